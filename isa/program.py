@@ -1,0 +1,301 @@
+"""A program: role texts, the parameter blocks of tiles, channels, memory contents and where it all came from.
+
+A *role* is the text that all tiles doing the same work share: instructions, and the shapes of the arrays,
+constants and ports they name. A *tile* fills a role in: a place on the mesh, parameter values, and which slices
+of which tensors its arrays and constants hold. Tiles meet only through channels and barriers. A *step* is a list
+of segments; every tile runs its role's text once a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from .instruction import DType, Inst
+from .operands import Space
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .hardware import Hardware
+
+FORMAT_VERSION = 1
+HOST = -1  # the tile number of the host in an endpoint
+
+
+class ArrayKind(Enum):
+    """What an array is for: weights do not change during a step, KV rows are appended."""
+
+    WEIGHT = "weight"
+    KV = "kv"
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """A logical array of a role: rows x cols elements, built of ceil(rows/R) x ceil(cols/C) macros.
+
+    Rows and columns of one array never share a macro with another array. A KV array has a float32 scale for each
+    row, a weight array one for each column; both are kept beside the cells.
+    """
+
+    name: str
+    kind: ArrayKind
+    rows: int
+    cols: int
+    dtype: DType = DType.I8
+
+    def macros(self, macro_rows: int, macro_cols: int) -> int:
+        """How many macros of macro_rows x macro_cols elements the array occupies."""
+        return -(-self.rows // macro_rows) * -(-self.cols // macro_cols)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A range of the tile buffer that is loaded with the program: gains, biases."""
+
+    name: str
+    offset: int
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes it takes, rounded up to words."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return -(-count * self.dtype.bytes // 4) * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A named range of the tile buffer; for people who read listings."""
+
+    name: str
+    offset: int
+    bytes: int
+
+
+class Direction(Enum):
+    """Which way a port goes."""
+
+    IN = "in"
+    OUT = "out"
+    BARRIER = "barrier"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An end of a channel (or a barrier), as the role sees it."""
+
+    name: str
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One text. `lines[i]` is the index in `sites` of what instruction i does, or -1; a site is a label such as
+    `q_proj`, and each tile says which ONNX nodes stand behind it."""
+
+    name: str
+    code: tuple[Inst, ...]
+    params: tuple[str, ...] = ()
+    arrays: tuple[ArraySpec, ...] = ()
+    ports: tuple[Port, ...] = ()
+    constants: tuple[Constant, ...] = ()
+    regions: tuple[Region, ...] = ()
+    sites: tuple[str, ...] = ()
+    lines: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A block of a tensor beginning at `start`; its shape is that of the array or constant it fills."""
+
+    tensor: str
+    start: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayData:
+    """What a weight array holds: values [rows, cols] and the float32 scale of each column."""
+
+    values: Slice
+    scales: Slice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A parameter block: a role filled in, at tile coordinates (x, y) of the whole system's mesh.
+
+    `arrays[i]` is None for KV arrays. `nodes[i]` names the ONNX nodes behind site i of the role.
+    """
+
+    name: str
+    role: str
+    x: int
+    y: int
+    params: tuple[int, ...] = ()
+    arrays: tuple[ArrayData | None, ...] = ()
+    constants: tuple[Slice, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A port of a tile (an index into `Program.tiles`, or HOST with port 0)."""
+
+    tile: int
+    port: int
+
+
+class Reduce(Enum):
+    """What the network does with the messages of several senders."""
+
+    NONE = "none"
+    SUM = "sum"
+    MAX = "max"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """An ordered sequence of messages. Each receiver gets every message.
+
+    With several sources, the k-th messages of all are combined by `reduce` element by element, as float32, in a
+    binary tree over the sources in the order given: ((s0+s1)+(s2+s3))+...
+    """
+
+    name: str
+    sources: tuple[Endpoint, ...]
+    dests: tuple[Endpoint, ...]
+    reduce: Reduce = Reduce.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class BarrierGroup:
+    """Tiles that wait for each other."""
+
+    name: str
+    members: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """A tensor that the program's file carries, or only declares (`--shapes-only`)."""
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRegion:
+    """A range of a chip's memory: loaded with a tensor, or reserved (`tensor` None, contents undefined)."""
+
+    name: str
+    space: Space
+    chip: int
+    offset: int
+    bytes: int
+    tensor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPart:
+    """The columns `column`.. of a host stream that travel on a channel."""
+
+    channel: int
+    column: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What the host exchanges with the chip in every segment, in channel messages.
+
+    `input_ids` (IN: to the chip): int32 [tokens, 1]. `logits` (OUT): float32 [outputs, columns].
+    """
+
+    name: str
+    direction: Direction
+    dtype: DType
+    columns: int
+    parts: tuple[StreamPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the program is compiled for; the verifier proves it for everything within.
+
+    A segment has 1..chunk tokens, does not cross a multiple of `chunk`, and ends within max_context; a step has
+    1..segments segments; sequences are numbered 0..sequences-1.
+    """
+
+    max_context: int
+    chunk: int
+    segments: int = 4096
+    sequences: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What made the program."""
+
+    tool: str = ""
+    model: str = ""
+    model_hash: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """All that a machine needs. `data` maps tensor names to arrays, or is None for a shapes-only program."""
+
+    target: Hardware
+    limits: Limits
+    roles: tuple[Role, ...]
+    tiles: tuple[Tile, ...]
+    channels: tuple[Channel, ...] = ()
+    barriers: tuple[BarrierGroup, ...] = ()
+    tensors: tuple[TensorInfo, ...] = ()
+    memory: tuple[MemoryRegion, ...] = ()
+    streams: tuple[Stream, ...] = ()
+    origin: Origin = Origin()
+    data: Mapping[str, NDArray[Any]] | None = field(default=None, compare=False, repr=False)
+
+    def role(self, name: str) -> Role:
+        """The role of this name; KeyError if there is none."""
+        for role in self.roles:
+            if role.name == name:
+                return role
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive tokens of one sequence: `tokens` of them from `position` on; `outputs` is 0 or `tokens`."""
+
+    tokens: int
+    position: int
+    outputs: int
+    sequence: int = 0
+
+
+def segments_of(tokens: int, position: int, chunk: int, *, last_only: bool = True, sequence: int = 0) -> tuple[Segment, ...]:
+    """Cut `tokens` tokens at `position` into segments that do not cross multiples of `chunk`.
+
+    With `last_only`, logits are asked for the last token alone, which then is a segment of its own.
+    """
+    cuts: list[Segment] = []
+    end = position + tokens
+    body_end = end - 1 if last_only else end
+    at = position
+    while at < body_end:
+        stop = min(body_end, (at // chunk + 1) * chunk)
+        cuts.append(Segment(stop - at, at, 0 if last_only else stop - at, sequence))
+        at = stop
+    if last_only and tokens:
+        cuts.append(Segment(1, end - 1, 1, sequence))
+    return tuple(cuts)
