@@ -1,0 +1,141 @@
+"""From a Mapping to a Program: every template becomes a role, every tile a parameter block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping as MappingType
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.ir.mapping import Arithmetic, Attend, Mapping, MapTile, Template
+from isa.diagnostics import NamedPlace, fail
+from isa.hardware import Hardware
+from isa.program import Limits, Origin, Program, Role, Tile
+
+from .emit import emit
+from .emitter import Emitter
+from .layout import needs, plan_buffer
+
+CHUNKS = (16, 8, 4, 2, 1)
+
+
+class LazyData(MappingType[str, NDArray[Any]]):
+    """Tensor contents by name, made when first asked for and then kept."""
+
+    def __init__(self, makers: dict[str, Any]) -> None:
+        self._makers = makers
+        self._made: dict[str, NDArray[Any]] = {}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._made:
+            self._made[name] = np.ascontiguousarray(self._makers[name]())
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
+    """The longest segment, a power of two up to `most` (default 16), whose values fit every tile's buffer.
+
+    Raises `CimError` E0301 if not even one token fits, naming the template and the largest values.
+    """
+    wanted = [c for c in CHUNKS if most is None or c <= most] or [1]
+    for chunk in wanted:
+        if all(
+            plan_buffer(t, mapping.arithmetic, chunk, hardware).total <= hardware.buffer_bytes for t in mapping.templates
+        ):
+            return chunk
+    worst = max(mapping.templates, key=lambda t: plan_buffer(t, mapping.arithmetic, 1, hardware).total)
+    total = plan_buffer(worst, mapping.arithmetic, 1, hardware).total
+    largest = sorted(needs(worst, mapping.arithmetic), key=lambda n: -n.bytes_per_token)[:3]
+    raise fail(
+        "E0301",
+        f"tiles of kind {worst.name} need {total:,} bytes of buffer for one token, {hardware.name} has "
+        f"{hardware.buffer_bytes:,}; largest: " + ", ".join(f"{n.name} {n.bytes_per_token:,}" for n in largest),
+        NamedPlace(mapping.name, worst.name),
+        help=f"a target with tile.buffer of {-(-total // 1024)} KiB or more, or a narrower hub_width",
+    )
+
+
+def _context_rows(template: Template, limits: Limits) -> int:
+    """Rows of KV array a sequence takes."""
+    rows = [a.rows for a in template.arrays if a.name == "keys"]
+    return rows[0] // limits.sequences if rows else 0
+
+
+def build_role(template: Template, mapping: Mapping, hardware: Hardware) -> Role:
+    """The role of a template: buffer plan, code, line table."""
+    plan = plan_buffer(template, mapping.arithmetic, mapping.limits.chunk, hardware)
+    emitter = Emitter(template, plan, mapping.arithmetic, mapping.limits, _context_rows(template, mapping.limits))
+    sites = template.sites
+    for index, block in enumerate(template.blocks):
+        emitter.block, emitter.site = index, sites.index(block.site)
+        emit(block.op, emitter)
+    code, lines = emitter.text()
+    return Role(
+        template.name,
+        code,
+        template.tables,
+        template.arrays,
+        template.ports,
+        plan.constants,
+        plan.regions,
+        sites,
+        lines,
+    )
+
+
+def _tile(tile: MapTile) -> Tile:
+    return Tile(
+        tile.name, tile.template, tile.x, tile.y, tile.tables, tile.arrays, tile.constants, tile.nodes
+    )
+
+
+def build_program(mapping: Mapping, hardware: Hardware, origin: Origin, *, shapes_only: bool) -> Program:
+    """The Program of a Mapping whose chunk is chosen."""
+    return Program(
+        hardware,
+        mapping.limits,
+        tuple(build_role(t, mapping, hardware) for t in mapping.templates),
+        tuple(_tile(t) for t in mapping.tiles),
+        mapping.channels,
+        mapping.barriers,
+        mapping.tensors,
+        mapping.memory,
+        mapping.streams,
+        origin,
+        None if shapes_only or mapping.data is None else LazyData(dict(mapping.data)),
+    )
+
+
+def with_chunk(mapping: Mapping, chunk: int) -> Mapping:
+    """The mapping with its longest segment decided."""
+    return replace(mapping, limits=replace(mapping.limits, chunk=chunk))
+
+
+def has_attention(template: Template) -> bool:
+    """Whether a template holds KV arrays."""
+    return any(isinstance(block.op, Attend) for block in template.blocks)
+
+
+def macros_used(mapping: Mapping, hardware: Hardware) -> int:
+    """Macros that the mapping occupies."""
+    per_template = {
+        t.name: sum(a.macros(hardware.macro_rows, hardware.macro_cols) for a in t.arrays) for t in mapping.templates
+    }
+    return sum(per_template[t.template] for t in mapping.tiles)
+
+
+def arithmetic_of(weights: str) -> Arithmetic:
+    """The arithmetic that `--weights` asks for. Raises `CimError` E0305 for int4, which is not there yet."""
+    if weights == "int4":
+        raise fail(
+            "E0305", "int4 weights are not available yet", help="--weights int8, or float32 for ideal arithmetic"
+        )
+    return Arithmetic(weights)

@@ -1,0 +1,239 @@
+"""Code for each operation of a Mapping: one short function an operation."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from compiler.ir.graph import Function, NormKind
+from compiler.ir.mapping import (
+    Activate,
+    AddRow,
+    Append,
+    Format,
+    LoadRows,
+    Lookup,
+    MulRow,
+    Multiply,
+    Normalise,
+    Operation,
+    Part,
+    Quantise,
+    Receive,
+    Rotate,
+    Scale,
+    Send,
+)
+from compiler.ir.mapping import Add as AddValues
+from compiler.ir.mapping import Attend as AttendOperation
+from compiler.ir.mapping import Mul as MulValues
+from isa.instruction import Inst
+from isa.instructions import (
+    Add,
+    Deqc,
+    Gather,
+    Li,
+    Load,
+    Mul,
+    Mvm,
+    Mvmf,
+    Quant,
+    Quantx,
+    Recv,
+    Rope,
+    Vadd,
+    Vaddi,
+    Vaddr,
+    Vamax,
+    Vgelu,
+    Vgelut,
+    Vmul,
+    Vmulc,
+    Vmuli,
+    Vmulr,
+    Vrelu,
+    Vrsqrt,
+    Vscale,
+    Vsigm,
+    Vsilu,
+    Vsubc,
+    Vsum,
+    Vsumsq,
+    Vtanh,
+    Wrow,
+    Wrowf,
+)
+from isa.instructions import Send as SendWords
+from isa.operands import ZERO, Addr, Mem
+
+from .attend import emit_attend
+from .emitter import KV_ROW, POSITION, Emitter, words
+
+_UNARY: dict[Function, type[Inst]] = {
+    Function.RELU: Vrelu,
+    Function.GELU: Vgelu,
+    Function.GELU_TANH: Vgelut,
+    Function.SILU: Vsilu,
+    Function.SIGMOID: Vsigm,
+    Function.TANH: Vtanh,
+}
+
+
+@singledispatch
+def emit(op: Operation, e: Emitter) -> None:
+    """Append the code of `op` to the role."""
+    raise TypeError(f"no code for {type(op).__name__}")
+
+
+def _part(e: Emitter, name: str, part: Part) -> tuple[Addr, int, int]:
+    """Address, words and pitch of some columns of a value (pitch 0 when they are all of it)."""
+    _, col, cols = part
+    value = e.value(name)
+    size = 1 if value.format is Format.Q8 else 4
+    start = e.at(name)
+    whole = words(value, value.cols)
+    return Addr(ZERO, start.offset + col * size), words(value, cols), 0 if cols == value.cols else whole
+
+
+@emit.register
+def _(op: Receive, e: Emitter) -> None:
+    n = e.rows(op.out)
+    for part in op.parts:
+        dst, cols, pitch = _part(e, op.out, part)
+        e.add(Recv(e.port(part[0]), dst, n, cols, pitch))
+    if op.scale:
+        e.add(Recv(e.port(op.scale), e.at(f"{op.out}.scale"), n, 1))
+
+
+@emit.register
+def _(op: Send, e: Emitter) -> None:
+    n = e.rows(op.value)
+    for part in op.parts:
+        src, cols, pitch = _part(e, op.value, part)
+        e.add(SendWords(e.port(part[0]), src, n, cols, pitch))
+    if op.scale:
+        e.add(SendWords(e.port(op.scale), e.at(f"{op.value}.scale"), n, 1))
+
+
+@emit.register
+def _(op: Lookup, e: Emitter) -> None:
+    limit = e.shared(f"limit{op.rows}", lambda rd: Li(rd, op.rows))
+    table = Mem(op.space, e.table_register[op.table])
+    e.add(Gather(e.at(op.out), e.at(op.ids), table, e.rows(op.out), e.value(op.out).cols, limit))
+
+
+@emit.register
+def _(op: LoadRows, e: Emitter) -> None:
+    row_bytes = 4 * e.value(op.out).cols
+    at = e.register()
+    e.add(
+        Mul(at, POSITION, row_bytes),
+        Add(at, at, e.table_register[op.table]),
+        Load(e.at(op.out), Mem(op.space, at, op.offset * row_bytes), e.rows(op.out), e.value(op.out).cols),
+    )
+
+
+@emit.register
+def _(op: AddValues, e: Emitter) -> None:
+    e.add(Vadd(e.at(op.out), e.at(op.a), e.at(op.b), e.rows(op.out), e.value(op.out).cols))
+
+
+@emit.register
+def _(op: MulValues, e: Emitter) -> None:
+    e.add(Vmul(e.at(op.out), e.at(op.a), e.at(op.b), e.rows(op.out), e.value(op.out).cols))
+
+
+@emit.register
+def _(op: AddRow, e: Emitter) -> None:
+    e.add(Vaddr(e.at(op.out), e.at(op.x), e.at(op.row), e.rows(op.out), e.value(op.out).cols))
+
+
+@emit.register
+def _(op: MulRow, e: Emitter) -> None:
+    e.add(Vmulr(e.at(op.out), e.at(op.x), e.at(op.row), e.rows(op.out), e.value(op.out).cols))
+
+
+@emit.register
+def _(op: Scale, e: Emitter) -> None:
+    e.add(Vmuli(e.at(op.out), e.at(op.x), e.rows(op.out), e.value(op.out).cols, op.factor))
+
+
+@emit.register
+def _(op: Activate, e: Emitter) -> None:
+    out, x, n, cols = e.at(op.out), e.at(op.x), e.rows(op.out), e.value(op.out).cols
+    if op.function is Function.QUICK_GELU:  # x * sigmoid(1.702 x)
+        gate = e.tmp("gate")
+        e.add(Vmuli(gate, x, n, cols, 1.702), Vsigm(gate, gate, n, cols), Vmul(out, x, gate, n, cols))
+        return
+    e.add(_UNARY[op.function](out, x, n, cols))  # type: ignore[call-arg]
+
+
+def _whole(e: Emitter, op: Normalise | Quantise, column: Addr, name: str) -> None:
+    """Make a column of partial sums (or maxima) whole through the network, if the row is split."""
+    if op.to:
+        n = e.rows(name)
+        e.add(SendWords(e.port(op.to), column, n, 1), Recv(e.port(op.back), column, n, 1))
+
+
+@emit.register
+def _(op: Normalise, e: Emitter) -> None:
+    cols = e.value(op.x).cols // op.groups
+    n = e.rows(op.out, op.groups)
+    out, x, total = e.at(op.out), e.at(op.x), e.tmp("sum")
+    width = op.width
+    if op.kind is NormKind.LAYER:  # x - mean(x), then as rms
+        mean = e.tmp("mean")
+        e.add(Vsum(mean, x, n, cols))
+        _whole(e, op, mean, op.out)
+        e.add(Vmuli(mean, mean, n, 1, 1 / width), Vsubc(out, x, mean, n, cols))
+        x = out
+    e.add(Vsumsq(total, x, n, cols))
+    _whole(e, op, total, op.out)
+    e.add(Vmuli(total, total, n, 1, 1 / width), Vaddi(total, total, n, 1, op.eps), Vrsqrt(total, total, n, 1))
+    e.add(Vscale(out, x, total, e.at(op.gain), n, cols) if op.gain else Vmulc(out, x, total, n, cols))
+    if op.shift:
+        e.add(Vaddr(out, out, e.at(op.shift), n, cols))
+
+
+@emit.register
+def _(op: Quantise, e: Emitter) -> None:
+    n, cols = e.rows(op.out), e.value(op.out).cols
+    out, scale, x = e.at(op.out), e.at(f"{op.out}.scale"), e.at(op.x)
+    if not op.to:
+        e.add(Quant(out, scale, x, n, cols))
+        return
+    e.add(Vamax(scale, x, n, cols))
+    _whole(e, op, scale, op.out)
+    e.add(Vmuli(scale, scale, n, 1, 1 / 127), Quantx(out, scale, x, n, cols))
+
+
+@emit.register
+def _(op: Multiply, e: Emitter) -> None:
+    n, out, array = e.rows(op.out), e.at(op.out), e.array(op.array)
+    rows, cols = e.array_rows(op.array), e.array_cols(op.array)
+    if e.int8:
+        e.add(Mvm(array, out, e.at(op.x), n, ZERO, rows), Deqc(array, out, out, e.at(f"{op.x}.scale"), n))
+    else:
+        e.add(Mvmf(array, out, e.at(op.x), n, ZERO, rows))
+    if op.bias:
+        e.add(Vaddr(out, out, e.at(op.bias), n, cols))
+
+
+@emit.register
+def _(op: Rotate, e: Emitter) -> None:
+    n, cols = e.rows(op.out), e.value(op.out).cols
+    e.add(Rope(e.at(op.out), e.at(op.x), e.at(op.table), n, cols, op.dim, op.rot, op.interleaved))
+
+
+@emit.register
+def _(op: Append, e: Emitter) -> None:
+    n, array = e.rows(op.x), e.array(op.array)
+    if not e.int8:
+        e.add(Wrowf(array, e.at(op.x), n, KV_ROW))
+        return
+    rows, scale = e.tmp("rows"), e.tmp("scale")
+    e.add(Quant(rows, scale, e.at(op.x), n, e.array_cols(op.array)), Wrow(array, rows, scale, n, KV_ROW))
+
+
+@emit.register
+def _(op: AttendOperation, e: Emitter) -> None:
+    emit_attend(op, e)

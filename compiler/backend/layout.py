@@ -1,0 +1,157 @@
+"""Where values lie in the tile buffer.
+
+Constants come first. Values follow, each with room for a whole segment of `chunk` rows. If all fit side by side
+they are kept apart, so that the next segment's transfers can begin early; otherwise values that are never alive
+together share places (first fit, in the order in which they are first written).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from compiler.ir.graph import Function, NormKind
+from compiler.ir.mapping import (
+    Activate,
+    Append,
+    Arithmetic,
+    Attend,
+    Block,
+    Format,
+    Normalise,
+    Operation,
+    Template,
+)
+from isa.hardware import Hardware
+from isa.instruction import DType
+from isa.program import Constant, Region
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A range of the buffer: bytes a token, and the first and last block that use it."""
+
+    name: str
+    bytes_per_token: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class BufferPlan:
+    """Offsets in bytes by name, and the bytes used in all."""
+
+    offsets: dict[str, int]
+    constants: tuple[Constant, ...]
+    regions: tuple[Region, ...]
+    total: int
+
+
+def operands(op: Operation) -> tuple[str, ...]:
+    """The names of values, constants and slots that an operation mentions."""
+    return tuple(value for f in fields(op) if isinstance(value := getattr(op, f.name), str) and value)
+
+
+def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[str, int]:
+    """Bytes a token of the working space an operation needs, by name."""
+    int8 = arithmetic is Arithmetic.INT8
+    match op:
+        case Normalise(kind=kind, groups=groups):
+            return {"sum": 4 * groups, **({"mean": 4 * groups} if kind is NormKind.LAYER else {})}
+        case Activate(function=Function.QUICK_GELU, x=x):
+            return {"gate": 4 * next(v.cols for v in template.values if v.name == x)}
+        case Append(array=array) if int8:
+            spec = next(a for a in template.arrays if a.name == array)
+            return {"rows": spec.cols, "scale": 4}
+        case Attend(group=g, dim=dim, v_dim=v_dim, block=block):
+            space = {"q": 4 * g * dim, "s": 4 * g * block, "ml": 8 * g, "ml_block": 8 * g, "o_block": 4 * g * v_dim}
+            if int8:
+                space |= {"q8": g * dim, "q_scale": 4 * g, "p8": g * block, "p_scale": 4 * g}
+            return space
+        case _:
+            return {}
+
+
+def scratch_name(index: int, name: str) -> str:
+    """The name of block `index`'s working space."""
+    return f"tmp{index}.{name}"
+
+
+def needs(template: Template, arithmetic: Arithmetic) -> tuple[Need, ...]:
+    """Every range of the buffer that a template's blocks use, in the order of first use."""
+    uses: dict[str, list[int]] = {v.name: [] for v in template.values}
+    for index, block in enumerate(template.blocks):
+        for name in operands(block.op):
+            if name in uses:
+                uses[name].append(index)
+    found = list(_value_needs(template, uses))
+    for index, block in enumerate(template.blocks):
+        found += _scratch_needs(index, block, template, arithmetic)
+    return tuple(sorted(found, key=lambda need: need.first))
+
+
+def _value_needs(template: Template, uses: dict[str, list[int]]) -> Iterator[Need]:
+    for value in template.values:
+        if not uses[value.name]:
+            continue
+        first, last = uses[value.name][0], uses[value.name][-1]
+        size = DType.I8.bytes if value.format is Format.Q8 else DType.F32.bytes
+        yield Need(value.name, value.cols * size, first, last)
+        if value.format is Format.Q8:
+            yield Need(f"{value.name}.scale", 4, first, last)
+
+
+def _scratch_needs(index: int, block: Block, template: Template, arithmetic: Arithmetic) -> Iterator[Need]:
+    for name, size in scratch(block.op, template, arithmetic).items():
+        yield Need(scratch_name(index, name), size, index, index)
+
+
+def plan_buffer(template: Template, arithmetic: Arithmetic, chunk: int, hardware: Hardware) -> BufferPlan:
+    """Offsets for segments of `chunk` tokens. The total may exceed the buffer; the caller decides what then."""
+    granule = hardware.granule_bytes
+
+    def align(size: int) -> int:
+        return -(-size // granule) * granule
+
+    constants: list[Constant] = []
+    at = 0
+    for slot in template.constants:
+        constants.append(Constant(slot.name, at, DType.F32, (slot.cols,)))
+        at += align(4 * slot.cols)
+    wanted = [(need, align(need.bytes_per_token * chunk)) for need in needs(template, arithmetic)]
+    if at + sum(size for _, size in wanted) <= hardware.buffer_bytes:
+        placed = _apart(wanted, at)
+    else:
+        placed = _shared(wanted, at)
+    total = max([at, *(offset + size for (need, size) in wanted for offset in (placed[need.name],))])
+    offsets = {c.name: c.offset for c in constants} | placed
+    regions = tuple(Region(need.name, placed[need.name], size) for need, size in wanted)
+    return BufferPlan(offsets, tuple(constants), regions, total)
+
+
+def _apart(wanted: list[tuple[Need, int]], at: int) -> dict[str, int]:
+    placed = {}
+    for need, size in wanted:
+        placed[need.name] = at
+        at += size
+    return placed
+
+
+def _shared(wanted: list[tuple[Need, int]], base: int) -> dict[str, int]:
+    """First fit among the ranges of needs that are alive at the same time."""
+    placed: dict[str, int] = {}
+    done: list[tuple[Need, int]] = []
+    for need, size in wanted:
+        taken = sorted(
+            (placed[other.name], placed[other.name] + extent)
+            for other, extent in done
+            if other.last >= need.first and need.last >= other.first
+        )
+        at = base
+        for start, stop in taken:
+            if at + size <= start:
+                break
+            at = max(at, stop)
+        placed[need.name] = at
+        done.append((need, size))
+    return placed

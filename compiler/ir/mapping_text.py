@@ -1,0 +1,185 @@
+"""The text of a Mapping: printed and parsed.
+
+    mapping(name=pytiny, target=dcim22, arithmetic=int8, limits=limits(max_context=512, chunk=16))
+    template(name=attention) {
+      array_spec(name=w_q, kind=weight, rows=256, cols=128, dtype=int8)
+      port(name=x, direction=in)
+      map_value(name=x, format=q8, cols=256)
+      receive(out=x, parts=[[x, 0, 256]], scale=x_scale)  @input
+      ...
+    }
+    map_tile(name=t1, template=attention, x=1, y=0, ...)
+    channel(...)
+
+One record a line; `;` begins a comment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from isa.diagnostics import FilePlace, fail
+from isa.program import (
+    ArraySpec,
+    BarrierGroup,
+    Channel,
+    Limits,
+    MemoryRegion,
+    Port,
+    Stream,
+    TensorInfo,
+)
+
+from .mapping import OPERATIONS, Arithmetic, Block, ConstantSlot, Mapping, MapTile, MapValue, Template
+from .records import Record, build, kind_of, read, show
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A memory-table parameter of a template."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The first line of a mapping."""
+
+    name: str
+    target: str
+    arithmetic: Arithmetic
+    limits: Limits
+
+
+_SLOTS: dict[type[Any], str] = {
+    ArraySpec: "arrays",
+    Port: "ports",
+    ConstantSlot: "constants",
+    Table: "tables",
+    MapValue: "values",
+}
+_ITEMS: dict[type[Any], str] = {
+    TensorInfo: "tensors",
+    MemoryRegion: "memory",
+    MapTile: "tiles",
+    Channel: "channels",
+    BarrierGroup: "barriers",
+    Stream: "streams",
+}
+
+
+def print_mapping(mapping: Mapping) -> str:
+    """The text of a mapping; `parse_mapping` reads it back equal (tensor contents are not part of it)."""
+    return "\n".join(_lines(mapping)) + "\n"
+
+
+def _lines(mapping: Mapping) -> Iterator[str]:
+    head = show(_Head(mapping.name, mapping.target, mapping.arithmetic, mapping.limits))
+    yield "mapping" + head.removeprefix(kind_of(_Head))
+    for template in mapping.templates:
+        yield f"template(name={show(template.name)}) {{"
+        yield from (f"  {line}" for line in _template(template))
+        yield "}"
+    for attribute in _ITEMS.values():
+        yield from (show(item) for item in getattr(mapping, attribute))
+
+
+def _template(template: Template) -> Iterator[str]:
+    for attribute in _SLOTS.values():
+        items = getattr(template, attribute)
+        yield from (show(Table(item) if attribute == "tables" else item) for item in items)
+    yield from (f"{show(block.op)}  @{show(block.site)}" for block in template.blocks)
+
+
+@dataclass(slots=True)
+class _Reader:
+    path: str
+    head: _Head | None = None
+    template: Template | None = None
+    templates: list[Template] = field(default_factory=list)
+    items: dict[str, list[Any]] = field(default_factory=dict)
+
+    def line(self, number: int, text: str) -> None:
+        code = _without_comment(text).strip()
+        if not code:
+            return
+        place = FilePlace(self.path, number, 1, text.rstrip(), len(text.rstrip()))
+        try:
+            self._statement(code, number)
+        except ValueError as error:
+            raise fail("E0307", str(error), place) from None
+
+    def _statement(self, code: str, number: int) -> None:
+        if code == "}":
+            if self.template is None:
+                raise ValueError("this brace closes nothing")
+            self.templates.append(self.template)
+            self.template = None
+            return
+        opens = code.endswith("{")
+        text, _, site = code.removesuffix("{").rpartition("  @") if "  @" in code else (code.removesuffix("{"), "", "")
+        record = read(text.strip(), self.path, number, "E0307")
+        if not isinstance(record, Record):
+            raise ValueError("expected a record such as channel(...)")
+        if opens:
+            self.template = Template(build(str, record.fields.get("name", "")), (), ())
+        elif self.template is not None:
+            self._slot(record, build(str, read(site, self.path, number, "E0307")) if site else "")
+        else:
+            self._item(record)
+
+    def _slot(self, record: Record, site: str) -> None:
+        assert self.template is not None
+        if record.kind in _KINDS_OF_OPERATIONS:
+            op = build(_KINDS_OF_OPERATIONS[record.kind], record)
+            self.template = replace(self.template, blocks=(*self.template.blocks, Block(op, site)))
+            return
+        for cls, attribute in _SLOTS.items():
+            if record.kind == kind_of(cls):
+                item = build(cls, record)
+                old = getattr(self.template, attribute)
+                new = (*old, item.name if cls is Table else item)
+                changed: dict[str, Any] = {attribute: new}
+                self.template = replace(self.template, **changed)
+                return
+        raise ValueError(f"{record.kind} does not belong in a template")
+
+    def _item(self, record: Record) -> None:
+        if record.kind == "mapping":
+            self.head = build(_Head, Record(kind_of(_Head), record.fields))
+            return
+        for cls, attribute in _ITEMS.items():
+            if record.kind == kind_of(cls):
+                self.items.setdefault(attribute, []).append(build(cls, record))
+                return
+        raise ValueError(f"{record.kind} does not belong in a mapping")
+
+
+def _without_comment(line: str) -> str:
+    """The line up to a `;` outside quotes."""
+    quoted = False
+    for index, letter in enumerate(line):
+        if letter == '"' and (index == 0 or line[index - 1] != "\\"):
+            quoted = not quoted
+        elif letter == ";" and not quoted:
+            return line[:index]
+    return line
+
+
+_KINDS_OF_OPERATIONS = {kind_of(cls): cls for cls in OPERATIONS.values()}
+
+
+def parse_mapping(text: str, path: str = "<mapping>") -> Mapping:
+    """Read a mapping's text. Raises `CimError` E0307 with the line at fault."""
+    reader = _Reader(path)
+    for number, line in enumerate(text.splitlines(), 1):
+        reader.line(number, line)
+    head = reader.head
+    if head is None:
+        raise fail("E0307", "the text has no line mapping(...)", FilePlace(path, 1, 1))
+    items: dict[str, Any] = {"tiles": (), "channels": ()}
+    items |= {name: tuple(values) for name, values in reader.items.items()}
+    items |= {f.name: getattr(head, f.name) for f in fields(head)}
+    return Mapping(templates=tuple(reader.templates), **items)

@@ -1,0 +1,229 @@
+"""Put a Mapping together tile by tile: slots, ports and blocks as they come, channels between tiles at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from compiler.ir.graph import Node
+from compiler.ir.mapping import (
+    Arithmetic,
+    Block,
+    ConstantSlot,
+    Format,
+    Mapping,
+    MapTile,
+    MapValue,
+    Operation,
+    Rows,
+    Template,
+)
+from isa.diagnostics import fail
+from isa.hardware import Hardware
+from isa.instruction import DType
+from isa.operands import Space
+from isa.program import (
+    HOST,
+    ArrayData,
+    ArraySpec,
+    Channel,
+    Direction,
+    Endpoint,
+    Limits,
+    MemoryRegion,
+    Port,
+    Reduce,
+    Slice,
+    Stream,
+    TensorInfo,
+)
+
+from .place import coordinates
+
+Maker = Callable[[], np.ndarray]
+
+
+class TileBuilder:
+    """One tile in the making. Slots are added when first named."""
+
+    def __init__(self, kind: str, index: int, x: int, y: int) -> None:
+        self.kind, self.index, self.x, self.y = kind, index, x, y
+        self.blocks: list[Block] = []
+        self.values: dict[str, MapValue] = {}
+        self.arrays: dict[str, tuple[ArraySpec, ArrayData | None]] = {}
+        self.ports: dict[str, Port] = {}
+        self.constants: dict[str, tuple[ConstantSlot, Slice]] = {}
+        self.tables: dict[str, int] = {}
+        self.nodes: dict[str, list[str]] = {}
+
+    def value(self, name: str, format: Format, cols: int, rows: Rows = Rows.TOKENS) -> str:  # noqa: A002
+        """Declare a value; returns its name."""
+        self.values[name] = MapValue(name, format, cols, rows)
+        return name
+
+    def port(self, name: str, direction: Direction) -> str:
+        """Declare a port; returns its name."""
+        self.ports.setdefault(name, Port(name, direction))
+        return name
+
+    def end(self, port: str) -> Endpoint:
+        """The channel end at a port."""
+        return Endpoint(self.index, list(self.ports).index(port))
+
+    def array(self, spec: ArraySpec, data: ArrayData | None) -> str:
+        """Declare an array with what it holds (None: a KV array); returns its name."""
+        self.arrays[spec.name] = (spec, data)
+        return spec.name
+
+    def constant(self, name: str, cols: int, content: Slice) -> str:
+        """Declare a constant of one row; returns its name."""
+        self.constants[name] = (ConstantSlot(name, cols), content)
+        return name
+
+    def add(self, op: Operation, site: str, nodes: Iterable[Node] = ()) -> None:
+        """Append a block done for `site`, on behalf of the ONNX nodes behind `nodes`."""
+        self.blocks.append(Block(op, site))
+        names = self.nodes.setdefault(site, [])
+        names += [source for node in nodes for source in node.sources if source not in names]
+
+    def template(self) -> Template:
+        """The tile's work, without a name."""
+        return Template(
+            self.kind,
+            tuple(self.blocks),
+            tuple(self.values.values()),
+            tuple(spec for spec, _ in self.arrays.values()),
+            tuple(self.ports.values()),
+            tuple(slot for slot, _ in self.constants.values()),
+            tuple(self.tables),
+        )
+
+    def tile(self, template: Template) -> MapTile:
+        """The parameter block."""
+        return MapTile(
+            f"t{self.index}",
+            template.name,
+            self.x,
+            self.y,
+            tuple(self.tables.values()),
+            tuple(data for _, data in self.arrays.values()),
+            tuple(content for _, content in self.constants.values()),
+            tuple(" ".join(self.nodes[site]) for site in template.sites),
+        )
+
+
+@dataclass(slots=True)
+class _Memory:
+    """How much of one memory of one chip is taken."""
+
+    used: int = 0
+
+
+class MappingBuilder:
+    """A Mapping in the making: tiles in the order of the data flow, which is also the order on the mesh."""
+
+    def __init__(self, hardware: Hardware, arithmetic: Arithmetic) -> None:
+        self.hardware, self.arithmetic = hardware, arithmetic
+        self.tiles: list[TileBuilder] = []
+        self.channels: list[Channel] = []
+        self.streams: list[Stream] = []
+        self.tensors: dict[str, TensorInfo] = {}
+        self.data: dict[str, Maker] = {}
+        self.memory: dict[tuple[int, str], MemoryRegion] = {}
+        self._used: dict[tuple[int, Space], int] = {}
+        self._places = coordinates(hardware)
+
+    def new_tile(self, kind: str) -> TileBuilder:
+        """The next tile on the mesh. Past the target's last tile, counting goes on (see `check_tiles`)."""
+        x, y = next(self._places, (-1, -1))
+        tile = TileBuilder(kind, len(self.tiles), x, y)
+        self.tiles.append(tile)
+        return tile
+
+    def tensor(self, name: str, dtype: DType, shape: tuple[int, ...], make: Maker) -> str:
+        """Declare a tensor and how to make its contents; returns its name."""
+        if name not in self.tensors:
+            self.tensors[name] = TensorInfo(name, dtype, shape)
+            self.data[name] = make
+        return name
+
+    def table(self, tile: TileBuilder, slot: str, tensor: str) -> Space:
+        """Give `tile` the memory table `tensor`, on its chip: in the global buffer while there is room, else in
+        DRAM. Returns where it lies."""
+        chip = self.hardware.chip_of(max(tile.x, 0), max(tile.y, 0))
+        region = self.memory.get((chip, tensor))
+        if region is None:
+            region = self._allocate(chip, tensor)
+            self.memory[chip, tensor] = region
+        tile.tables[slot] = region.offset
+        return region.space
+
+    def _allocate(self, chip: int, tensor: str) -> MemoryRegion:
+        info = self.tensors[tensor]
+        size = int(np.prod(info.shape, dtype=np.int64)) * info.dtype.bytes
+        for space, memory in ((Space.GBUF, self.hardware.gbuf), (Space.DRAM, self.hardware.dram)):
+            used = self._used.get((chip, space), 0)
+            if used + size <= int(memory.capacity.si):
+                self._used[chip, space] = -(-(used + size) // 64) * 64
+                return MemoryRegion(f"{tensor}@{chip}", space, chip, used, size, tensor)
+        raise fail(
+            "E0302",
+            f"table {tensor} needs {size:,} bytes, more than chip {chip} has left in its memories",
+            help="a target with a larger DRAM",
+        )
+
+    def connect(self, name: str, sources: list[Endpoint], dests: list[Endpoint], reduce: Reduce = Reduce.NONE) -> None:
+        """Join ports by a channel."""
+        kind = reduce if len(sources) > 1 else Reduce.NONE
+        self.channels.append(Channel(name, tuple(sources), tuple(dests), kind))
+
+    def from_host(self, name: str, dests: list[Endpoint]) -> int:
+        """A channel from the host; returns its number."""
+        self.connect(name, [Endpoint(HOST, 0)], dests)
+        return len(self.channels) - 1
+
+    def to_host(self, name: str, source: Endpoint) -> int:
+        """A channel to the host; returns its number."""
+        self.connect(name, [source], [Endpoint(HOST, 0)])
+        return len(self.channels) - 1
+
+    def check_tiles(self) -> None:
+        """Refuse (E0303) if more tiles were asked for than there are."""
+        need, have = len(self.tiles), self.hardware.tiles
+        if need > have:
+            per_chip = int(self.hardware.chip.tiles_x.value * self.hardware.chip.tiles_y.value)
+            raise fail(
+                "E0303",
+                f"the model needs {need:,} tiles, target {self.hardware.name} has {have:,}",
+                help=f"a system of {-(-need // per_chip):,} or more of these chips (chips_x, chips_y in the target "
+                f"file; {have // per_chip:,} now), or fewer layers, or a shorter --max-context",
+            )
+
+    def finish(self, name: str, limits: Limits) -> Mapping:
+        """The Mapping. Tiles whose work is equal share a template."""
+        self.check_tiles()
+        names: dict[Template, Template] = {}
+        counts: dict[str, int] = {}
+        tiles: list[MapTile] = []
+        for builder in self.tiles:
+            key = builder.template()
+            if key not in names:
+                number = counts[key.name] = counts.get(key.name, 0) + 1
+                names[key] = replace(key, name=key.name if number == 1 else f"{key.name}_{number}")
+            tiles.append(builder.tile(names[key]))
+        return Mapping(
+            name,
+            self.hardware.name,
+            self.arithmetic,
+            limits,
+            tuple(names.values()),
+            tuple(tiles),
+            tuple(self.channels),
+            (),
+            tuple(self.tensors.values()),
+            tuple(self.memory.values()),
+            tuple(self.streams),
+            self.data,
+        )

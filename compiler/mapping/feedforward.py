@@ -1,0 +1,145 @@
+"""Sections without attention: feed-forward layers, gated or not, and the output layer."""
+
+from __future__ import annotations
+
+from compiler.ir.mapping import Format, Receive, Send
+from isa.instruction import DType
+from isa.program import Direction, Endpoint, Stream, StreamPart
+
+from .builder import TileBuilder
+from .hub import Feed, Partial, ranges
+from .parts import LastLayer, PartBuilder, check_macros, linear_shape, receive_input
+from .sections import Section
+
+
+class FeedForwardBuilder:
+    """Builds one section of linear layers with column-wise operators between them."""
+
+    def __init__(self, parts: PartBuilder, section: Section, feed: Feed) -> None:
+        self.parts, self.section, self.feed = parts, section, feed
+        self.rows, self.inner = linear_shape(parts.weights, section.first[0])
+        assert section.last is not None
+        self.last_node = section.last
+        self.width = linear_shape(parts.weights, section.last)[1]
+
+    def build(self) -> list[Partial]:
+        """All parts; returns the partial sums of the last layer."""
+        last = LastLayer({})
+        piece = self._fused_columns()
+        if piece:
+            for col, cols in ranges(self.inner, piece):
+                tile = self.parts.builder.new_tile("ffn")
+                out = self._first(tile, col, cols)
+                self._second(tile, self.parts.quantise(tile, out, self.last_node), col, cols, 0, self.width, last)
+        else:
+            self._spread(last)
+        return list(last.partials.values())
+
+    def _fused_columns(self) -> int:
+        """Inner columns a tile takes so that first and last layers both fit; 0 if not even one macro row does.
+
+        One macro's rows are taken if they fit: more tiles work side by side, and the last layer's array is full.
+        """
+        geometry = self.parts.geometry
+        count = len(self.section.first)
+        step = geometry.hardware.macro_cols
+        for cols in range(geometry.hardware.macro_rows, 0, -step):
+            need = count * geometry.macros(self.rows, cols) + geometry.macros(cols, self.width)
+            if need <= geometry.hardware.macros_per_tile:
+                return cols
+        return 0
+
+    def _first(self, tile: TileBuilder, col: int, cols: int) -> str:
+        """First layers and the operators after them for columns col..; returns the last value's name."""
+        x = receive_input(self.feed, tile)
+        local: dict[str, str] = {}
+        for index, node in enumerate(self.section.first):
+            name = f"y{index}"
+            at, size = (0, col), (self.rows, cols)
+            local[node.output.name] = self.parts.multiply(tile, node, x, name, at, size, bias=True)
+        for node in self.section.inner:
+            self.parts.columnwise(tile, node, local)
+        return local[self.last_node.inputs[0]]
+
+    def _second(
+        self, tile: TileBuilder, x: str, row: int, rows: int, col: int, cols: int, last: LastLayer
+    ) -> None:
+        name = self.parts.multiply(tile, self.last_node, x, "down", (row, col), (rows, cols), bias=False)
+        last.add(tile, name, col, cols)
+
+    # ------------------------------------------------------------------------------------------------- spread
+
+    def _spread(self, last: LastLayer) -> None:
+        """First layers cut by columns; the last layer cut into blocks of a macro's rows by columns."""
+        geometry, builder = self.parts.geometry, self.parts.builder
+        count = len(self.section.first)
+        have = geometry.hardware.macros_per_tile
+        need = count * geometry.macros(self.rows, 1)
+        check_macros(
+            self.parts.graph, self.section.first[0], need, have, "one column of the layer", "larger tiles"
+        )
+        block = geometry.hardware.macro_rows
+        most = geometry.columns(self.rows, count)
+        piece = max(p for p in range(geometry.hardware.macro_cols, block + 1) if p <= most and block % p == 0)
+        for row, rows in ranges(self.inner, block):
+            sources = []
+            for col, cols in ranges(rows, piece):
+                tile = builder.new_tile("expand")
+                value = self._first(tile, row + col, cols)
+                out = tile.port("out", Direction.OUT)
+                tile.add(Send(value, ((out, 0, cols),)), "multicast", [self.last_node])
+                sources.append((tile.end(out), col, cols))
+            self._rows(sources, row, rows, last)
+
+    def _rows(self, sources: list[tuple[Endpoint, int, int]], row: int, rows: int, last: LastLayer) -> None:
+        geometry, builder = self.parts.geometry, self.parts.builder
+        ends: list[list[Endpoint]] = [[] for _ in sources]
+        for col, cols in ranges(self.width, geometry.columns(rows)):
+            tile = builder.new_tile("reduce")
+            tile.value("x", Format.F32, rows)
+            received = []
+            for index, (_, start, count) in enumerate(sources):
+                port = tile.port(f"x{index}", Direction.IN)
+                ends[index].append(tile.end(port))
+                received.append((port, start, count))
+            tile.add(Receive("x", tuple(received)), "input", [self.last_node])
+            self._second(tile, self.parts.quantise(tile, "x", self.last_node), row, rows, col, cols, last)
+        for (source, _, _), dests in zip(sources, ends, strict=True):
+            builder.connect(f"inner{len(builder.channels)}", [source], dests)
+
+
+class DirectBuilder:
+    """Builds a section of one linear layer: the output layer, or a projection back to the hub."""
+
+    def __init__(self, parts: PartBuilder, section: Section, feed: Feed) -> None:
+        self.parts, self.section, self.feed = parts, section, feed
+        self.node = section.first[0]
+        self.rows, self.cols = linear_shape(parts.weights, self.node)
+
+    def build(self) -> list[Partial]:
+        """The layer cut by columns over tiles; each piece is whole (nothing to add)."""
+        geometry = self.parts.geometry
+        have = geometry.hardware.macros_per_tile
+        need = geometry.macros(self.rows, 1)
+        check_macros(self.parts.graph, self.node, need, have, f"a column of {self.rows:,} rows", "larger tiles")
+        pieces = []
+        for col, cols in ranges(self.cols, geometry.columns(self.rows)):
+            tile = self.parts.builder.new_tile("output")
+            x = receive_input(self.feed, tile)
+            name = self.parts.multiply(tile, self.node, x, "y", (0, col), (self.rows, cols), bias=True)
+            pieces.append(Partial([tile], name, col, cols))
+        return pieces
+
+
+def to_host(parts: PartBuilder, name: str, pieces: list[Partial]) -> None:
+    """Send a value of the model's output to the host, piece by piece."""
+    builder = parts.builder
+    stream = []
+    for piece in pieces:
+        (tile,) = piece.tiles
+        port = tile.port("to_host", Direction.OUT)
+        tile.add(Send(piece.name, ((port, 0, piece.cols),)), "output")
+        channel = builder.to_host(f"{name}{len(builder.channels)}", tile.end(port))
+        stream.append(StreamPart(channel, piece.col, piece.cols))
+    total = sum(piece.cols for piece in pieces)
+    builder.streams.append(Stream(name, Direction.OUT, DType.F32, total, tuple(stream)))

@@ -1,0 +1,85 @@
+"""From a canonical graph to a Mapping: stage, sections, stage, sections, ... in the order of the data flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.ir.graph import Graph
+from compiler.ir.mapping import Arithmetic, Mapping
+from isa.hardware import Hardware
+from isa.program import Limits
+
+from .attention import AttentionBuilder
+from .builder import MappingBuilder
+from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
+from .hub import HubState, Partial, StageBuilder, connect_feed
+from .parts import Geometry, PartBuilder
+from .sections import Layout, Section, Stage, cut
+from .weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class MapOptions:
+    """Choices of the mapper. `hub_width`: columns of a hub value a tile takes; `block`: rows of a KV block."""
+
+    hub_width: int = 1024
+    block: int = 512
+
+
+class Mapper:
+    """Maps one graph."""
+
+    def __init__(
+        self, graph: Graph, hardware: Hardware, limits: Limits, arithmetic: Arithmetic, options: MapOptions
+    ) -> None:
+        self.graph, self.limits, self.options = graph, limits, options
+        self.builder = MappingBuilder(hardware, arithmetic)
+        self.weights = Weights(graph, self.builder)
+        rows = hardware.macro_rows
+        most = -(-limits.max_context // rows) * rows
+        block = min(max(options.block // rows, 1) * rows, most)
+        self.parts = PartBuilder(graph, self.builder, self.weights, Geometry(hardware, limits, block))
+        self.state = HubState()
+        self.layout: Layout = cut(graph)
+
+    def run(self) -> Mapping:
+        """The Mapping. Raises `CimError` E03xx if the graph does not fit."""
+        for stage in self.layout.stages:
+            sections = self.layout.sections_at(stage.depth)
+            self._stage(stage, sections)
+            for section in sections:
+                self._section(section)
+            for name in dict.fromkeys(s.input for s in sections):
+                connect_feed(self.builder, self.state.feeds[name])
+        return self.builder.finish(self.graph.name, self.limits)
+
+    def _stage(self, stage: Stage, sections: tuple[Section, ...]) -> None:
+        wanted = list(dict.fromkeys(s.input for s in sections))
+        outputs = {s.input for s in sections if s.output in self.graph.outputs}
+        outputs -= {s.input for s in sections if s.output not in self.graph.outputs}
+        kind = "embed" if stage.depth == 0 else "residual" if stage is not self.layout.stages[-1] else "final"
+        builder = StageBuilder(self.graph, self.builder, self.weights, self.state, self.options.hub_width)
+        builder.build(stage, wanted, outputs, kind)
+
+    def _section(self, section: Section) -> None:
+        feed = self.state.feeds[section.input]
+        pieces: list[Partial]
+        if section.attention is not None:
+            pieces = AttentionBuilder(self.parts, section, feed).build()
+        elif section.last is not None:
+            pieces = FeedForwardBuilder(self.parts, section, feed).build()
+        else:
+            pieces = DirectBuilder(self.parts, section, feed).build()
+        if section.output in self.graph.outputs:
+            to_host(self.parts, "logits", pieces)
+            return
+        self.state.partials[section.output] = pieces
+        if section.last is not None:
+            self.state.bias[section.output] = section.last
+
+
+def map_graph(
+    graph: Graph, hardware: Hardware, limits: Limits, arithmetic: Arithmetic, options: MapOptions
+) -> Mapping:
+    """Place a canonical graph on a target. Raises `CimError` E03xx if it does not fit."""
+    return Mapper(graph, hardware, limits, arithmetic, options).run()

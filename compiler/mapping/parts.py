@@ -1,0 +1,194 @@
+"""Sections on tiles: each is cut into parts that need nothing of each other until the network adds their results.
+
+A part of an attention section is one KV head with its query heads; a part of any other section is a range of the
+columns between its first and last linear layers. A part goes on one tile if its arrays fit there (*fused*).
+Otherwise (*spread*) the first layers are cut by columns over tiles of their own, attention has a tile for its KV
+arrays, and the last layer is cut by rows and columns.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from compiler.ir.graph import Activation, Add, Attention, Graph, Linear, Mul, Node, Norm, Rotary
+from compiler.ir.mapping import Activate, Append, Arithmetic, Attend, Format, Multiply, Normalise, Quantise, Rotate
+from compiler.ir.mapping import Add as AddBlock
+from compiler.ir.mapping import Mul as MulBlock
+from isa.hardware import Hardware
+from isa.program import ArrayKind, ArraySpec, Limits
+
+from .builder import MappingBuilder, TileBuilder
+from .hub import Feed, Partial
+from .sections import refuse
+from .weights import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Sizes that decide how sections are cut."""
+
+    hardware: Hardware
+    limits: Limits
+    block: int  # rows of a KV block
+
+    @property
+    def context_rows(self) -> int:
+        """Rows of KV array a sequence takes: max_context rounded up to whole blocks."""
+        return -(-self.limits.max_context // self.block) * self.block
+
+    @property
+    def kv_rows(self) -> int:
+        """Rows of a KV array."""
+        return self.context_rows * self.limits.sequences
+
+    def macros(self, rows: int, cols: int) -> int:
+        """Macros that an array of rows x cols elements occupies."""
+        return math.ceil(rows / self.hardware.macro_rows) * math.ceil(cols / self.hardware.macro_cols)
+
+    def columns(self, rows: int, arrays: int = 1) -> int:
+        """The most columns that each of `arrays` arrays of `rows` rows can have on one tile; 0 if none fits."""
+        stacked = math.ceil(rows / self.hardware.macro_rows) * arrays
+        return self.hardware.macros_per_tile // stacked * self.hardware.macro_cols
+
+
+class PartBuilder:
+    """Adds what parts share: receiving, multiplying, and operators between linear layers."""
+
+    def __init__(self, graph: Graph, builder: MappingBuilder, weights: Weights, geometry: Geometry) -> None:
+        self.graph, self.builder, self.weights, self.geometry = graph, builder, weights, geometry
+
+    @property
+    def quantised(self) -> bool:
+        """Whether arrays take int8 (not ideal arithmetic)."""
+        return self.builder.arithmetic is Arithmetic.INT8
+
+    def multiply(
+        self, tile: TileBuilder, node: Node, x: str, name: str, at: tuple[int, int], size: tuple[int, int], bias: bool
+    ) -> str:
+        """name = x times weight[at:at+size] of a linear layer, on `tile`; returns the value's name."""
+        spec = ArraySpec(f"w_{name}", ArrayKind.WEIGHT, size[0], size[1], self.builder.arithmetic.dtype)
+        array = tile.array(spec, self.weights.array(node, *at))
+        content = self.weights.bias(node, at[1]) if bias else None
+        constant = tile.constant(f"b_{name}", size[1], content) if content is not None else ""
+        tile.value(name, Format.F32, size[1], tile.values[x].rows)
+        tile.add(Multiply(name, x, array, constant), name, [node])
+        return name
+
+    def quantise(self, tile: TileBuilder, x: str, node: Node) -> str:
+        """x as arrays take it: quantised under another name, or x itself in ideal arithmetic."""
+        if not self.quantised:
+            return x
+        value = tile.values[x]
+        name = tile.value(f"{x}q", Format.Q8, value.cols, value.rows)
+        tile.add(Quantise(name, x), "quantise", [node])
+        return name
+
+    def columnwise(self, tile: TileBuilder, node: Node, local: dict[str, str]) -> None:
+        """An operator that works column by column, on the columns the tile has."""
+        inputs = [local[name] for name in node.inputs if name in local]
+        if len(inputs) < len(node.inputs):
+            raise refuse(self.graph, node, "a constant operand inside a section is not mapped", "report this model")
+        value = tile.values[inputs[0]]
+        out = local[node.output.name] = tile.value(f"h{len(tile.values)}", Format.F32, value.cols, value.rows)
+        match node.op:
+            case Activation(kind=kind):
+                tile.add(Activate(out, inputs[0], kind), "activation", [node])
+            case Add():
+                tile.add(AddBlock(out, inputs[0], inputs[1]), "sum", [node])
+            case Mul():
+                tile.add(MulBlock(out, inputs[0], inputs[1]), "gate", [node])
+            case _:
+                raise refuse(
+                    self.graph, node, "the operator does not work column by column", "report this model"
+                )
+
+    def headwise(self, tile: TileBuilder, node: Node, local: dict[str, str], heads: int) -> None:
+        """An operator that works head by head, on the `heads` heads the tile has of its input."""
+        x = local[node.inputs[0]]
+        value = tile.values[x]
+        out = local[node.output.name] = tile.value(f"h{len(tile.values)}", Format.F32, value.cols, value.rows)
+        match node.op:
+            case Rotary(head_dim=dim, rotary_dim=rot, interleaved=interleaved):
+                tensor = self.weights.rotary_table(node, self.geometry.limits.max_context)
+                slot = f"rotary_{rot}"
+                if slot not in tile.values:
+                    self._load_angles(tile, slot, tensor, rot, node)
+                tile.add(Rotate(out, x, slot, dim, rot, interleaved), "rotary", [node])
+            case Norm(kind=kind, eps=eps):
+                width = value.cols // heads
+                gain = tile.constant(f"{out}_gain", width, self.weights.row(node.inputs[1], width, 0))
+                tile.add(Normalise(out, x, kind, eps, width, gain, groups=heads), "head_norm", [node])
+            case _:
+                raise refuse(self.graph, node, "the operator does not work head by head", "report this model")
+
+    def _load_angles(self, tile: TileBuilder, slot: str, tensor: str, rot: int, node: Node) -> None:
+        from compiler.ir.mapping import LoadRows
+
+        space = self.builder.table(tile, slot, tensor)
+        tile.value(slot, Format.F32, rot)
+        tile.add(LoadRows(slot, slot, space), "angles", [node])
+
+
+def attend(
+    parts: PartBuilder, tile: TileBuilder, node: Node, local: dict[str, str], geometry: Geometry
+) -> str:
+    """KV arrays and attention of one KV head on `tile`; returns the name of the output."""
+    op = node.op
+    assert isinstance(op, Attention)
+    query, key, value = (local[name] for name in node.inputs[:3])
+    dtype = parts.builder.arithmetic.dtype
+    keys = tile.array(ArraySpec("keys", ArrayKind.KV, geometry.kv_rows, op.head_dim, dtype), None)
+    values = tile.array(ArraySpec("values", ArrayKind.KV, geometry.kv_rows, op.v_head_dim, dtype), None)
+    tile.add(Append(keys, key), "append_k", [node])
+    tile.add(Append(values, value), "append_v", [node])
+    group = op.heads // op.kv_heads
+    out = tile.value("attended", Format.F32, group * op.v_head_dim)
+    block = Attend(
+        out,
+        query,
+        keys,
+        values,
+        group,
+        op.head_dim,
+        op.v_head_dim,
+        op.scale,
+        geometry.block,
+        op.window or 0,
+        op.softcap or 0.0,
+    )
+    tile.add(block, "attention", [node])
+    return out
+
+
+@dataclass(slots=True)
+class LastLayer:
+    """Collects partial results of a section's last layer: tiles that hold the same columns are added up."""
+
+    partials: dict[tuple[int, int], Partial]
+
+    def add(self, tile: TileBuilder, name: str, col: int, cols: int) -> None:
+        """`tile` has columns col.. of a partial sum as value `name`."""
+        partial = self.partials.setdefault((col, cols), Partial([], name, col, cols))
+        partial.tiles.append(tile)
+
+
+def check_macros(graph: Graph, node: Node, need: int, have: int, what: str, help: str) -> None:  # noqa: A002
+    """Refuse (E0302, E0304) what does not fit a tile."""
+    if need > have:
+        from isa.diagnostics import NodePlace, fail
+
+        code = "E0304" if what.startswith("KV") else "E0302"
+        place = NodePlace(graph.model or graph.name, node.sources[0] if node.sources else node.output.name, "")
+        raise fail(code, f"{what} needs {need:,} macros, a tile has {have:,}", place, help)
+
+
+def linear_shape(weights: Weights, node: Node) -> tuple[int, int]:
+    """(K, N) of a linear layer."""
+    assert isinstance(node.op, Linear)
+    return weights.shape(node)
+
+
+def receive_input(feed: Feed, tile: TileBuilder) -> str:
+    """The section's input on `tile`, as arrays take it."""
+    return feed.receive(tile, "x", "input")
