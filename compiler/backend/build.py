@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping as MappingType
+from collections.abc import Iterator
+from collections.abc import Mapping as MappingType
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir.mapping import Arithmetic, Attend, Mapping, MapTile, Template
+from compiler.ir.mapping import Mapping, MapTile, Template
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware
 from isa.program import Limits, Origin, Program, Role, Tile
@@ -119,23 +120,9 @@ def with_chunk(mapping: Mapping, chunk: int) -> Mapping:
     return replace(mapping, limits=replace(mapping.limits, chunk=chunk))
 
 
-def has_attention(template: Template) -> bool:
-    """Whether a template holds KV arrays."""
-    return any(isinstance(block.op, Attend) for block in template.blocks)
-
-
 def macros_used(mapping: Mapping, hardware: Hardware) -> int:
     """Macros that the mapping occupies."""
     per_template = {
         t.name: sum(a.macros(hardware.macro_rows, hardware.macro_cols) for a in t.arrays) for t in mapping.templates
     }
     return sum(per_template[t.template] for t in mapping.tiles)
-
-
-def arithmetic_of(weights: str) -> Arithmetic:
-    """The arithmetic that `--weights` asks for. Raises `CimError` E0305 for int4, which is not there yet."""
-    if weights == "int4":
-        raise fail(
-            "E0305", "int4 weights are not available yet", help="--weights int8, or float32 for ideal arithmetic"
-        )
-    return Arithmetic(weights)

@@ -1,0 +1,43 @@
+"""The compiler from end to end: the pipeline, read aloud, and the function that runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compiler.passes.emit_program import EmitProgram
+from compiler.passes.explain_mapping import ExplainMapping
+from compiler.passes.place_blocks import PlaceBlocks
+from compiler.passes.schedule_code import ScheduleCode
+from compiler.passes.verify_program import VerifyProgram
+from compiler.pipeline import Callback, Compilation, CompileOptions, Pass, run_pipeline
+
+if TYPE_CHECKING:
+    from isa.hardware import Hardware
+
+BACKEND_PIPELINE: tuple[Pass, ...] = (
+    PlaceBlocks(),
+    ExplainMapping(),
+    EmitProgram(),
+    ScheduleCode(),
+    VerifyProgram(),
+)
+
+
+def pipeline() -> tuple[Pass, ...]:
+    """All passes in order: graph passes, then from mapping to verified program."""
+    from compiler.passes import GRAPH_PIPELINE
+
+    return (*GRAPH_PIPELINE, *BACKEND_PIPELINE)
+
+
+def compile_model(
+    path: str | Path, options: CompileOptions, target: Hardware, callback: Callback | None = None
+) -> Compilation:
+    """Compile an ONNX file for a target. Raises `CimError` if the model or the options are wrong.
+
+    `callback` is called before and after each pass and may stop the pipeline; the compilation then holds the levels
+    reached so far.
+    """
+    compilation = Compilation(Path(path), options, target)
+    return run_pipeline(pipeline(), compilation, callback)

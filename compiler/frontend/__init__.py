@@ -1,0 +1,1 @@
+"""The only part of the compiler that reads ONNX files."""

@@ -1,0 +1,231 @@
+"""From an ONNX file to a `Graph` of ONNX operators.
+
+A forgiving reader: it takes what ONNX Runtime takes (unsorted nodes, missing operator set imports)
+and does not run `onnx.checker`, which refuses many real files. Weights stay where they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from compiler.frontend.tensors import TensorReader
+from compiler.ir.dims import Extent, Shape, axis, bind, parse_extent
+from compiler.ir.graph import AttributeValue, Graph, Input, Node, Onnx, Role, Value
+from compiler.ir.rewrite import Editor
+from compiler.ir.tensor import DType
+from compiler.ops.call import ONNX_TYPES
+from isa.diagnostics import NamedPlace, NodePlace, fail
+
+SHAPES_ONLY_KEY = "cim.shapes_only"
+"""Model metadata that says that the weights were left out on purpose."""
+
+DEFAULT_OPSET = 17
+"""Assumed for ai.onnx when a file imports no operator set at all."""
+
+_ROLES: tuple[tuple[str, Role], ...] = (
+    (r"past|(^|_)(k|key|v|value)_cache", Role.PAST),
+    (r"position", Role.POSITIONS),
+    (r"token_type|segment", Role.TOKEN_TYPES),
+    (r"mask", Role.MASK),
+    (r"(^|_)(input_)?ids?$|tokens?$|^input", Role.IDS),
+)
+"""What an input is for, by its name; the first pattern that is found counts."""
+
+
+def import_model(path: str | Path, *, shapes_only: bool = False, dims: Mapping[str, int] | None = None) -> Graph:
+    """Read `path`. Nodes carry ONNX operators; constants are lazy; free axes have our names.
+
+    `dims` fixes free axes, by the file's name for them or ours ("batch", "sequence", "past"). With
+    `shapes_only`, weights that the file leaves out become declarations without data.
+    """
+    path = Path(path)
+    model = read_proto(path)
+    metadata = {p.key: p.value for p in model.metadata_props}
+    reader = TensorReader(path, shapes_only, metadata.get(SHAPES_ONLY_KEY) == "true")
+    versions = {o.domain: o.version for o in model.opset_import}
+    versions["ai.onnx"] = versions.setdefault("", versions.get("ai.onnx", DEFAULT_OPSET))
+    proto = model.graph
+    constants = {t.name: reader.read(t) for t in proto.initializer}
+    inputs = _inputs(proto.input, set(constants), dict(dims or {}))
+    graph = Graph(
+        proto.name or path.stem,
+        inputs,
+        tuple(o.name for o in proto.output),
+        tuple(_nodes(proto.node, versions, reader)),
+        constants,
+        model=str(path),
+    )
+    _check_defined(graph)
+    return Editor(graph).finish()
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """The file as protobuf, external data left alone. A diagnostic if it is not ONNX."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise fail("E0001", f"cannot read the file: {error.strerror}", NamedPlace(str(path))) from None
+    try:
+        model = onnx.ModelProto.FromString(data)
+    except DecodeError:
+        raise _unreadable(path, "is truncated or is not an ONNX file") from None
+    if not model.graph.node:
+        raise _unreadable(path, "holds no ONNX graph")
+    return model
+
+
+def _unreadable(path: Path, what: str) -> Exception:
+    way_out = "check that the download or the export finished; `python -m onnx.checker FILE` says more"
+    return fail("E0201", f"the file {what}", NamedPlace(str(path)), way_out)
+
+
+def _nodes(protos: Sequence[onnx.NodeProto], versions: Mapping[str, int], reader: TensorReader) -> list[Node]:
+    taken: set[str] = set()
+    redeclared: dict[str, str] = {}
+    made: set[str] = set()
+    nodes: list[Node] = []
+    for number, proto in enumerate(protos):
+        name = proto.name or f"{proto.op_type}_{number}"
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        attributes = tuple((a.name, _attribute(a, reader)) for a in proto.attribute)
+        op = Onnx(domain, proto.op_type, versions.get(domain, 1), attributes)
+        inputs = tuple(redeclared.get(i, i) for i in proto.input)
+        outputs = tuple(_declare(o, made, redeclared) for o in proto.output)
+        nodes.append(Node(op, _trimmed(inputs), outputs, (name,)))
+    return nodes
+
+
+def _declare(name: str, made: set[str], redeclared: dict[str, str]) -> Value:
+    """Some files make a name twice; each use means the latest before it."""
+    if name in made:
+        fresh = f"{name}'"
+        while fresh in made:
+            fresh += "'"
+        redeclared[name], name = fresh, fresh
+    if name:
+        made.add(name)
+    return Value(name, DType.OTHER, None)
+
+
+def _trimmed(names: tuple[str, ...]) -> tuple[str, ...]:
+    while names and not names[-1]:
+        names = names[:-1]
+    return names
+
+
+def _attribute(proto: onnx.AttributeProto, reader: TensorReader) -> AttributeValue:
+    kind = proto.type
+    match kind:
+        case onnx.AttributeProto.INT:
+            return int(proto.i)
+        case onnx.AttributeProto.FLOAT:
+            return float(proto.f)
+        case onnx.AttributeProto.STRING:
+            return proto.s.decode("utf-8", "replace")
+        case onnx.AttributeProto.INTS:
+            return tuple(int(i) for i in proto.ints)
+        case onnx.AttributeProto.FLOATS:
+            return tuple(float(f) for f in proto.floats)
+        case onnx.AttributeProto.STRINGS:
+            return tuple(s.decode("utf-8", "replace") for s in proto.strings)
+        case onnx.AttributeProto.TENSOR:
+            return reader.read(proto.t)
+        case onnx.AttributeProto.GRAPH:
+            return f"graph:{proto.g.name}"
+        case _:
+            return f"attribute:{kind}"
+
+
+def _inputs(
+    protos: Sequence[onnx.ValueInfoProto], initializers: set[str], dims: dict[str, int]
+) -> tuple[Input, ...]:
+    raw = [(p.name, _role(p), _elements(p), _dims(p)) for p in protos if p.name not in initializers]
+    roles = {role for _, role, _, _ in raw}
+    names = _axis_names(raw)
+    inputs: list[Input] = []
+    for name, role, dtype, shape in raw:
+        renamed = tuple(bind(_renamed(_bound(e, dims), names), dims) for e in shape)
+        if role is Role.PAST and len(shape) == 4:
+            renamed = (*renamed[:2], _free(renamed[2], "past", dims), renamed[3])
+        if role is Role.MASK and len(shape) == 2 and Role.PAST in roles:
+            total = bind(axis("past") + axis("sequence"), dims)
+            renamed = (renamed[0], total if not isinstance(renamed[1], int) else renamed[1])
+        inputs.append(Input(Value(name, dtype, renamed), role))
+    return tuple(inputs)
+
+
+def _role(proto: onnx.ValueInfoProto) -> Role:
+    role = next((r for pattern, r in _ROLES if re.search(pattern, proto.name.lower())), Role.OTHER)
+    integer = ONNX_TYPES.get(proto.type.tensor_type.elem_type, DType.OTHER).is_integer
+    return Role.OTHER if role in (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES) and not integer else role
+
+
+def _elements(proto: onnx.ValueInfoProto) -> DType:
+    return ONNX_TYPES.get(proto.type.tensor_type.elem_type, DType.OTHER)
+
+
+def _dims(proto: onnx.ValueInfoProto) -> tuple[Extent, ...]:
+    """Shape as the file has it; an axis without name or size is named after the input."""
+    out: list[Extent] = []
+    for at, dim in enumerate(proto.type.tensor_type.shape.dim):
+        if dim.HasField("dim_value"):
+            out.append(int(dim.dim_value))
+        elif dim.dim_param:
+            out.append(axis(dim.dim_param))
+        else:
+            out.append(axis(f"{proto.name}_{at}"))
+    return tuple(out)
+
+
+def _axis_names(raw: Sequence[tuple[str, Role, DType, Shape]]) -> dict[str, Extent]:
+    """Our names for the axes of [batch, sequence] inputs, by the file's names."""
+    names: dict[str, Extent] = {}
+    for _, role, _, shape in raw:
+        if role in (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES) and len(shape) == 2:
+            for extent, ours in zip(shape, ("batch", "sequence"), strict=True):
+                if not isinstance(extent, int):
+                    names.setdefault(str(extent), axis(ours))
+    return names
+
+
+def _bound(extent: Extent, dims: Mapping[str, int]) -> Extent:
+    return dims.get(str(extent), extent)
+
+
+def _renamed(extent: Extent, names: Mapping[str, Extent]) -> Extent:
+    if isinstance(extent, int):
+        return extent
+    if (ours := names.get(str(extent))) is not None:
+        return ours
+    if not re.search(r"[+*\-]", str(extent)):
+        return extent
+    total: Extent = 0
+    for names_of_term, factor in getattr(parse_extent(str(extent)), "terms", ()):
+        product: Extent = factor
+        for name in names_of_term:
+            product = product * names.get(name, axis(name))
+        total = total + product
+    return total
+
+
+def _free(extent: Extent, name: str, dims: Mapping[str, int]) -> Extent:
+    return extent if isinstance(extent, int) else bind(axis(name), dims)
+
+
+def _check_defined(graph: Graph) -> None:
+    """Every value that is used must be made somewhere."""
+    known = {v.name for v in graph.values()} | set(graph.constants) | {""}
+    for node in graph.nodes:
+        for name in node.inputs:
+            if name not in known:
+                op = node.op.kind if isinstance(node.op, Onnx) else ""
+                place = NodePlace(graph.model, node.sources[0], op)
+                raise fail("E0201", f"input {name!r} is made by no node, weight or input", place)

@@ -1,0 +1,354 @@
+"""The reference meaning of a graph, at every level, in plain NumPy float32.
+
+`evaluate` runs a canonical decoder or encoder on token ids; `run` runs any graph on the inputs that
+the ONNX file names and gives the outputs that it names, cache included: so `run` of a graph before and after a
+pass must agree. `Interpreter` computes single values on demand; recognition uses it to find out
+what a piece of graph does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from compiler.ir import meaning
+from compiler.ir.dims import Dim, Shape, resolve
+from compiler.ir.graph import (
+    Activation,
+    Add,
+    Attention,
+    Cache,
+    Canonical,
+    Embed,
+    Graph,
+    Input,
+    Linear,
+    Mul,
+    Node,
+    Norm,
+    Onnx,
+    Role,
+    Rotary,
+    Value,
+)
+from compiler.ir.meaning import Ints
+from compiler.ir.tensor import Array, DType, Symbolic, Tensor
+from compiler.ops.call import Call, KernelError
+from compiler.ops.registry import kernel_of
+
+Sizes = Mapping[str, int]
+Observer = Callable[[Node, Array], None]
+
+
+class UnavailableError(LookupError):
+    """A value depends on an input that was not given."""
+
+
+class Lookup(Protocol):
+    """A graph to look things up in: an `Index` or a `rewrite.Editor`."""
+
+    def producer(self, value: str) -> Node | None:
+        """The node that makes `value`."""
+
+    def constant(self, name: str) -> Tensor | None:
+        """The constant `name`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A `Graph` as a `Lookup`."""
+
+    nodes: Mapping[str, Node]
+    constants: Mapping[str, Tensor]
+
+    def producer(self, value: str) -> Node | None:
+        """The node that makes `value`."""
+        return self.nodes.get(value)
+
+    def constant(self, name: str) -> Tensor | None:
+        """The constant `name`."""
+        return self.constants.get(name)
+
+
+@dataclass(slots=True)
+class KvCache:
+    """Keys and values so far: for each of `Graph.caches` [batch, kv_heads, tokens, head_dim]."""
+
+    keys: list[Array] = field(default_factory=list)
+    values: list[Array] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, graph: Graph, batch: int = 1) -> KvCache:
+        """A cache without tokens."""
+        return cls(
+            [np.zeros((batch, c.kv_heads, 0, c.head_dim), np.float32) for c in graph.caches],
+            [np.zeros((batch, c.kv_heads, 0, c.v_head_dim), np.float32) for c in graph.caches],
+        )
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache (0 if the model has no attention with a cache)."""
+        return self.keys[0].shape[2] if self.keys else 0
+
+    def append(self, index: int, key: Array, value: Array) -> None:
+        """Add the rows of new tokens, [batch, kv_heads, new, head_dim]."""
+        self.keys[index] = np.concatenate([self.keys[index], key], axis=2)
+        self.values[index] = np.concatenate([self.values[index], value], axis=2)
+
+
+@dataclass(slots=True)
+class Interpreter:
+    """Computes values of a graph on demand, each once.
+
+    `feeds` gives inputs (or overrides any value); `sizes` the lengths of the free axes; `wide` computes in
+    float64 regardless of casts.
+    """
+
+    graph: Lookup
+    feeds: dict[str, Array]
+    sizes: Sizes
+    positions: Ints | None = None
+    cache: KvCache | None = None
+    wide: bool = False
+
+    def value(self, name: str) -> Array:
+        """The value `name`. `UnavailableError` if an input it depends on is missing."""
+        stack = [name]
+        while stack:
+            top = stack[-1]
+            if top in self.feeds or self._constant(top):
+                stack.pop()
+                continue
+            node = self.graph.producer(top)
+            if node is None:
+                raise UnavailableError(top)
+            missing = [i for i in node.inputs if i and i not in self.feeds and not self._constant(i)]
+            if missing:
+                stack += missing
+            else:
+                self.run_node(node)
+        return self.feeds[name]
+
+    def run_node(self, node: Node) -> None:
+        """Compute one node; its inputs are there."""
+        inputs = tuple(self.feeds[i] if i else None for i in node.inputs)
+        if isinstance(node.op, Onnx):
+            results = self._onnx(node.op, inputs, len(node.outputs))
+        else:
+            results = (self._canonical(node.op, inputs),)
+        for value, result in zip(node.outputs, results, strict=False):
+            self.feeds[value.name] = result
+
+    def _constant(self, name: str) -> bool:
+        constant = self.graph.constant(name)
+        if constant is None:
+            return False
+        if isinstance(constant.source, Symbolic):
+            items = [resolve(i, self.sizes) for i in constant.source.items]
+            self.feeds[name] = np.array(items, np.int64).reshape(constant.shape)
+        else:
+            self.feeds[name] = self._widened(constant.data())
+        return True
+
+    def _widened(self, data: Array) -> Array:
+        is_float = np.issubdtype(data.dtype, np.floating) or data.dtype.name == "bfloat16"
+        return data.astype(np.float64) if self.wide and is_float else data
+
+    def _onnx(self, op: Onnx, inputs: tuple[Array | None, ...], outputs: int) -> tuple[Array, ...]:
+        kernel = kernel_of(op)
+        if kernel is None:
+            raise KernelError(f"{op.domain or 'ai.onnx'}.{op.kind} has no reference meaning here")
+        result = kernel(Call(op, inputs, outputs, self.wide))
+        return result if isinstance(result, tuple) else (result,)
+
+    def _canonical(self, op: Canonical, inputs: tuple[Array | None, ...]) -> Array:  # noqa: C901
+        x = _given(inputs, 0)
+        match op:
+            case Embed(offset):
+                return np.take(_given(inputs, 1), x.astype(np.int64) + offset, axis=0)
+            case Linear():
+                out = x @ _given(inputs, 1)
+                return out + _given(inputs, 2) if len(inputs) > 2 else out
+            case Norm():
+                return meaning.norm(op, x, _given(inputs, 1), _given(inputs, 2) if len(inputs) > 2 else None)
+            case Rotary():
+                return meaning.rotary(op, x, _given(inputs, 1), self._positions(x))
+            case Attention():
+                return self._attention(op, x, _given(inputs, 1), _given(inputs, 2))
+            case Activation(kind):
+                return meaning.function(kind, x)
+            case Add():
+                return x + _given(inputs, 1)
+            case Mul():
+                return x * _given(inputs, 1)
+
+    def _positions(self, rows: Array) -> Ints:
+        if self.positions is not None:
+            return self.positions
+        past = self.sizes.get("past", 0)
+        return np.arange(past, past + rows.shape[-2])
+
+    def _attention(self, op: Attention, q: Array, k: Array, v: Array) -> Array:
+        flat = q.ndim == 2
+        q, k, v = (x[None] if flat else x for x in (q, k, v))
+        keys, values = meaning.split_heads(k, op.kv_heads), meaning.split_heads(v, op.kv_heads)
+        if op.cache is not None and self.cache is not None:
+            self.cache.append(op.cache, keys, values)
+            keys, values = self.cache.keys[op.cache], self.cache.values[op.cache]
+        out = meaning.attention(op, q, keys, values)
+        return out[0] if flat else out
+
+
+def _given(inputs: tuple[Array | None, ...], index: int) -> Array:
+    value = inputs[index]
+    if value is None:
+        raise KernelError(f"input {index} is missing")
+    return value
+
+
+def evaluate(
+    graph: Graph,
+    ids: Ints,
+    *,
+    positions: Ints | None = None,
+    cache: KvCache | None = None,
+    observe: Observer | None = None,
+) -> Array:
+    """The first output of a canonical graph, float32 [n, features], for the tokens `ids` [n].
+
+    `positions` are the absolute positions of the tokens, by default those after the tokens in `cache`.
+    `cache` is appended to; without one the tokens are the whole sequence. `observe` is called with
+    every node and its value, in order.
+    """
+    cache = KvCache.empty(graph) if cache is None else cache
+    past = cache.length
+    at = np.arange(past, past + len(ids)) if positions is None else np.asarray(positions, np.int64)
+    feeds: dict[str, Array] = {}
+    for given in graph.inputs:
+        match given.role:
+            case Role.IDS:
+                feeds[given.name] = np.asarray(ids, np.int64)
+            case Role.POSITIONS:
+                feeds[given.name] = at
+            case Role.TOKEN_TYPES:
+                feeds[given.name] = np.zeros(len(ids), np.int64)
+            case _:
+                raise UnavailableError(given.name)
+    sizes = {"tokens": len(ids), "batch": 1, "sequence": len(ids), "past": past}
+    return _walk(graph, Interpreter(_index(graph), feeds, sizes, at, cache), observe)[graph.outputs[0]]
+
+
+def run(graph: Graph, feeds: Mapping[str, Array], observe: Observer | None = None) -> dict[str, Array]:
+    """The outputs of a graph of any level, by the names of the ONNX file, from its inputs likewise.
+
+    Inputs that have a default may be left out: the mask (all ones), positions (counted from the
+    past length) and token types (zeros). At the canonical level rows come without batch axes.
+    """
+    sizes = sizes_of(graph, feeds)
+    given = {i.name: _shaped(i.value, feeds.get(i.name), i, sizes) for i in graph.inputs}
+    cache = _past(graph, feeds, sizes)
+    values = _walk(graph, Interpreter(_index(graph), given, sizes, cache=cache), observe)
+    for at, declared in enumerate(graph.caches):
+        values[declared.present_key] = cache.keys[at]
+        values[declared.present_value] = cache.values[at]
+    values.pop("", None)
+    return values
+
+
+def sizes_of(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, int]:
+    """The lengths of the free axes, from the shapes of what is fed."""
+    sizes: dict[str, int] = {"past": 0}
+    for given in graph.inputs:
+        feed = feeds.get(given.name)
+        if feed is not None and given.value.shape is not None and len(given.value.shape) == feed.ndim:
+            _unify(given.value.shape, feed.shape, sizes)
+    for cache in graph.caches:
+        if cache.past_key in feeds:
+            sizes["batch"], sizes["past"] = feeds[cache.past_key].shape[0], feeds[cache.past_key].shape[2]
+    ids = next((feeds[i.name] for i in graph.inputs if i.role is Role.IDS and i.name in feeds), None)
+    if ids is not None:
+        sizes.setdefault("sequence", ids.shape[-1])
+        sizes.setdefault("batch", ids.shape[0] if ids.ndim > 1 else 1)
+        sizes.setdefault("tokens", int(ids.size))
+    return sizes
+
+
+def default_feed(given: Input, sizes: Sizes) -> Array | None:
+    """What an input holds unless told otherwise: no padding, positions in order, token type 0."""
+    if given.value.shape is None:
+        return None
+    shape = tuple(resolve(e, sizes) for e in given.value.shape)
+    dtype = given.value.dtype.numpy
+    match given.role:
+        case Role.MASK:
+            return np.ones(shape, dtype)
+        case Role.TOKEN_TYPES:
+            return np.zeros(shape, dtype)
+        case Role.POSITIONS:
+            past = sizes.get("past", 0)
+            return np.broadcast_to(np.arange(past, past + shape[-1]), shape).astype(dtype)
+        case _:
+            return None
+
+
+def _walk(graph: Graph, interpreter: Interpreter, observe: Observer | None) -> dict[str, Array]:
+    """Run all nodes, dropping values after their last use; returns the graph's outputs."""
+    last = {name: node for node in graph.nodes for name in node.inputs}
+    kept = set(graph.outputs)
+    for node in graph.nodes:
+        for name in node.inputs:
+            if name:
+                interpreter.value(name)
+        interpreter.run_node(node)
+        if observe is not None:
+            observe(node, interpreter.feeds[node.output.name])
+        for name in node.inputs:
+            if last[name] is node and name not in kept:
+                interpreter.feeds.pop(name, None)
+    return {name: interpreter.value(name) for name in graph.outputs}
+
+
+def _index(graph: Graph) -> Index:
+    return Index(graph.producers(), graph.constants)
+
+
+def _past(graph: Graph, feeds: Mapping[str, Array], sizes: Sizes) -> KvCache:
+    cache = KvCache.empty(graph, sizes.get("batch", 1))
+    for at, declared in enumerate(graph.caches):
+        if declared.past_key in feeds:
+            cache.keys[at], cache.values[at] = feeds[declared.past_key], feeds[declared.past_value]
+    return cache
+
+
+def _shaped(value: Value, feed: Array | None, given: Input, sizes: Sizes) -> Array:
+    if feed is None:
+        feed = default_feed(given, sizes)
+    if feed is None:
+        raise UnavailableError(given.name)
+    if value.shape is not None and len(value.shape) == 1 and feed.ndim == 2:
+        return feed.reshape(-1)
+    return feed
+
+
+def _unify(shape: Shape, actual: tuple[int, ...], sizes: dict[str, int]) -> None:
+    for extent, size in zip(shape, actual, strict=True):
+        if isinstance(extent, Dim) and len(extent.terms) == 1:
+            (names, factor) = extent.terms[0]
+            if len(names) == 1 and factor == 1:
+                sizes[names[0]] = size
+
+
+__all__ = [
+    "Cache",
+    "DType",
+    "Interpreter",
+    "KvCache",
+    "UnavailableError",
+    "default_feed",
+    "evaluate",
+    "run",
+    "sizes_of",
+]

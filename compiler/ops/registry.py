@@ -1,0 +1,177 @@
+"""One table of ONNX operators: what becomes of each, in which forms, and what it means.
+
+`cim ops` prints it, docs/ops.md is generated from it, recognition and `Legalise` consult it. The entry of an
+operator holds its kernel (reference meaning, also used to fold constants) and its shape rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from compiler.ir.graph import Onnx
+from compiler.ops.call import Kernel, ShapeRule
+from compiler.ops.elementwise import ELEMENTWISE, ELEMENTWISE_MICROSOFT
+from compiler.ops.layout import LAYOUT, MAKING
+from compiler.ops.reduction import PRODUCTS, REDUCTIONS, ROWWISE
+from compiler.ops.shapes import SHAPES
+
+MICROSOFT = "com.microsoft"
+
+
+class Fate(Enum):
+    """What becomes of an operator."""
+
+    CHIP = "on chip"
+    """Becomes, alone or with its neighbours, a canonical operator."""
+    LAYOUT = "layout"
+    """Moves elements; absorbed into how the neighbours read and write."""
+    FOLDED = "folded"
+    """Computed by the compiler: constants, shapes, masks, positions."""
+    REFUSED = "refused"
+
+
+class Trait(Enum):
+    """How an operator treats the elements of its inputs; recognition walks through by trait."""
+
+    ELEMENTWISE = "elementwise"
+    MOVEMENT = "movement"
+    REDUCTION = "reduction"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class OpEntry:
+    """One operator. `becomes` names canonical operators; `note` the forms, or the reason of a refusal."""
+
+    domain: str
+    kind: str
+    fate: Fate
+    becomes: tuple[str, ...] = ()
+    note: str = ""
+    help: str = ""
+    trait: Trait = Trait.OTHER
+    kernel: Kernel | None = None
+    shape: ShapeRule | None = None
+
+
+_KERNELS: Mapping[str, Kernel] = {**ELEMENTWISE, **LAYOUT, **MAKING, **PRODUCTS, **REDUCTIONS, **ROWWISE}
+
+_CHIP: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "MatMul": (("linear", "attention"), "activation x weight, or a product of attention"),
+    "Gemm": (("linear",), "activation x weight, alpha = beta = 1, either orientation of the weight"),
+    "Softmax": (("attention",), "over the keys of an attention"),
+    "LayerNormalization": (("norm",), "over the last axis"),
+    "RMSNormalization": (("norm",), "over the last axis"),
+    "SimplifiedLayerNormalization": (("norm",), "over the last axis"),
+    "Gather": (("embed",), "rows of a table by token id or position; elsewhere folded"),
+    "Add": (("add", "linear", "norm"), "of two activations, or a bias"),
+    "Sub": (("norm", "rotary"), "inside a normalisation or a rotation"),
+    "Mul": (("mul", "norm", "rotary", "activation"), "of two activations, or inside a pattern"),
+    "Div": (("norm", "attention", "activation"), "inside a pattern"),
+    "Pow": (("norm", "activation"), "inside a pattern"),
+    "Sqrt": (("norm",), "inside a normalisation"),
+    "Reciprocal": (("norm",), "inside a normalisation"),
+    "ReduceMean": (("norm",), "over the last axis, inside a normalisation"),
+    "Relu": (("activation",), ""),
+    "Gelu": (("activation",), "exact or tanh"),
+    "Swish": (("activation",), "alpha = 1"),
+    "Sigmoid": (("activation",), "alone or in x * sigmoid(x)"),
+    "Tanh": (("activation", "attention"), "alone, in a GELU, or as soft cap of the scores"),
+    "Erf": (("activation",), "in a GELU"),
+    "Clip": (("activation",), "as ReLU"),
+    "Max": (("activation",), "as ReLU"),
+    "Neg": (("rotary",), "inside a rotation"),
+    "Sin": (("rotary",), "of position x frequency"),
+    "Cos": (("rotary",), "of position x frequency"),
+}
+
+_FOLDED: Mapping[str, str] = {
+    "Constant": "",
+    "Identity": "",
+    "Cast": "between float types, or of constants, shapes and masks",
+    "CastLike": "as Cast",
+    "Dropout": "inference mode",
+    "Shape": "sizes stay symbolic",
+    "IsNaN": "the guard behind a softmax",
+    "Where": "masks, and the guard behind a softmax",
+}
+
+_CNN_HELP = "cim compiles transformer blocks; run the convolutional part elsewhere and compile the rest"
+
+_REFUSED: tuple[tuple[str, str, str, str], ...] = (
+    ("", "Conv", "convolutions have no mapping to the attention and feed-forward tiles", _CNN_HELP),
+    ("", "ConvTranspose", "convolutions have no mapping to the tiles", _CNN_HELP),
+    ("", "ConvInteger", "convolutions have no mapping to the tiles", _CNN_HELP),
+    ("", "QLinearConv", "convolutions have no mapping to the tiles", _CNN_HELP),
+    ("", "MaxPool", "pooling over images has no mapping to the tiles", _CNN_HELP),
+    ("", "AveragePool", "pooling over images has no mapping to the tiles", _CNN_HELP),
+    ("", "GlobalAveragePool", "pooling over images has no mapping to the tiles", _CNN_HELP),
+    ("", "BatchNormalization", "batch normalisation belongs to convolutional networks", _CNN_HELP),
+    ("", "LSTM", "recurrent layers are not transformer blocks", ""),
+    ("", "GRU", "recurrent layers are not transformer blocks", ""),
+    ("", "RNN", "recurrent layers are not transformer blocks", ""),
+    ("", "If", "control flow over data cannot be scheduled ahead", "export the model without branches"),
+    ("", "Loop", "control flow over data cannot be scheduled ahead", "export one step of the loop"),
+    ("", "Scan", "control flow over data cannot be scheduled ahead", "export one step of the scan"),
+    (MICROSOFT, "BeamSearch", "a search loop in a node cannot be scheduled ahead", "compile the decoder inside it"),
+    (MICROSOFT, "GreedySearch", "a search loop in a node cannot be scheduled ahead", "compile the decoder inside it"),
+    (MICROSOFT, "Sampling", "a search loop in a node cannot be scheduled ahead", "compile the decoder inside it"),
+)
+
+
+def _trait(kind: str) -> Trait:
+    if kind in LAYOUT:
+        return Trait.MOVEMENT
+    if kind in ELEMENTWISE or kind in ELEMENTWISE_MICROSOFT:
+        return Trait.ELEMENTWISE
+    return Trait.REDUCTION if kind in REDUCTIONS else Trait.OTHER
+
+
+def _known(kind: str) -> OpEntry:
+    """The entry of an ai.onnx operator that has a kernel."""
+    becomes, note = _CHIP.get(kind, ((), ""))
+    if becomes:
+        fate = Fate.CHIP
+    elif kind in LAYOUT:
+        fate, note = Fate.LAYOUT, "rearranging heads, tokens and features"
+    else:
+        fate, note = Fate.FOLDED, _FOLDED.get(kind, "of constants, shapes, masks and positions")
+    return OpEntry("", kind, fate, becomes, note, "", _trait(kind), _KERNELS[kind], SHAPES.get(kind))
+
+
+def _entries() -> Iterable[OpEntry]:
+    yield from (_known(kind) for kind in _KERNELS)
+    for kind, kernel in ELEMENTWISE_MICROSOFT.items():
+        shape = SHAPES.get(kind)
+        yield OpEntry(MICROSOFT, kind, Fate.CHIP, ("activation",), "", "", Trait.ELEMENTWISE, kernel, shape)
+    for domain, kind, reason, way_out in _REFUSED:
+        yield OpEntry(domain, kind, Fate.REFUSED, (), reason, way_out)
+
+
+OPERATORS: Mapping[tuple[str, str], OpEntry] = {(e.domain, e.kind): e for e in _entries()}
+"""Every operator that is known, by domain and type."""
+
+
+def entry_of(op: Onnx) -> OpEntry | None:
+    """The table's entry; None for an unknown operator."""
+    return OPERATORS.get((op.domain, op.kind))
+
+
+def kernel_of(op: Onnx) -> Kernel | None:
+    """The reference meaning of an operator, if it has one here."""
+    entry = entry_of(op)
+    return None if entry is None else entry.kernel
+
+
+def trait_of(op: object) -> Trait:
+    """How an operator treats elements; `OTHER` for canonical operators."""
+    entry = entry_of(op) if isinstance(op, Onnx) else None
+    return Trait.OTHER if entry is None else entry.trait
+
+
+def support_table() -> tuple[OpEntry, ...]:
+    """All entries, by domain, fate and name: what `cim ops` prints."""
+    order = list(Fate)
+    return tuple(sorted(OPERATORS.values(), key=lambda e: (e.domain, order.index(e.fate), e.kind)))

@@ -1,0 +1,182 @@
+"""How the elements of rows are arranged in a value: found by moving numbered elements through the graph.
+
+Each element of the rows gets a number of its own; after the region has been evaluated, the numbers
+show where every element of the result came from, whatever operators moved it: reshapes,
+transposes, splits, repeated heads, a cache in front. A common factor (a scale) shows too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.ir.dims import Shape, axis, size_of
+from compiler.ir.evaluate import Interpreter, UnavailableError
+from compiler.ir.graph import Linear, Node, Onnx, Value
+from compiler.ir.rewrite import Editor
+from compiler.ir.tensor import Array, symbolic
+from compiler.ops.call import KernelError
+from compiler.passes.recognise_linear import RESHAPE, columns, reshape_to
+from compiler.passes.regions import Prober, Region, Survey, is_movement, is_onnx, scalar, trace
+
+Tags = NDArray[np.int64]
+TRANSPOSE_HEADS = Onnx("", "Transpose", 18, (("perm", (0, 2, 1, 3)),))
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A value all of whose elements are elements of the roots times `scale`.
+
+    `tags` has the value's shape. Elements of root r are numbered from `starts[r]` in row-major order.
+    """
+
+    region: Region
+    scale: float
+    tags: Tags
+    starts: dict[str, int]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def moves(survey: Survey, node: Node) -> bool:
+    """Whether a node only moves elements, or multiplies all of them by one number."""
+    if is_movement(node) or is_onnx(node, "Cast", "Identity"):
+        return True
+    return is_onnx(node, "Mul", "Div") and _factor(survey, node) is not None
+
+
+def _factor(survey: Survey, node: Node) -> float | None:
+    data = survey.data_inputs(node)
+    if len(data) != 1 or (is_onnx(node, "Div") and node.inputs[0] != data[0]):
+        return None
+    return next((scalar(survey.editor, i) for i in node.inputs if i != data[0]), None)
+
+
+def follow(survey: Survey, prober: Prober, probe: Interpreter, value: str) -> Moved | None:
+    """Where the elements of `value` come from at the probe's sizes; None if that cannot be told."""
+    region = trace(survey, value, lambda n: moves(survey, n))
+    shapes: dict[str, tuple[int, ...]] = {}
+    for root in region.roots:
+        shape = prober.shape(probe, root)
+        if shape is None:
+            return None
+        shapes[root] = shape
+    starts: dict[str, int] = {}
+    total = 1
+    for root, shape in shapes.items():
+        starts[root] = total
+        total += int(np.prod(shape, dtype=np.int64))
+    try:
+        ones = prober.evaluate(probe, region.nodes, {r: np.ones(s) for r, s in shapes.items()})[value]
+        numbered = {r: np.arange(starts[r], starts[r] + np.prod(s)).reshape(s).astype(np.float64) for r, s in shapes.items()}
+        moved = prober.evaluate(probe, region.nodes, numbered)[value]
+    except (UnavailableError, KernelError, ValueError, IndexError, TypeError):
+        return None
+    return _read(region, ones, moved, starts, shapes)
+
+
+def _read(
+    region: Region, ones: Array, moved: Array, starts: dict[str, int], shapes: dict[str, tuple[int, ...]]
+) -> Moved | None:
+    if not ones.size or not np.all(ones == ones.flat[0]) or ones.flat[0] == 0:
+        return None
+    scale = float(ones.flat[0])
+    tags = np.rint(moved / scale)
+    if not np.allclose(tags * scale, moved, rtol=1e-9):
+        return None
+    return Moved(region, scale, tags.astype(np.int64), starts, shapes)
+
+
+def is_same_rows(moved: Moved) -> bool:
+    """Whether a value holds the elements of its only root in the same order."""
+    if len(moved.region.roots) != 1 or moved.scale != 1.0:
+        return False
+    (shape,) = moved.shapes.values()
+    flat = moved.tags.reshape(-1)
+    same_width = moved.tags.shape[-1:] == shape[-1:]
+    return bool(same_width and np.array_equal(flat, np.arange(1, 1 + np.prod(shape, dtype=np.int64))))
+
+
+def take_columns(survey: Survey, rows: str, wanted: Tags, name: str) -> str | None:
+    """A value whose rows are the columns `wanted` (in that order) of `rows`; None if there is no way."""
+    editor = survey.editor
+    shape = editor.shape(rows)
+    count = len(wanted)
+    if shape and shape[-1] == count and np.array_equal(wanted, np.arange(count)):
+        return rows
+    linear = editor.producer(rows)
+    if linear is None or not isinstance(linear.op, Linear) or not np.array_equal(wanted, wanted[0] + np.arange(count)):
+        return None
+    value = Value(editor.fresh(name), linear.output.dtype, None)
+    columns(editor, linear, int(wanted[0]), int(wanted[0]) + count, value, ())
+    survey.note(value.name)
+    return value.name
+
+
+def as_three_axes(survey: Survey, rows: str, sources: tuple[str, ...]) -> str:
+    """`rows` as [batch, sequence, features]: rows of two axes are reshaped."""
+    editor = survey.editor
+    shape = editor.shape(rows)
+    if shape is None or len(shape) != 2:
+        return rows
+    lead = leading_axes(editor)
+    return _reshaped(survey, rows, (*lead, shape[-1]), sources)
+
+
+def leading_axes(editor: Editor) -> Shape:
+    """[batch, sequence] as the inputs have them: names, or numbers that the file fixes."""
+    for given in editor.inputs:
+        if given.role.value in ("ids", "positions", "token_types") and len(given.value.shape or ()) == 2:
+            return given.value.shape or ()
+    return (axis("batch"), axis("sequence"))
+
+
+def sequence_axis(editor: Editor, value: Value) -> int | None:
+    """Which of the axes 1 and 2 of a [batch, ., ., d] or [batch, sequence, features] value counts tokens."""
+    shape, wanted = value.shape, leading_axes(editor)[1]
+    if shape is None or len(shape) not in (3, 4):
+        return None
+    if shape[1] == wanted:
+        return 1
+    return 2 if len(shape) == 4 and shape[2] == wanted else None
+
+
+def from_rows(survey: Survey, rows: str, heads: int, target: Value, sources: tuple[str, ...]) -> None:
+    """Make `target` ([batch, heads, sequence, d] or a plain reshape) from rows [batch, sequence, heads*d]."""
+    if sequence_axis(survey.editor, target) == 2:
+        heads_to(survey, rows, heads, target, sources)
+    else:
+        reshape_to(survey.editor, rows, target, sources)
+        survey.note(target.name)
+
+
+def heads_to(survey: Survey, rows: str, heads: int, target: Value, sources: tuple[str, ...]) -> None:
+    """Make `target`, heads of [batch, heads, sequence, d] in any grouping, from rows [batch, sequence, heads*d]."""
+    editor = survey.editor
+    lead = leading_axes(editor)
+    width = (editor.shape(rows) or (0,))[-1]
+    depth = size_of((width,))
+    assert isinstance(depth, int)
+    split = _reshaped(survey, rows, (*lead, heads, depth // heads), sources)
+    four: Shape = (lead[0], heads, lead[1], depth // heads)
+    name = target.name if target.shape == four else editor.fresh(f"{target.name}.heads")
+    node = editor.insert(TRANSPOSE_HEADS, (split,), Value(name, target.dtype, four), sources)
+    survey.note(name)
+    if target.shape != four:
+        wanted = target.shape
+        assert wanted is not None
+        shape = editor.add_constant(f"{target.name}.shape", symbolic(wanted, (len(wanted),)))
+        editor.insert(RESHAPE, (node.output.name, shape), target, sources)
+        survey.note(target.name)
+
+
+def _reshaped(survey: Survey, name: str, shape: Shape, sources: tuple[str, ...]) -> str:
+    editor = survey.editor
+    value = editor.value(name)
+    assert value is not None
+    made = Value(editor.fresh(f"{name}.{len(shape)}d"), value.dtype, shape)
+    wanted = editor.add_constant(f"{made.name}.shape", symbolic(shape, (len(shape),)))
+    editor.insert(RESHAPE, (name, wanted), made, sources)
+    survey.note(made.name)
+    return made.name

@@ -1,0 +1,33 @@
+"""Decide which tile does what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.pipeline import Compilation, Pass
+
+
+@dataclass(frozen=True)
+class PlaceBlocks(Pass):
+    """Cut the graph into stages and sections, and place weights, heads, KV regions and transfers on tiles.
+
+    `hub_width`: columns of a hub value that one tile takes. `block`: rows of a KV block (rounded to macro rows).
+    """
+
+    hub_width: int = 1024
+    block: int = 512
+
+    def run(self, c: Compilation) -> bool:
+        """Sets `c.mapping`, with the longest segments that the tile buffers allow."""
+        from compiler.backend.build import choose_chunk, with_chunk
+        from compiler.mapping.mapper import MapOptions, map_graph
+        from compiler.mapping.options import arithmetic_of, check_policies
+        from isa.program import Limits
+
+        target, options = c.require_target(), c.options
+        check_policies(options)
+        limits = Limits(options.max_context, chunk=1, sequences=options.batch)
+        arithmetic = arithmetic_of(options.weights)
+        mapping = map_graph(c.require_graph(), target, limits, arithmetic, MapOptions(self.hub_width, self.block))
+        c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk))
+        return True

@@ -1,0 +1,259 @@
+"""Find attention, however it is written: anchored on the softmax, everything else by what it computes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.ir.dims import Shape
+from compiler.ir.graph import Attention, Cache, Node, Role, Value
+from compiler.ir.rewrite import Editor
+from compiler.ops.call import Attributes
+from compiler.passes.layouts import Moved, as_three_axes, follow, heads_to, leading_axes, take_columns
+from compiler.passes.masks import MaskReader, Scores, read_scores
+from compiler.passes.regions import Prober, Survey, is_onnx, merge_sources
+from compiler.pipeline import Compilation, Finding, Pass
+
+HELP = "attention must be softmax(scale * q k^T + causal, windowed or no mask) v, heads of equal size"
+
+
+@dataclass(frozen=True)
+class RecogniseAttention(Pass):
+    """Find attention around each softmax over products of two activations.
+
+    softmax(mask(cap(s q k^T))) v == attention(q, k, v)
+    Layout, head repetition and the cache are read off from numbered elements (`passes.layouts`), the
+    mask from probes of the sizes (`passes.masks`). Cache inputs and outputs become `Graph.caches`.
+    """
+
+    def run(self, c: Compilation) -> bool:
+        """Rewrites `c.graph`."""
+        editor = Editor(c.require_graph())
+        editor.changed = False
+        survey = Survey(editor)
+        matcher = _Matcher(survey, Prober(survey))
+        for node in list(editor.nodes()):
+            if editor.holds(node) and is_onnx(node, "Softmax") and survey.is_data(node.output.name):
+                problem = matcher.visit(node)
+                if problem is not None:
+                    c.findings.append(Finding(node.sources[0], problem, HELP))
+        _retire_cache_inputs(editor)
+        c.graph = editor.finish()
+        return editor.changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """An operand as rows: which columns of `rows` each head reads, what stands before them."""
+
+    rows: str
+    columns: tuple[int, ...]
+    heads: int
+    depth: int
+    scale: float
+    sources: tuple[str, ...]
+    past: str | None = None
+
+
+class _MismatchError(ValueError):
+    """This is not an attention that can be expressed, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """The nodes of one attention: products of scores and of the context, what lies between."""
+
+    scores: Scores
+    product: Node
+    context: Node
+
+
+class _Matcher:
+    def __init__(self, survey: Survey, prober: Prober) -> None:
+        self.survey = survey
+        self.prober = prober
+        self.masks = MaskReader(survey, prober)
+
+    def visit(self, softmax: Node) -> str | None:
+        """Rewrite the attention around `softmax`, or say why not."""
+        try:
+            site = self._site(softmax)
+            q = self._queries(site)
+            k, v = self._kept(site, q, 1), self._kept(site, q, 2)
+            self._rewrite(site, q, k, v)
+        except _MismatchError as mismatch:
+            return str(mismatch)
+        return None
+
+    def _site(self, softmax: Node) -> _Site:
+        editor = self.survey.editor
+        rank = len(softmax.output.shape or ())
+        assert not isinstance(softmax.op, Attention)
+        axis = Attributes(softmax.op).int("axis", -1)  # type: ignore[arg-type]
+        if axis not in (-1, rank - 1):
+            raise _MismatchError("the softmax is not over the last axis")
+        scores = read_scores(self.survey, softmax)
+        if scores is None:
+            raise _MismatchError("the softmax is not over products of queries and keys")
+        product = editor.producer(scores.start)
+        context = editor.users(scores.end)
+        if product is None or len(context) != 1 or context[0].inputs[0] != scores.end:
+            raise _MismatchError("the probabilities do not multiply values in one product")
+        return _Site(scores, product, context[0])
+
+    # The three operands.
+
+    def _operand(self, site: _Site, which: int) -> str:
+        return (*site.product.inputs, site.context.inputs[1])[which]
+
+    def _followed(self, site: _Site, which: int) -> Moved:
+        past = 2 if self.prober.has_past() else 0
+        moved = follow(self.survey, self.prober, self.prober.at(3, past, batch=2), self._operand(site, which))
+        if moved is None:
+            name = ("queries", "keys", "values")[which]
+            raise _MismatchError(f"the {name} are not rearranged rows of one activation")
+        return moved
+
+    def _queries(self, site: _Site) -> _Heads:
+        moved = self._followed(site, 0)
+        sizes = self._sizes()
+        tags = moved.tags.reshape(sizes["batch"], -1, *moved.tags.shape[-2:])
+        if tags.shape[2] != sizes["sequence"]:
+            raise _MismatchError("the queries are not one row a token")
+        return self._heads(moved, tags, None)
+
+    def _kept(self, site: _Site, q: _Heads, which: int) -> _Heads:
+        """Keys or values: one row a token, heads possibly repeated, behind the cache if there is one."""
+        moved = self._followed(site, which)
+        sizes = self._sizes()
+        lead = (sizes["batch"], q.heads)
+        tags = moved.tags.swapaxes(-1, -2) if which == 1 else moved.tags
+        if tags.ndim == 5 and tags.shape[2] == 1:
+            tags = np.repeat(tags, q.heads // tags.shape[1], axis=2)
+        try:
+            tags = tags.reshape(*lead, *tags.shape[-2:])
+        except ValueError:
+            raise _MismatchError("keys and values do not have the queries' heads") from None
+        past = next((r for r in moved.region.roots if self._is_past(r)), None)
+        found = self._heads(moved, tags, past)
+        if past is not None:
+            self._check_past(moved, tags, past, found.heads)
+        return found
+
+    def _heads(self, moved: Moved, tags: np.ndarray, past: str | None) -> _Heads:  # type: ignore[type-arg]
+        """Read the columns of each head off the tags [batch, heads, tokens, depth] of the new tokens."""
+        sizes = self._sizes()
+        roots = [r for r in moved.region.roots if r != past]
+        if len(roots) != 1:
+            raise _MismatchError("an operand mixes several activations")
+        (rows,) = roots
+        width = moved.shapes[rows][-1]
+        old = sizes["past"] if past is not None else 0
+        new = tags[:, :, old:] - moved.starts[rows]
+        batch, heads, tokens, depth = new.shape
+        if tokens != sizes["sequence"] or new.min() < 0:
+            raise _MismatchError("an operand does not have one row for every token of the step")
+        row = (np.arange(batch)[:, None] * tokens + np.arange(tokens)).reshape(batch, 1, tokens, 1)
+        columns = new - row * width
+        if not np.array_equal(columns, np.broadcast_to(columns[:1, :, :1], columns.shape)):
+            raise _MismatchError("an operand mixes rows of different tokens")
+        kept = _without_repeats(columns[0, :, 0])
+        flat = tuple(int(i) for i in kept.reshape(-1))
+        return _Heads(rows, flat, len(kept), depth, moved.scale, moved.region.sources, past)
+
+    def _check_past(self, moved: Moved, tags: np.ndarray, past: str, heads: int) -> None:  # type: ignore[type-arg]
+        """Old rows must come first, in the cache's order, heads repeated like the new ones."""
+        sizes = self._sizes()
+        shape = moved.shapes[past]
+        wanted = moved.starts[past] + np.arange(np.prod(shape)).reshape(shape)
+        if len(shape) != 4 or shape[1] != heads:
+            raise _MismatchError("the cache does not have the heads of the new keys and values")
+        wanted = np.repeat(wanted, tags.shape[1] // heads, axis=1)
+        if not np.array_equal(tags[:, :, : sizes["past"]], wanted):
+            raise _MismatchError("the cache is not [batch, heads, tokens, depth], old tokens first")
+
+    def _is_past(self, name: str) -> bool:
+        return any(i.name == name and i.role is Role.PAST for i in self.survey.editor.inputs)
+
+    def _sizes(self) -> dict[str, int]:
+        past = 2 if self.prober.has_past() else 0
+        return dict(self.prober.at(3, past, batch=2).sizes)
+
+    # The result.
+
+    def _rewrite(self, site: _Site, q: _Heads, k: _Heads, v: _Heads) -> None:
+        if q.heads % k.heads or k.heads != v.heads or q.depth != k.depth or (k.past is None) != (v.past is None):
+            raise _MismatchError("heads of queries, keys and values do not fit together")
+        mask = self.masks.read(site.scores, q.heads)
+        if isinstance(mask, str):
+            raise _MismatchError(mask)
+        if v.scale != 1.0:
+            raise _MismatchError("the values are scaled")
+        scale = q.scale * k.scale * site.scores.scale
+        cache = len(self.survey.editor.caches) if mask.causal else None
+        op = Attention(
+            q.heads, k.heads, q.depth, v.depth, scale, mask.causal, mask.window, site.scores.softcap, cache
+        )
+        operands = [self._rows(h, site, n) for h, n in ((q, "q"), (k, "k"), (v, "v"))]
+        if cache is not None:
+            self._declare(site, k, v)
+        sources = (*q.sources, *k.sources, *v.sources)
+        sources += merge_sources((site.product, *site.scores.nodes, site.context))
+        self._replace(site.context, op, operands, tuple(dict.fromkeys(sources)))
+
+    def _rows(self, heads: _Heads, site: _Site, name: str) -> str:
+        wanted = np.array(heads.columns, np.int64)
+        rows = take_columns(self.survey, heads.rows, wanted, f"{site.context.output.name}.{name}")
+        if rows is None:
+            raise _MismatchError("the heads are interleaved in a way that no column range expresses")
+        return as_three_axes(self.survey, rows, heads.sources)
+
+    def _declare(self, site: _Site, k: _Heads, v: _Heads) -> None:
+        editor = self.survey.editor
+        number = re.search(r"\d+", k.past or "")
+        layer = int(number.group()) if number else len(editor.caches)
+        presents = [self._present(self._operand(site, which)) for which in (1, 2)]
+        editor.caches.append(
+            Cache(layer, k.heads, k.depth, v.depth, k.past or "", v.past or "", presents[0], presents[1])
+        )
+        editor.outputs = [o for o in editor.outputs if o not in presents]
+
+    def _present(self, operand: str) -> str:
+        """The graph output that `operand` is made of: [batch, kv_heads, tokens, depth]."""
+        editor = self.survey.editor
+        name = operand
+        while True:
+            if name in editor.outputs:
+                return name
+            node = editor.producer(name)
+            data = self.survey.data_inputs(node) if node is not None else ()
+            if len(data) != 1:
+                return ""
+            name = data[0]
+
+    def _replace(self, context: Node, op: Attention, operands: list[str], sources: tuple[str, ...]) -> None:
+        editor, output = self.survey.editor, context.output
+        shape: Shape = (*leading_axes(editor), op.heads * op.v_head_dim)
+        made = Value(editor.fresh(f"{output.name}.rows"), output.dtype, shape)
+        editor.remove(context)
+        editor.insert(op, operands, made, sources)
+        self.survey.note(made.name)
+        heads_to(self.survey, made.name, op.heads, output, sources)
+
+
+def _without_repeats(columns: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    """[heads, depth] -> [kv heads, depth], each of which serves the same number of successive heads."""
+    heads = len(columns)
+    distinct = [i for i in range(heads) if i == 0 or not np.array_equal(columns[i], columns[i - 1])]
+    kept = columns[distinct]
+    if heads % len(kept) or not np.array_equal(np.repeat(kept, heads // len(kept), axis=0), columns):
+        raise _MismatchError("heads share keys and values unevenly")
+    return kept
+
+
+def _retire_cache_inputs(editor: Editor) -> None:
+    """Cache inputs that became `Graph.caches` are no inputs any more."""
+    retired = {n for c in editor.caches for n in (c.past_key, c.past_value)}
+    editor.inputs = [i for i in editor.inputs if i.name not in retired]

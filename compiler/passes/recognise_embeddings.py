@@ -1,0 +1,120 @@
+"""Find rows taken from tables by token id or by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.ir.dims import Shape, axis
+from compiler.ir.evaluate import UnavailableError
+from compiler.ir.graph import Embed, Input, Node, Role, Value
+from compiler.ir.rewrite import Editor
+from compiler.ir.tensor import DType
+from compiler.ops.call import Attributes, KernelError
+from compiler.passes.regions import Prober, Region, Survey, is_movement, is_onnx
+from compiler.pipeline import Compilation, Pass
+
+
+@dataclass(frozen=True)
+class RecogniseEmbeddings(Pass):
+    """Find embeddings: rows of a table taken by token id, or by position where they are added to rows.
+
+    Gather(table, ids)                               == embed(ids; table)
+    x + Gather(table, f(positions)), f(p) = p + offset == x + embed(positions; table) with that offset
+    """
+
+    def run(self, c: Compilation) -> bool:
+        """Rewrites `c.graph`."""
+        editor = Editor(c.require_graph())
+        editor.changed = False
+        survey = Survey(editor)
+        prober = Prober(survey)
+        for node in list(editor.nodes()):
+            if editor.holds(node):
+                _by_token(survey, node)
+        for node in list(editor.nodes()):
+            if editor.holds(node) and is_onnx(node, "Add"):
+                _by_position(survey, prober, node)
+        c.graph = editor.finish()
+        return editor.changed
+
+
+def _is_lookup(editor: Editor, node: Node | None) -> bool:
+    """Whether a node gathers rows of a constant table."""
+    if node is None or not is_onnx(node, "Gather"):
+        return False
+    table = editor.constant(node.inputs[0])
+    return table is not None and len(table.shape) == 2 and Attributes(node.op).int("axis", 0) == 0  # type: ignore[arg-type]
+
+
+def _by_token(survey: Survey, node: Node) -> None:
+    if not _is_lookup(survey.editor, node) or not survey.is_data(node.inputs[1]):
+        return
+    table, ids = node.inputs
+    survey.editor.replace(node, Node(Embed(), (ids, table), node.outputs, node.sources))
+
+
+def _by_position(survey: Survey, prober: Prober, add: Node) -> None:
+    """A control operand of an addition to rows, if it is rows of a table by position."""
+    editor = survey.editor
+    for at, name in enumerate(add.inputs):
+        other = add.inputs[1 - at]
+        if survey.is_data(name) or editor.constant(name) is not None or not survey.is_data(other):
+            continue
+        region = trace_control(editor, name)
+        gather = editor.producer(region.roots[0]) if len(region.roots) == 1 else None
+        rows = editor.shape(other)
+        if gather is None or not _is_lookup(editor, gather) or rows is None:
+            continue
+        offset = _offset(prober, gather.inputs[1])
+        if offset is None:
+            continue
+        width = editor.constants[gather.inputs[0]].shape[1]
+        output = Value(editor.fresh(f"{gather.output.name}.rows"), editor.constants[gather.inputs[0]].dtype, (*rows[:-1], width))
+        inputs = (_positions(editor, rows), gather.inputs[0])
+        editor.insert(Embed(offset), inputs, output, (*gather.sources, *region.sources), after=gather)
+        survey.note(output.name)
+        operands = tuple(output.name if i == name else i for i in add.inputs)
+        editor.replace(add, Node(add.op, operands, add.outputs, add.sources))
+        return
+
+
+def trace_control(editor: Editor, name: str) -> Region:
+    """Back from a control value through casts and movement of a single operand."""
+    nodes: list[Node] = []
+    while (node := editor.producer(name)) is not None:
+        if _is_lookup(editor, node) or not (is_onnx(node, "Cast") or is_movement(node)):
+            break
+        nodes.append(node)
+        name = node.inputs[0]
+    return Region(name, (name,), tuple(reversed(nodes)))
+
+
+def _offset(prober: Prober, index: str) -> int | None:
+    """The number o such that `index` is position + o, for every probe; None if there is none."""
+    offsets: set[int] = set()
+    for sequence, past in ((5, 0), (3, 4), (1, 7)):
+        probe = prober.at(sequence, past)
+        try:
+            values = probe.value(index).reshape(-1)
+        except (UnavailableError, KernelError, ValueError, IndexError):
+            return None
+        positions = np.arange(probe.sizes["past"], probe.sizes["past"] + probe.sizes["sequence"])
+        if values.shape != positions.shape or np.ptp(values - positions):
+            return None
+        offsets.add(int(values[0] - positions[0]))
+    return offsets.pop() if len(offsets) == 1 else None
+
+
+def _positions(editor: Editor, rows: Shape) -> str:
+    """The input that holds positions; made if the file has none."""
+    existing = next((i for i in editor.inputs if i.role is Role.POSITIONS), None)
+    if existing is not None:
+        return existing.name
+    shape = rows[:-1] if len(rows) == 3 else (axis("batch"), axis("sequence"))
+    made = Input(Value(editor.fresh("positions"), DType.INT64, shape), Role.POSITIONS)
+    editor.inputs.append(made)
+    return made.name
+
+

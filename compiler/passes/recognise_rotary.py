@@ -1,0 +1,224 @@
+"""Find rotary position embeddings, however they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.ir import meaning
+from compiler.ir.dims import Shape
+from compiler.ir.evaluate import UnavailableError
+from compiler.ir.graph import Node, Rotary, Value
+from compiler.ir.rewrite import Editor
+from compiler.ir.tensor import Array, tensor
+from compiler.ops.call import KernelError
+from compiler.passes.layouts import as_three_axes, from_rows, leading_axes, sequence_axis, take_columns
+from compiler.passes.regions import Prober, Region, Survey, is_elementwise, is_movement, is_onnx, random_rows, trace
+from compiler.pipeline import Compilation, Pass
+
+STEPS = 9
+"""Positions 0..8 are probed: powers of two up to 8 refine the frequencies, the others check them."""
+
+
+@dataclass(frozen=True)
+class RecogniseRotary(Pass):
+    """Find rotary embeddings: where rows meet functions of the position and come out turned, pair by pair.
+
+    x * cos(p f) + rotate(x) * sin(p f) == rotary(x; f)
+    The frequencies are read off from what the region does to one vector at positions 0, 1, 2, 4 and 8.
+    """
+
+    def run(self, c: Compilation) -> bool:
+        """Rewrites `c.graph`."""
+        editor = Editor(c.require_graph())
+        editor.changed = False
+        survey = Survey(editor)
+        prober = Prober(survey)
+        for region in _candidates(survey):
+            _visit(survey, prober, region)
+        c.graph = editor.finish()
+        return editor.changed
+
+
+def _turns(survey: Survey, node: Node) -> bool:
+    """Whether a node can be part of a rotation: movement, sums, and products with control values."""
+    if is_movement(node) or is_onnx(node, "Cast", "Identity", "Neg", "Add", "Sub"):
+        return True
+    return is_onnx(node, "Mul", "Div") and len(survey.data_inputs(node)) == 1
+
+
+def _candidates(survey: Survey) -> list[Region]:
+    """Regions with one root, that end where strands join and that mix in functions of the position."""
+    editor = survey.editor
+    root: dict[str, str] = {}
+    mixes: set[str] = set()
+    ends: dict[str, tuple[str, str]] = {}
+    for node in editor.nodes():
+        data = survey.data_inputs(node)
+        roots = {root.get(i, i) for i in data}
+        if not data or len(roots) != 1 or not _turns(survey, node):
+            continue
+        mixed = any(i in mixes for i in data) or _mixes(survey, node)
+        for value in node.outputs:
+            root[value.name] = next(iter(roots))
+            if mixed:
+                mixes.add(value.name)
+        if mixed and len(data) > 1:
+            for name in data:
+                ends.pop(_strand(survey, name), None)
+            ends[node.output.name] = (node.output.name, root[node.output.name])
+    return [trace(survey, end, lambda n: root.get(n.output.name) == start) for end, start in ends.values()]
+
+
+def _strand(survey: Survey, name: str) -> str:
+    """Back along single-operand nodes to the join that feeds them."""
+    node = survey.editor.producer(name)
+    while node is not None and _turns(survey, node) and len(data := survey.data_inputs(node)) == 1:
+        name = data[0]
+        node = survey.editor.producer(name)
+    return name
+
+
+def _mixes(survey: Survey, node: Node) -> bool:
+    """Whether a node multiplies data by a control value."""
+    if not is_elementwise(node):
+        return False
+    return any(i and not survey.is_data(i) and survey.editor.constant(i) is None for i in node.inputs)
+
+
+def _visit(survey: Survey, prober: Prober, region: Region) -> None:
+    editor = survey.editor
+    base = _rows(survey, region)
+    shape = editor.shape(base.roots[0]) if len(base.roots) == 1 else None
+    output = editor.value(region.output)
+    if shape is None or not isinstance(width := shape[-1], int) or output is None or output.shape is None:
+        return
+    depth = output.shape[-1]
+    if not isinstance(depth, int) or (turned := _turned(prober, base, shape, width)) is None:
+        return
+    wanted = np.rint(turned.columns).astype(np.int64)
+    if len(wanted) % depth:
+        return
+    found = _read(turned, depth)
+    if found is None:
+        return
+    rows = take_columns(survey, base.roots[0], wanted, f"{region.output}.input")
+    if rows is not None:
+        _rewrite(survey, base, rows, found, output)
+
+
+def _rows(survey: Survey, region: Region) -> Region:
+    """The region down to the rows: movement before it included."""
+    return trace(survey, region.output, lambda n: _turns(survey, n))
+
+
+@dataclass(frozen=True, slots=True)
+class _Turned:
+    """What a region does to one vector x at positions 0..STEPS-1: results [position, channel].
+
+    `columns` says which column of the rows each channel is at position 0.
+    """
+
+    x: Array
+    results: Array
+    columns: Array
+    scaling: float
+
+
+def _turned(prober: Prober, region: Region, shape: Shape, width: int) -> _Turned | None:
+    """Probe the region. None if it does not keep rows apart, or changes more than directions."""
+    probe = prober.at(STEPS)
+    count = probe.sizes["sequence"]
+    if prober.shape(probe, region.roots[0]) is None or count < STEPS:
+        return None
+    x = random_rows(width)
+    try:
+        ones = _at_all(prober, region, np.ones(width))
+        numbers = _at_all(prober, region, np.arange(1, width + 1, dtype=np.float64))
+        results = _at_all(prober, region, x)
+    except (UnavailableError, KernelError, ValueError, IndexError, TypeError):
+        return None
+    if ones is None or numbers is None or results is None:
+        return None
+    scaling = float(ones[0, 0])
+    if scaling == 0 or not np.allclose(ones[0], scaling, rtol=1e-6):
+        return None
+    columns = numbers[0] / scaling - 1
+    if np.abs(columns - np.rint(columns)).max() > 1e-3 or columns.min() < -0.5 or columns.max() > width - 0.5:
+        return None
+    chosen = x[np.rint(columns).astype(np.int64)]
+    return _Turned(chosen, results, columns, scaling)
+
+
+def _at_all(prober: Prober, region: Region, x: Array) -> Array | None:
+    """The region on rows that all are `x`: [position, channel]."""
+    probe = prober.at(STEPS)
+    shape = prober.shape(probe, region.roots[0])
+    assert shape is not None
+    out = prober.evaluate(probe, region.nodes, {region.roots[0]: np.broadcast_to(x, shape).copy()})[region.output]
+    count = probe.sizes["sequence"]
+    value = prober.survey.editor.value(region.output)
+    at = None if value is None else sequence_axis(prober.survey.editor, value)
+    if at is None or out.shape[0] != 1 or out.shape[at] != count:
+        return None
+    return out.swapaxes(1, at).reshape(count, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    op: Rotary
+    inv_freq: Array
+
+
+def _read(turned: _Turned, depth: int) -> _Found | None:
+    """The rotation that explains the probes."""
+    heads = len(turned.x) // depth
+    x = turned.x.reshape(heads, depth)
+    y = turned.results.reshape(-1, heads, depth) / turned.scaling
+    moved = np.flatnonzero(np.abs(y - x[None]).max(axis=(0, 1)) > 1e-12)
+    if not len(moved):
+        return None
+    turning = int(moved[-1]) + 1
+    turning += turning % 2
+    for interleaved in (False, True):
+        op = Rotary(heads, depth, turning, interleaved, round(turned.scaling, 9))
+        inv_freq = _frequencies(x, y, op)
+        check = meaning.rotary(op, np.broadcast_to(x.reshape(-1), (len(y), x.size)), inv_freq, np.arange(len(y)))
+        if np.allclose(check, turned.results, rtol=1e-5, atol=1e-6 * np.abs(x).max()):
+            return _Found(op, inv_freq.astype(np.float32))
+    return None
+
+
+def _frequencies(x: Array, y: Array, op: Rotary) -> Array:
+    """Angle per position of each pair, from the turn at 1 and then, more exactly, at 2, 4 and 8."""
+    half = op.rotary_dim // 2
+    first = np.arange(half) * (2 if op.interleaved else 1)
+    second = first + (1 if op.interleaved else half)
+    before = x[0, first] + 1j * x[0, second]
+    after = y[:, 0, first] + 1j * y[:, 0, second]
+    angle = np.angle(after / before)
+    frequency: Array = angle[1]
+    for step in (2, 4, 8):
+        turns = np.rint((frequency * step - angle[step]) / (2 * np.pi))
+        frequency = (angle[step] + 2 * np.pi * turns) / step
+    return frequency
+
+
+def _rewrite(survey: Survey, region: Region, rows: str, found: _Found, output: Value) -> None:
+    editor = survey.editor
+    node = editor.producer(output.name)
+    assert node is not None
+    rows = as_three_axes(survey, rows, region.sources)
+    inv_freq = _shared(editor, found.inv_freq)
+    made = Value(editor.fresh(f"{output.name}.rows"), output.dtype, (*leading_axes(editor), found.op.heads * found.op.head_dim))
+    editor.remove(node)
+    editor.insert(found.op, (rows, inv_freq), made, region.sources)
+    survey.note(made.name)
+    from_rows(survey, made.name, found.op.heads, output, region.sources)
+
+
+def _shared(editor: Editor, inv_freq: Array) -> str:
+    """The frequencies as a constant; layers that turn alike share one."""
+    wanted = tensor(inv_freq)
+    return next((n for n, v in editor.constants.items() if v == wanted), None) or editor.add_constant("inv_freq", wanted)

@@ -1,0 +1,127 @@
+"""The pass manager: a compilation, the passes that work on it, one callback around each pass.
+
+A pass is a frozen dataclass named by a verb; its fields are its options. A pipeline is a tuple of
+passes. Everything that happens *between* passes (verify each, print after, stop after, time,
+dump) hangs on one callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from compiler.ir.graph import Graph
+    from compiler.ir.mapping import Mapping
+    from isa.hardware import Hardware
+    from isa.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What the person asked for: the options of `cim compile`."""
+
+    max_context: int = 512
+    batch: int = 1
+    kv: str = "auto"
+    place: str = "auto"
+    weights: str = "int8"
+    dims: tuple[tuple[str, int], ...] = ()
+    shapes_only: bool = False
+    explain: bool = False
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why a node could not be recognised: said by the pass that tried. `node` is an ONNX node name."""
+
+    node: str
+    reason: str
+    help: str | None = None
+
+
+@dataclass(slots=True)
+class Compilation:
+    """One run of the compiler. Passes read and replace `graph`, `mapping` and `program`."""
+
+    model: Path
+    options: CompileOptions = CompileOptions()
+    target: Hardware | None = None
+    graph: Graph | None = None
+    mapping: Mapping | None = None
+    program: Program | None = None
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the compiler chose and why, for `--explain`."""
+
+    def require_graph(self) -> Graph:
+        """The graph. It is there once the model has been imported."""
+        if self.graph is None:
+            raise LookupError("no model has been imported yet: ImportModel comes first in a pipeline")
+        return self.graph
+
+    def require_target(self) -> Hardware:
+        """The target. Passes after the graph level need one."""
+        if self.target is None:
+            raise LookupError("this pass needs a target")
+        return self.target
+
+    def require_mapping(self) -> Mapping:
+        """The mapping. It is there once blocks have been placed."""
+        if self.mapping is None:
+            raise LookupError("no mapping has been made yet: PlaceBlocks comes first")
+        return self.mapping
+
+    def require_program(self) -> Program:
+        """The program. It is there once it has been emitted."""
+        if self.program is None:
+            raise LookupError("no program has been emitted yet: EmitProgram comes first")
+        return self.program
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One step of the compiler."""
+
+    @property
+    def name(self) -> str:
+        """The name that `--print-after` and `--stop-after` use: `fold-constants`."""
+        words = "".join(f"-{c.lower()}" if c.isupper() else c for c in type(self).__name__)
+        return words.lstrip("-")
+
+    def run(self, c: Compilation) -> bool:
+        """Do it. True if anything changed."""
+        raise NotImplementedError
+
+
+class Moment(Enum):
+    """When the callback is called."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+class StopPipelineError(Exception):
+    """Raised by a callback to end the pipeline without error (`--stop-after`)."""
+
+
+Callback = Callable[[Moment, Pass, Compilation], None]
+
+
+def run_pipeline(passes: Sequence[Pass], c: Compilation, callback: Callback | None = None) -> Compilation:
+    """Run the passes in order. The callback is called before and after each; it may raise
+    `StopPipelineError`."""
+    try:
+        for step in passes:
+            if callback is not None:
+                callback(Moment.BEFORE, step, c)
+            step.run(c)
+            if callback is not None:
+                callback(Moment.AFTER, step, c)
+    except StopPipelineError:
+        pass
+    return c
