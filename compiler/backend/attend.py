@@ -83,7 +83,9 @@ def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block) -> None:
 
     def body(counter: Reg) -> None:
         e.add(Mul(start, counter, op.block), Add(start, start, op.block), Add(row, KV_BASE, start))
-        e.add(Sub(rows, LENGTH, start), Min(rows, rows, op.block), Max(rows, rows, 0), Sub(hi, first.hi, start))
+        e.add(
+            Sub(rows, LENGTH, start), Min(rows, rows, op.block), Max(rows, rows, 0), Sub(hi, first.hi, start)
+        )
         if op.window:
             e.add(Sub(lo, hi, op.window))
         block = _Block(row, rows, hi, lo)

@@ -49,7 +49,8 @@ def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
     wanted = [c for c in CHUNKS if most is None or c <= most] or [1]
     for chunk in wanted:
         if all(
-            plan_buffer(t, mapping.arithmetic, chunk, hardware).total <= hardware.buffer_bytes for t in mapping.templates
+            plan_buffer(t, mapping.arithmetic, chunk, hardware).total <= hardware.buffer_bytes
+            for t in mapping.templates
         ):
             return chunk
     worst = max(mapping.templates, key=lambda t: plan_buffer(t, mapping.arithmetic, 1, hardware).total)
@@ -58,7 +59,8 @@ def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
     raise fail(
         "E0301",
         f"tiles of kind {worst.name} need {total:,} bytes of buffer for one token, {hardware.name} has "
-        f"{hardware.buffer_bytes:,}; largest: " + ", ".join(f"{n.name} {n.bytes_per_token:,}" for n in largest),
+        f"{hardware.buffer_bytes:,}; largest: "
+        + ", ".join(f"{n.name} {n.bytes_per_token:,}" for n in largest),
         NamedPlace(mapping.name, worst.name),
         help=f"a target with tile.buffer of {-(-total // 1024)} KiB or more, or a narrower hub_width",
     )
@@ -73,7 +75,9 @@ def _context_rows(template: Template, limits: Limits) -> int:
 def build_role(template: Template, mapping: Mapping, hardware: Hardware) -> Role:
     """The role of a template: buffer plan, code, line table."""
     plan = plan_buffer(template, mapping.arithmetic, mapping.limits.chunk, hardware)
-    emitter = Emitter(template, plan, mapping.arithmetic, mapping.limits, _context_rows(template, mapping.limits))
+    emitter = Emitter(
+        template, plan, mapping.arithmetic, mapping.limits, _context_rows(template, mapping.limits)
+    )
     sites = template.sites
     for index, block in enumerate(template.blocks):
         emitter.block, emitter.site = index, sites.index(block.site)
@@ -123,6 +127,7 @@ def with_chunk(mapping: Mapping, chunk: int) -> Mapping:
 def macros_used(mapping: Mapping, hardware: Hardware) -> int:
     """Macros that the mapping occupies."""
     per_template = {
-        t.name: sum(a.macros(hardware.macro_rows, hardware.macro_cols) for a in t.arrays) for t in mapping.templates
+        t.name: sum(a.macros(hardware.macro_rows, hardware.macro_cols) for a in t.arrays)
+        for t in mapping.templates
     }
     return sum(per_template[t.template] for t in mapping.tiles)

@@ -35,7 +35,9 @@ class Emitter:
     `head` runs at the start of every segment (lengths and row counts that blocks need), `body` is the blocks.
     """
 
-    def __init__(self, template: Template, plan: BufferPlan, arithmetic: Arithmetic, limits: Limits, context: int):
+    def __init__(
+        self, template: Template, plan: BufferPlan, arithmetic: Arithmetic, limits: Limits, context: int
+    ):
         self.template, self.plan, self.arithmetic, self.limits = template, plan, arithmetic, limits
         self.context_rows = context
         self.values = {v.name: v for v in template.values}

@@ -64,7 +64,13 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
             spec = next(a for a in template.arrays if a.name == array)
             return {"rows": spec.cols, "scale": 4}
         case Attend(group=g, dim=dim, v_dim=v_dim, block=block):
-            space = {"q": 4 * g * dim, "s": 4 * g * block, "ml": 8 * g, "ml_block": 8 * g, "o_block": 4 * g * v_dim}
+            space = {
+                "q": 4 * g * dim,
+                "s": 4 * g * block,
+                "ml": 8 * g,
+                "ml_block": 8 * g,
+                "o_block": 4 * g * v_dim,
+            }
             if int8:
                 space |= {"q8": g * dim, "q_scale": 4 * g, "p8": g * block, "p_scale": 4 * g}
             return space

@@ -33,5 +33,7 @@ def tool_version() -> str:
 
 def origin_of(c: Compilation) -> Origin:
     """The record that the program of a compilation carries."""
-    options = tuple((f.name, str(getattr(c.options, f.name))) for f in fields(c.options) if f.name != "explain")
+    options = tuple(
+        (f.name, str(getattr(c.options, f.name))) for f in fields(c.options) if f.name != "explain"
+    )
     return Origin(tool_version(), c.model.name, file_hash(c.model) if c.model.is_file() else "", options)

@@ -165,7 +165,9 @@ def _order(items: list[_Item]) -> list[int]:
     left = list(range(len(items)))
     while left:
         ready = [i for i in left if items[i].after <= done.keys()]
-        start = {i: max([clock, _unit_free(items[i], free), *(done[j] for j in items[i].after)]) for i in ready}
+        start = {
+            i: max([clock, _unit_free(items[i], free), *(done[j] for j in items[i].after)]) for i in ready
+        }
         best = min(ready, key=lambda i: (start[i], -items[i].rank, i))
         finish = start[best] + items[best].cycles
         done[best] = finish

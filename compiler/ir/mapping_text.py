@@ -119,7 +119,9 @@ class _Reader:
             self.template = None
             return
         opens = code.endswith("{")
-        text, _, site = code.removesuffix("{").rpartition("  @") if "  @" in code else (code.removesuffix("{"), "", "")
+        text, _, site = (
+            code.removesuffix("{").rpartition("  @") if "  @" in code else (code.removesuffix("{"), "", "")
+        )
         record = read(text.strip(), self.path, number, "E0307")
         if not isinstance(record, Record):
             raise ValueError("expected a record such as channel(...)")

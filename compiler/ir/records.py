@@ -89,16 +89,14 @@ def show(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case Enum():
-            return show(value.value) if isinstance(value.value, str) else value.name.lower()
+            return show(_enum_word(value))
         case str():
             return value if _NAME.match(value) and value not in _RESERVED else json.dumps(value)
         case int() | float():
             return repr(value)
         case tuple():
             return f"[{', '.join(map(show, value))}]"
-        case _ if is_dataclass(type(value)):
-            return f"{kind_of(type(value))}({', '.join(_pairs(value))})"
-    raise TypeError(f"cannot write a {type(value).__name__}")
+    return f"{kind_of(type(value))}({', '.join(_pairs(value))})"
 
 
 def _pairs(value: Any) -> Iterator[str]:
@@ -114,7 +112,9 @@ def read(text: str, path: str, line: int, code: str) -> Any:
         return _parser().parse(text)
     except UnexpectedInput as error:
         column = max(error.column, 1) if isinstance(error.column, int) else len(text)
-        raise fail(code, "this is not a value as the printer writes it", FilePlace(path, line, column, text)) from None
+        raise fail(
+            code, "this is not a value as the printer writes it", FilePlace(path, line, column, text)
+        ) from None
 
 
 @cache
@@ -154,12 +154,16 @@ def _words(value: Any) -> str:
     return value.text if isinstance(value, Name) else value.kind if isinstance(value, Record) else repr(value)
 
 
+def _enum_word(member: Enum) -> str:
+    return member.value if isinstance(member.value, str) else member.name.lower()
+
+
 def _build_enum(kind: type[Enum], value: Any) -> Enum:
     word = value.text if isinstance(value, Name) else value
     for member in kind:
-        if word == member.value or (not isinstance(member.value, str) and word == member.name.lower()):
+        if word == _enum_word(member):
             return member
-    raise ValueError(f"{_words(value)} is not one of {', '.join(show(m) for m in kind)}")
+    raise ValueError(f"{_words(value)} is not one of {', '.join(map(_enum_word, kind))}")
 
 
 def _build_union(kinds: tuple[Any, ...], value: Any) -> Any:

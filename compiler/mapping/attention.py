@@ -52,7 +52,10 @@ class AttentionBuilder:
         """All parts; returns the partial sums of the output projection."""
         if not self.op.causal:
             raise refuse(
-                self.parts.graph, self.node, "attention that sees later tokens is not mapped yet", "use a decoder"
+                self.parts.graph,
+                self.node,
+                "attention that sees later tokens is not mapped yet",
+                "use a decoder",
             )
         last = LastLayer({})
         for head in range(self.op.kv_heads):
@@ -153,7 +156,9 @@ class AttentionBuilder:
         for lane in self.lanes:
             rows, _ = linear_shape(self.parts.weights, lane.node)
             stacked = geometry.macros(rows, 1)
-            check_macros(graph, lane.node, stacked, have, f"a column of {rows:,} rows", "a target with larger tiles")
+            check_macros(
+                graph, lane.node, stacked, have, f"a column of {rows:,} rows", "a target with larger tiles"
+            )
 
     def _first(self, lane: _Lane, name: str, head: int) -> list[tuple[TileBuilder, str, int, int]]:
         """A projection cut by columns: (tile, value, first column, columns) of each piece."""

@@ -174,7 +174,9 @@ class MappingBuilder:
             help="a target with a larger DRAM",
         )
 
-    def connect(self, name: str, sources: list[Endpoint], dests: list[Endpoint], reduce: Reduce = Reduce.NONE) -> None:
+    def connect(
+        self, name: str, sources: list[Endpoint], dests: list[Endpoint], reduce: Reduce = Reduce.NONE
+    ) -> None:
         """Join ports by a channel."""
         kind = reduce if len(sources) > 1 else Reduce.NONE
         self.channels.append(Channel(name, tuple(sources), tuple(dests), kind))

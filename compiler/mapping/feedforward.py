@@ -26,11 +26,13 @@ class FeedForwardBuilder:
         """All parts; returns the partial sums of the last layer."""
         last = LastLayer({})
         piece = self._fused_columns()
-        if piece:
+        if piece and -(-self.inner // piece) <= self._spread_tiles():
             for col, cols in ranges(self.inner, piece):
                 tile = self.parts.builder.new_tile("ffn")
                 out = self._first(tile, col, cols)
-                self._second(tile, self.parts.quantise(tile, out, self.last_node), col, cols, 0, self.width, last)
+                self._second(
+                    tile, self.parts.quantise(tile, out, self.last_node), col, cols, 0, self.width, last
+                )
         else:
             self._spread(last)
         return list(last.partials.values())
@@ -48,6 +50,21 @@ class FeedForwardBuilder:
             if need <= geometry.hardware.macros_per_tile:
                 return cols
         return 0
+
+    def _spread_piece(self) -> int:
+        """Inner columns of a tile with first layers alone, when the part is spread; 0 if not one column fits."""
+        geometry = self.parts.geometry
+        block, most = geometry.hardware.macro_rows, geometry.columns(self.rows, len(self.section.first))
+        sizes = range(geometry.hardware.macro_cols, block + 1)
+        return max((p for p in sizes if p <= most and block % p == 0), default=0)
+
+    def _spread_tiles(self) -> float:
+        """How many tiles the section takes when spread; infinity if it cannot be."""
+        block, piece = self.parts.geometry.hardware.macro_rows, self._spread_piece()
+        if not piece:
+            return float("inf")
+        last = -(-self.width // self.parts.geometry.columns(block))
+        return sum(-(-rows // piece) + last for _, rows in ranges(self.inner, block))
 
     def _first(self, tile: TileBuilder, col: int, cols: int) -> str:
         """First layers and the operators after them for columns col..; returns the last value's name."""
@@ -78,9 +95,7 @@ class FeedForwardBuilder:
         check_macros(
             self.parts.graph, self.section.first[0], need, have, "one column of the layer", "larger tiles"
         )
-        block = geometry.hardware.macro_rows
-        most = geometry.columns(self.rows, count)
-        piece = max(p for p in range(geometry.hardware.macro_cols, block + 1) if p <= most and block % p == 0)
+        block, piece = geometry.hardware.macro_rows, self._spread_piece()
         for row, rows in ranges(self.inner, block):
             sources = []
             for col, cols in ranges(rows, piece):
@@ -121,7 +136,9 @@ class DirectBuilder:
         geometry = self.parts.geometry
         have = geometry.hardware.macros_per_tile
         need = geometry.macros(self.rows, 1)
-        check_macros(self.parts.graph, self.node, need, have, f"a column of {self.rows:,} rows", "larger tiles")
+        check_macros(
+            self.parts.graph, self.node, need, have, f"a column of {self.rows:,} rows", "larger tiles"
+        )
         pieces = []
         for col, cols in ranges(self.cols, geometry.columns(self.rows)):
             tile = self.parts.builder.new_tile("output")

@@ -162,7 +162,9 @@ class StageBuilder:
             port = tile.port(f"{local}_in", Direction.IN)
             tile.value(local, Format.F32, cols)
             tile.add(Receive(local, ((port, 0, cols),)), "carry", made_by)
-            self.builder.connect(f"carry{len(self.builder.channels)}", [source.tile.end(out)], [tile.end(port)])
+            self.builder.connect(
+                f"carry{len(self.builder.channels)}", [source.tile.end(out)], [tile.end(port)]
+            )
         self.state.values[name] = [
             Shard(t, local, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)
         ]
@@ -172,11 +174,11 @@ class StageBuilder:
         sends: dict[int, tuple[TileBuilder, str, list[Part]]] = {}
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
             parts: list[Part] = []
-            for index, partial in enumerate(self.state.partials[name]):
+            for partial in self.state.partials[name]:
                 start, stop = max(col, partial.col), min(col + cols, partial.col + partial.cols)
                 if start >= stop:
                     continue
-                port = tile.port(f"{local}_sum{index}", Direction.IN)
+                port = tile.port(f"{local}_sum{len(parts)}", Direction.IN)
                 parts.append((port, start - col, stop - start))
                 ends = [self._send_part(sends, t, partial, start, stop) for t in partial.tiles]
                 self.builder.connect(f"sum{len(self.builder.channels)}", ends, [tile.end(port)], Reduce.SUM)
@@ -347,4 +349,6 @@ def connect_feed(builder: MappingBuilder, feed: Feed) -> None:
         builder.connect(f"feed{len(builder.channels)}", [shard.tile.end(f"{shard.name}_out")], ends)
     if feed.quantised:
         first = feed.shards[0]
-        builder.connect(f"scale{len(builder.channels)}", [first.tile.end(f"{first.name}_scale")], feed.scale_ends)
+        builder.connect(
+            f"scale{len(builder.channels)}", [first.tile.end(f"{first.name}_scale")], feed.scale_ends
+        )

@@ -11,7 +11,9 @@ def arithmetic_of(weights: str) -> Arithmetic:
     """The arithmetic that `--weights` asks for. Raises `CimError` E0305 for int4, which is not there yet."""
     if weights == "int4":
         raise fail(
-            "E0305", "int4 weights are not available yet", help="--weights int8, or float32 for ideal arithmetic"
+            "E0305",
+            "int4 weights are not available yet",
+            help="--weights int8, or float32 for ideal arithmetic",
         )
     return Arithmetic(weights)
 

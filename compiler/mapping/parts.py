@@ -11,10 +11,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compiler.ir.graph import Activation, Add, Attention, Graph, Linear, Mul, Node, Norm, Rotary
-from compiler.ir.mapping import Activate, Append, Arithmetic, Attend, Format, Multiply, Normalise, Quantise, Rotate
+from compiler.ir.graph import Activation, Add, Attention, Graph, Linear, Mul, Node, Norm, Rotary, op_name
+from compiler.ir.mapping import (
+    Activate,
+    Append,
+    Arithmetic,
+    Attend,
+    Format,
+    LoadRows,
+    Multiply,
+    Normalise,
+    Quantise,
+    Rotate,
+)
 from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Mul as MulBlock
+from isa.diagnostics import NodePlace, fail
 from isa.hardware import Hardware
 from isa.program import ArrayKind, ArraySpec, Limits
 
@@ -64,7 +76,14 @@ class PartBuilder:
         return self.builder.arithmetic is Arithmetic.INT8
 
     def multiply(
-        self, tile: TileBuilder, node: Node, x: str, name: str, at: tuple[int, int], size: tuple[int, int], bias: bool
+        self,
+        tile: TileBuilder,
+        node: Node,
+        x: str,
+        name: str,
+        at: tuple[int, int],
+        size: tuple[int, int],
+        bias: bool,
     ) -> str:
         """name = x times weight[at:at+size] of a linear layer, on `tile`; returns the value's name."""
         spec = ArraySpec(f"w_{name}", ArrayKind.WEIGHT, size[0], size[1], self.builder.arithmetic.dtype)
@@ -88,7 +107,9 @@ class PartBuilder:
         """An operator that works column by column, on the columns the tile has."""
         inputs = [local[name] for name in node.inputs if name in local]
         if len(inputs) < len(node.inputs):
-            raise refuse(self.graph, node, "a constant operand inside a section is not mapped", "report this model")
+            raise refuse(
+                self.graph, node, "a constant operand inside a section is not mapped", "report this model"
+            )
         value = tile.values[inputs[0]]
         out = local[node.output.name] = tile.value(f"h{len(tile.values)}", Format.F32, value.cols, value.rows)
         match node.op:
@@ -123,8 +144,6 @@ class PartBuilder:
                 raise refuse(self.graph, node, "the operator does not work head by head", "report this model")
 
     def _load_angles(self, tile: TileBuilder, slot: str, tensor: str, rot: int, node: Node) -> None:
-        from compiler.ir.mapping import LoadRows
-
         space = self.builder.table(tile, slot, tensor)
         tile.value(slot, Format.F32, rot)
         tile.add(LoadRows(slot, slot, space), "angles", [node])
@@ -173,14 +192,14 @@ class LastLayer:
         partial.tiles.append(tile)
 
 
-def check_macros(graph: Graph, node: Node, need: int, have: int, what: str, help: str) -> None:  # noqa: A002
-    """Refuse (E0302, E0304) what does not fit a tile."""
+def check_macros(graph: Graph, node: Node, need: int, have: int, what: str, way_out: str) -> None:
+    """Refuse (E0302, for the KV cache E0304) what does not fit a tile."""
     if need > have:
-        from isa.diagnostics import NodePlace, fail
-
         code = "E0304" if what.startswith("KV") else "E0302"
-        place = NodePlace(graph.model or graph.name, node.sources[0] if node.sources else node.output.name, "")
-        raise fail(code, f"{what} needs {need:,} macros, a tile has {have:,}", place, help)
+        place = NodePlace(
+            graph.model or graph.name, node.sources[0] if node.sources else node.output.name, op_name(node.op)
+        )
+        raise fail(code, f"{what} needs {need:,} macros, a tile has {have:,}", place, way_out)
 
 
 def linear_shape(weights: Weights, node: Node) -> tuple[int, int]:

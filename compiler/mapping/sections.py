@@ -57,7 +57,9 @@ class Layout:
 
 def refuse(graph: Graph, node: Node, why: str, help: str) -> Exception:  # noqa: A002
     """The diagnostic for a node that cannot be mapped."""
-    place = NodePlace(graph.model or graph.name, node.sources[0] if node.sources else node.output.name, op_name(node.op))
+    place = NodePlace(
+        graph.model or graph.name, node.sources[0] if node.sources else node.output.name, op_name(node.op)
+    )
     return fail("E0306", why, place, help)
 
 
@@ -94,7 +96,9 @@ class _Cutter:
 
     def _first(self, node: Node) -> None:
         """A linear layer on a hub value: joins the section of its siblings, or ends at once on the hub."""
-        group = next((g for g, nodes in self.groups.items() if self._siblings(nodes[0], node)), len(self.groups))
+        group = next(
+            (g for g, nodes in self.groups.items() if self._siblings(nodes[0], node)), len(self.groups)
+        )
         self.groups.setdefault(group, []).append(node)
         if self._is_direct(node):
             self.depth[node.output.name] = self.depth[node.inputs[0]] + 1
@@ -128,7 +132,10 @@ class _Cutter:
     def _inner(self, node: Node, values: list[str], inside: list[int]) -> None:
         if len(set(inside)) > 1 or len(inside) < len(values):
             raise refuse(
-                self.graph, node, "the operator joins values of different sections", "report this model's structure"
+                self.graph,
+                node,
+                "the operator joins values of different sections",
+                "report this model's structure",
             )
         group = inside[0]
         self.groups[group].append(node)
@@ -144,7 +151,12 @@ class _Cutter:
         last = next((n for n in rest if isinstance(n.op, Linear)), None)
         inner = tuple(n for n in rest if n is not last)
         if last is None and inner:
-            raise refuse(self.graph, inner[-1], "no linear layer follows this operator", "report this model's structure")
+            raise refuse(
+                self.graph,
+                inner[-1],
+                "no linear layer follows this operator",
+                "report this model's structure",
+            )
         output = (last or first[0]).output.name
         return Section(self.depth[head], head, first, inner, last, output)
 

@@ -22,7 +22,9 @@ class ExplainMapping(Pass):
         used, have = len(mapping.tiles), target.tiles
         macros = macros_used(mapping, target)
         held = used * target.macros_per_tile
-        c.notes.append(f"{used:,} of {have:,} tiles of {target.name} work; {macros:,} of their {held:,} macros are used")
+        c.notes.append(
+            f"{used:,} of {have:,} tiles of {target.name} work; {macros:,} of their {held:,} macros are used"
+        )
         for template in mapping.templates:
             per_tile = sum(a.macros(target.macro_rows, target.macro_cols) for a in template.arrays)
             arrays = ", ".join(f"{a.name} {a.rows}x{a.cols}" for a in template.arrays) or "no arrays"

@@ -28,6 +28,8 @@ class PlaceBlocks(Pass):
         check_policies(options)
         limits = Limits(options.max_context, chunk=1, sequences=options.batch)
         arithmetic = arithmetic_of(options.weights)
-        mapping = map_graph(c.require_graph(), target, limits, arithmetic, MapOptions(self.hub_width, self.block))
+        mapping = map_graph(
+            c.require_graph(), target, limits, arithmetic, MapOptions(self.hub_width, self.block)
+        )
         c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk))
         return True

@@ -80,7 +80,7 @@ def _rewrite(survey: Survey, node: Node, found: _Product) -> None:
     if bias is None and (added := _bias(editor, node, columns)) is not None:
         nodes.append(added[0])
         bias, output = added[1], added[0].output
-    x, rows = _row_root(editor, found.x)
+    x, rows = _row_root(editor, found.x) if output.shape is not None else (found.x, [])
     inputs = [x, editor.add_constant(found.weight_name, found.weight)]
     if bias is not None:
         inputs.append(_as_vector(editor, bias, columns))
@@ -90,7 +90,7 @@ def _rewrite(survey: Survey, node: Node, found: _Product) -> None:
     shape: Shape | None = (*(e for e in lead if e is not None), columns) if known else output.shape
     for old in nodes[1:]:
         editor.remove(old)
-    if shape == output.shape or not known:
+    if shape == output.shape or output.shape is None or not known:
         editor.replace(node, Node(Linear(), tuple(inputs), (Value(output.name, output.dtype, shape),), sources))
         return
     inner = Value(editor.fresh(f"{output.name}.rows"), output.dtype, shape)

@@ -46,7 +46,9 @@ class Sketch:
 
     def add(self, op: Canonical, *inputs: str) -> str:
         name = f"v{len(self.nodes)}"
-        self.nodes.append(Node(op, inputs, (Value(name, DType.FLOAT32, None),), (f"/{type(op).__name__}_{name}",)))
+        self.nodes.append(
+            Node(op, inputs, (Value(name, DType.FLOAT32, None),), (f"/{type(op).__name__}_{name}",))
+        )
         return name
 
 
@@ -65,7 +67,7 @@ class Shape:
     softcap: float | None = None
 
 
-def decoder(shape: Shape = Shape(), seed: int = 0) -> Graph:  # noqa: B008
+def decoder(shape: Shape = Shape(), seed: int = 0) -> Graph:
     """A Llama-style decoder with random weights (with biases and LayerNorm if `shape.bias`)."""
     s = Sketch(seed)
     dim = shape.width // shape.heads
@@ -113,6 +115,8 @@ def _feed_forward(s: Sketch, x: str, shape: Shape, layer: int) -> str:
     if shape.bias:
         h = s.add(Activation(Function.GELU_TANH), up)
     else:
-        gate = s.add(Activation(Function.SILU), _linear(s, n, f"l{layer}.gate", shape.width, shape.inner, False))
+        gate = s.add(
+            Activation(Function.SILU), _linear(s, n, f"l{layer}.gate", shape.width, shape.inner, False)
+        )
         h = s.add(Mul(), gate, up)
     return s.add(Add(), x, _linear(s, h, f"l{layer}.down", shape.inner, shape.width, shape.bias))

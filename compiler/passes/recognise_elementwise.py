@@ -1,0 +1,48 @@
+"""Turn the sums and products of rows that are left into canonical ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from compiler.ir.graph import Add, Mul, Node
+from compiler.ir.rewrite import Editor
+from compiler.passes.regions import Survey, is_onnx
+from compiler.pipeline import Compilation, Pass
+
+
+@dataclass(frozen=True)
+class RecogniseElementwise(Pass):
+    """Turn sums and products of two activations, or of one and a constant row or number, into add and mul.
+
+    Residual connections and gates are what is left once the patterns are recognised.
+    """
+
+    def run(self, c: Compilation) -> bool:
+        """Rewrites `c.graph`."""
+        editor = Editor(c.require_graph())
+        editor.changed = False
+        survey = Survey(editor)
+        for node in list(editor.nodes()):
+            if is_onnx(node, "Add", "Mul") and (operands := _operands(survey, node)) is not None:
+                op = Add() if is_onnx(node, "Add") else Mul()
+                editor.replace(node, replace(node, op=op, inputs=operands))
+        c.graph = editor.finish()
+        return editor.changed
+
+
+def _operands(survey: Survey, node: Node) -> tuple[str, ...] | None:
+    """The inputs, data first, if the node works on rows."""
+    editor = survey.editor
+    a, b = node.inputs
+    if not survey.is_data(a):
+        a, b = b, a
+    x, y = editor.shape(a), editor.shape(b)
+    if not survey.is_data(a) or x is None or y is None or not editor.value(a).dtype.is_float:  # type: ignore[union-attr]
+        return None
+    if survey.is_data(b):
+        return (a, b) if x[-1:] == y[-1:] else None
+    constant = editor.constant(b)
+    if constant is None or constant.count not in (1, x[-1]):
+        return None
+    wanted = () if constant.count == 1 else (constant.count,)
+    return a, b if constant.shape == wanted else editor.add_constant(f"{b}.row", constant.reshape(wanted))

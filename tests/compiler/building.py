@@ -1,0 +1,78 @@
+"""From a canonical graph to a program without the front end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compiler.backend.build import build_program, choose_chunk, with_chunk
+from compiler.backend.schedule import schedule
+from compiler.ir.evaluate import evaluate
+from compiler.ir.graph import Graph
+from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.mapping.mapper import MapOptions, map_graph
+from isa.hardware import Hardware, load_target
+from isa.program import Limits, Origin, Program, segments_of
+from runtime.machine import Machine
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How a test wants a graph compiled."""
+
+    context: int = 256
+    arithmetic: Arithmetic = Arithmetic.INT8
+    hub_width: int = 1024
+    block: int = 64
+    scheduled: bool = True
+    sequences: int = 1
+    chunk: int | None = None
+
+
+def with_quantity(hardware: Hardware, part: str, name: str, value: float) -> Hardware:
+    """The target with one number changed."""
+    section = getattr(hardware, part)
+    quantity = getattr(section, name).model_copy(update={"value": value})
+    return hardware.model_copy(update={part: section.model_copy(update={name: quantity})})
+
+
+def tiny(tiles: int = 6) -> Hardware:
+    """The teaching target with tiles x tiles tiles."""
+    return with_quantity(
+        with_quantity(load_target("tiny"), "chip", "tiles_x", tiles), "chip", "tiles_y", tiles
+    )
+
+
+def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Mapping:
+    """The mapping of a graph, its chunk chosen."""
+    limits = Limits(choices.context, chunk=1, sequences=choices.sequences)
+    options = MapOptions(choices.hub_width, choices.block)
+    mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
+    return with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))
+
+
+def program_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Program:
+    """The program of a graph."""
+    program = build_program(mapping_of(graph, hardware, choices), hardware, Origin(), shapes_only=False)
+    if not choices.scheduled:
+        return program
+    return replace(program, roles=tuple(schedule(r, hardware) for r in program.roles))
+
+
+def run(
+    machine: Machine, ids: NDArray[np.int64], position: int = 0, sequence: int = 0
+) -> NDArray[np.float32]:
+    """Logits of every token of one step."""
+    chunk = machine.program.limits.chunk
+    segments = segments_of(len(ids), position, chunk, last_only=False, sequence=sequence)
+    result: NDArray[np.float32] = machine.step(segments, {"input_ids": ids.astype(np.int32)[:, None]})[
+        "logits"
+    ]
+    return result
+
+
+def reference(graph: Graph, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Logits of every token by the graph's reference meaning."""
+    return np.asarray(evaluate(graph, ids), dtype=np.float32)

@@ -1,0 +1,156 @@
+"""The mapper: structure, text, refusals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from compiler.ir.mapping import Add, Arithmetic, Block, Mapping, Template
+from compiler.ir.mapping_text import parse_mapping, print_mapping
+from compiler.ir.mapping_verify import verify_mapping
+from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.mapping.options import arithmetic_of, check_policies
+from compiler.mapping.place import coordinates
+from compiler.mapping.sections import cut
+from compiler.pipeline import CompileOptions
+from isa.diagnostics import CimError
+from isa.hardware import load_target
+from isa.program import Limits
+
+from .building import Choices, mapping_of, tiny, with_quantity
+from .graphs import Shape, decoder
+
+SPREAD = Shape(width=320, layers=1, heads=4, kv_heads=4, inner=256, vocabulary=64)
+
+
+def test_sections_of_a_decoder() -> None:
+    layout = cut(decoder(Shape(layers=2)))
+    assert [s.depth for s in layout.stages] == [0, 1, 2, 3, 4]
+    assert [(s.depth, s.attention is not None, len(s.first)) for s in layout.sections] == [
+        (0, True, 3),
+        (1, False, 2),
+        (2, True, 3),
+        (3, False, 2),
+        (4, False, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "shape", [Shape(), Shape(bias=True, kv_heads=4), SPREAD], ids=["llama", "gpt", "spread"]
+)
+@pytest.mark.parametrize("hub_width", [1024, 32])
+def test_mapping_hangs_together_and_reads_back(shape: Shape, hub_width: int) -> None:
+    mapping = mapping_of(decoder(shape), tiny(14), Choices(context=128, hub_width=hub_width))
+    verify_mapping(mapping)
+    assert parse_mapping(print_mapping(mapping)) == mapping
+
+
+def test_mapping_text(golden) -> None:  # type: ignore[no-untyped-def]
+    shape = Shape(width=32, layers=1, heads=2, kv_heads=1, inner=64, vocabulary=32)
+    golden("mapping/decoder.mapping", print_mapping(mapping_of(decoder(shape), tiny())))
+
+
+def test_layers_share_templates() -> None:
+    few = mapping_of(decoder(Shape(layers=2)), tiny(12))
+    many = mapping_of(decoder(Shape(layers=6)), tiny(12))
+    assert [t.blocks for t in few.templates] == [t.blocks for t in many.templates]
+    assert len(many.tiles) > len(few.tiles)
+
+
+def test_a_part_that_does_not_fit_is_spread() -> None:
+    kinds = Counter(t.template for t in mapping_of(decoder(SPREAD), tiny(14), Choices(context=128)).tiles)
+    assert kinds["project"] and kinds["attend"] and kinds["combine"] and kinds["expand"] and kinds["reduce"]
+
+
+def test_tiles_are_filled_chip_by_chip_along_a_snake() -> None:
+    hardware = with_quantity(tiny(2), "system", "chips_x", 2)
+    assert list(coordinates(hardware)) == [(0, 0), (1, 0), (1, 1), (0, 1), (2, 0), (3, 0), (3, 1), (2, 1)]
+
+
+def _refused(code: str, shape: Shape, tiles: int = 6, context: int = 256) -> str:
+    with pytest.raises(CimError) as error:
+        mapping_of(decoder(shape), tiny(tiles), Choices(context=context))
+    (diagnostic,) = error.value.diagnostics
+    assert diagnostic.code == code
+    assert diagnostic.help
+    return diagnostic.render()
+
+
+def test_too_few_tiles_is_refused_with_the_numbers() -> None:
+    text = _refused("E0303", Shape(layers=2), tiles=2)
+    assert "needs 14 tiles" in text and "has 4" in text and "4 or more of these chips" in text
+
+
+def test_a_context_too_long_is_refused_with_one_that_fits() -> None:
+    text = _refused("E0304", Shape(), tiles=8, context=4096)
+    assert "4,096 tokens" in text and "--max-context 1024 would fit" in text
+    mapping_of(decoder(Shape()), tiny(8), Choices(context=1024))
+
+
+def test_a_buffer_too_small_is_refused_with_the_largest_values() -> None:
+    hardware = with_quantity(tiny(), "tile", "buffer", 1)
+    with pytest.raises(CimError) as error:
+        mapping_of(decoder(), hardware)
+    assert error.value.diagnostics[0].code == "E0301"
+    assert "bytes of buffer for one token" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "options", [CompileOptions(kv="tiered"), CompileOptions(kv="streamed"), CompileOptions(place="attention")]
+)
+def test_policies_that_are_not_there_are_refused(options: CompileOptions) -> None:
+    with pytest.raises(CimError, match="E0305"):
+        check_policies(options)
+
+
+def test_int4_is_refused() -> None:
+    with pytest.raises(CimError, match="E0305"):
+        arithmetic_of("int4")
+    assert arithmetic_of("float32") is Arithmetic.FLOAT32
+
+
+def _broken(mapping: Mapping, template: Template) -> Mapping:
+    return replace(mapping, templates=(template, *mapping.templates[1:]))
+
+
+def test_the_verifier_finds_a_name_that_is_not_declared() -> None:
+    mapping = mapping_of(decoder(), tiny())
+    first = mapping.templates[0]
+    wrong = replace(first, blocks=(*first.blocks, Block(Add("nowhere", "x0", "x0"), "input")))
+    with pytest.raises(CimError, match="names 'nowhere', which is not declared"):
+        verify_mapping(_broken(mapping, wrong))
+
+
+def test_the_verifier_finds_a_port_without_a_channel() -> None:
+    mapping = mapping_of(decoder(), tiny())
+    with pytest.raises(CimError, match="is on no channel"):
+        verify_mapping(replace(mapping, channels=mapping.channels[1:]))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("chanel(name=c)", "chanel does not belong in a mapping"),
+        ("channel(name=c, sources=[], dests=[], colour=1)", "channel has no field colour"),
+        ("channel(name=c, sources=[])", "channel lacks its field dests"),
+        ("channel(name=c, sources=[], dests=[], reduce=average)", "average is not one of none, sum, max"),
+        ("channel(name=c,,)", "this is not a value as the printer writes it"),
+        ("}", "this brace closes nothing"),
+    ],
+)
+def test_mistakes_in_mapping_text_are_placed(line: str, message: str) -> None:
+    with pytest.raises(CimError) as error:
+        parse_mapping(f"; a comment\n{line}\n", "m.mapping")
+    assert message in str(error.value)
+    assert str(error.value).startswith("m.mapping:2:")
+
+
+def test_mapping_a_large_model_takes_linear_work() -> None:
+    hardware = load_target("dcim22-system")
+    shape = Shape(width=512, layers=8, heads=8, kv_heads=8, inner=1024, vocabulary=256)
+    limits = Limits(max_context=512, chunk=1)
+    mapping = map_graph(decoder(shape), hardware, limits, Arithmetic.INT8, MapOptions())
+    verify_mapping(mapping)
+    assert len(mapping.templates) < 12
