@@ -167,28 +167,34 @@ def _(op: Activate, e: Emitter) -> None:
     e.add(_UNARY[op.function](out, x, n, cols))  # type: ignore[call-arg]
 
 
-def _whole(e: Emitter, op: Normalise | Quantise, column: Addr, name: str) -> None:
-    """Make a column of partial sums (or maxima) whole through the network, if the row is split."""
-    if op.to:
-        n = e.rows(name)
-        e.add(SendWords(e.port(op.to), column, n, 1), Recv(e.port(op.back), column, n, 1))
+def _reduce(e: Emitter, op: Normalise | Quantise, by: type[Vsum | Vsumsq | Vamax], x: Addr, to: str) -> Addr:
+    """Reduce the rows of x to the column at `to`: over this tile's columns, and through the network over all
+    tiles' if the row is split. What is sent lies apart from what comes back, or the two would wait for each other.
+    """
+    groups = op.groups if isinstance(op, Normalise) else 1
+    n, cols = e.rows(op.out, groups), e.value(op.x).cols // groups
+    whole = e.tmp(to) if isinstance(op, Normalise) else e.at(f"{op.out}.scale")
+    if not op.to:
+        e.add(by(whole, x, n, cols))
+        return whole
+    part = e.tmp("part")
+    e.add(by(part, x, n, cols), SendWords(e.port(op.to), part, n, 1), Recv(e.port(op.back), whole, n, 1))
+    return whole
 
 
 @emit.register
 def _(op: Normalise, e: Emitter) -> None:
     cols = e.value(op.x).cols // op.groups
     n = e.rows(op.out, op.groups)
-    out, x, total = e.at(op.out), e.at(op.x), e.tmp("sum")
-    width = op.width
+    out, x = e.at(op.out), e.at(op.x)
     if op.kind is NormKind.LAYER:  # x - mean(x), then as rms
-        mean = e.tmp("mean")
-        e.add(Vsum(mean, x, n, cols))
-        _whole(e, op, mean, op.out)
-        e.add(Vmuli(mean, mean, n, 1, 1 / width), Vsubc(out, x, mean, n, cols))
+        mean = _reduce(e, op, Vsum, x, "mean")
+        e.add(Vmuli(mean, mean, n, 1, 1 / op.width), Vsubc(out, x, mean, n, cols))
         x = out
-    e.add(Vsumsq(total, x, n, cols))
-    _whole(e, op, total, op.out)
-    e.add(Vmuli(total, total, n, 1, 1 / width), Vaddi(total, total, n, 1, op.eps), Vrsqrt(total, total, n, 1))
+    total = _reduce(e, op, Vsumsq, x, "sum")
+    e.add(
+        Vmuli(total, total, n, 1, 1 / op.width), Vaddi(total, total, n, 1, op.eps), Vrsqrt(total, total, n, 1)
+    )
     e.add(Vscale(out, x, total, e.at(op.gain), n, cols) if op.gain else Vmulc(out, x, total, n, cols))
     if op.shift:
         e.add(Vaddr(out, out, e.at(op.shift), n, cols))
@@ -201,8 +207,7 @@ def _(op: Quantise, e: Emitter) -> None:
     if not op.to:
         e.add(Quant(out, scale, x, n, cols))
         return
-    e.add(Vamax(scale, x, n, cols))
-    _whole(e, op, scale, op.out)
+    _reduce(e, op, Vamax, x, "scale")
     e.add(Vmuli(scale, scale, n, 1, 1 / 127), Quantx(out, scale, x, n, cols))
 
 

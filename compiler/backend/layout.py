@@ -20,6 +20,7 @@ from compiler.ir.mapping import (
     Format,
     Normalise,
     Operation,
+    Quantise,
     Template,
 )
 from isa.hardware import Hardware
@@ -56,8 +57,11 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
     """Bytes a token of the working space an operation needs, by name."""
     int8 = arithmetic is Arithmetic.INT8
     match op:
-        case Normalise(kind=kind, groups=groups):
-            return {"sum": 4 * groups, **({"mean": 4 * groups} if kind is NormKind.LAYER else {})}
+        case Normalise(kind=kind, groups=groups, to=to):
+            columns = ["sum", *(["mean"] if kind is NormKind.LAYER else []), *(["part"] if to else [])]
+            return dict.fromkeys(columns, 4 * groups)
+        case Quantise(to=to) if to:
+            return {"part": 4}
         case Activate(function=Function.QUICK_GELU, x=x):
             return {"gate": 4 * next(v.cols for v in template.values if v.name == x)}
         case Append(array=array) if int8:
