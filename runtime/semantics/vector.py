@@ -1,0 +1,211 @@
+"""Instructions of the vector unit, except softmax (softmax.py). Blocks are float32 [n, cols]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from isa import instructions as t
+from isa.instruction import DType, Inst
+from runtime import numerics
+from runtime.engine.state import TileState
+from runtime.engine.trap import TrapError
+from runtime.numerics import F32
+
+from .registry import semantics
+
+
+def _size(tile: TileState, i: Any) -> tuple[int, int]:
+    return tile.count(i.n), tile.count(i.cols)
+
+
+# -------------------------------------------------------------------------------------- element by element
+
+
+def _binary(kind: type[Inst], operation: Callable[[Any, Any], Any]) -> None:
+    """dst = operation(a, b)."""
+
+    @semantics(kind)
+    def _(tile: TileState, i: Any) -> None:
+        n, cols = _size(tile, i)
+        tile.write(i.dst, operation(tile.f32(i.a, n, cols), tile.f32(i.b, n, cols)))
+
+
+_binary(t.Vadd, np.add)
+_binary(t.Vsub, np.subtract)
+_binary(t.Vmul, np.multiply)
+_binary(t.Vdiv, np.divide)
+_binary(t.Vmax, numerics.larger)
+_binary(t.Vmin, numerics.smaller)
+
+
+def _unary(kind: type[Inst], operation: Callable[[F32], F32]) -> None:
+    """dst = operation(src)."""
+
+    @semantics(kind)
+    def _(tile: TileState, i: Any) -> None:
+        n, cols = _size(tile, i)
+        tile.write(i.dst, operation(tile.f32(i.src, n, cols)))
+
+
+_unary(t.Vexp, numerics.exp)
+_unary(t.Vrecip, numerics.reciprocal)
+_unary(t.Vrsqrt, numerics.rsqrt)
+_unary(t.Vsqrt, np.sqrt)
+_unary(t.Verf, numerics.erf)
+_unary(t.Vtanh, numerics.tanh)
+_unary(t.Vsigm, numerics.sigmoid)
+_unary(t.Vsilu, numerics.silu)
+_unary(t.Vgelu, numerics.gelu)
+_unary(t.Vgelut, numerics.gelu_tanh)
+_unary(t.Vrelu, numerics.relu)
+_unary(t.Vabs, np.abs)
+_unary(t.Vneg, np.negative)
+
+
+@semantics(t.Vaddr)
+def _(tile: TileState, i: t.Vaddr) -> None:
+    n, cols = _size(tile, i)
+    tile.write(i.dst, tile.f32(i.src, n, cols) + tile.f32(i.row, 1, cols))
+
+
+@semantics(t.Vmulr)
+def _(tile: TileState, i: t.Vmulr) -> None:
+    n, cols = _size(tile, i)
+    tile.write(i.dst, tile.f32(i.src, n, cols) * tile.f32(i.row, 1, cols))
+
+
+@semantics(t.Vsubc)
+def _(tile: TileState, i: t.Vsubc) -> None:
+    n, cols = _size(tile, i)
+    tile.write(i.dst, tile.f32(i.src, n, cols) - tile.f32(i.column, n, 1))
+
+
+@semantics(t.Vmulc)
+def _(tile: TileState, i: t.Vmulc) -> None:
+    n, cols = _size(tile, i)
+    tile.write(i.dst, tile.f32(i.src, n, cols) * tile.f32(i.column, n, 1))
+
+
+@semantics(t.Vscale)
+def _(tile: TileState, i: t.Vscale) -> None:
+    n, cols = _size(tile, i)
+    tile.write(i.dst, (tile.f32(i.src, n, cols) * tile.f32(i.column, n, 1)) * tile.f32(i.row, 1, cols))
+
+
+@semantics(t.Vaddi)
+def _(tile: TileState, i: t.Vaddi) -> None:
+    tile.write(i.dst, tile.f32(i.src, *_size(tile, i)) + np.float32(i.value))
+
+
+@semantics(t.Vmuli)
+def _(tile: TileState, i: t.Vmuli) -> None:
+    tile.write(i.dst, tile.f32(i.src, *_size(tile, i)) * np.float32(i.value))
+
+
+@semantics(t.Vfill)
+def _(tile: TileState, i: t.Vfill) -> None:
+    tile.write(i.dst, np.full(_size(tile, i), i.value, np.float32))
+
+
+# ------------------------------------------------------------------------------------------------ reductions
+
+
+def _reduction(kind: type[Inst], operation: Callable[[F32], F32]) -> None:
+    """dst[i] = operation(row i of src)."""
+
+    @semantics(kind)
+    def _(tile: TileState, i: Any) -> None:
+        tile.write(i.dst, operation(tile.f32(i.src, *_size(tile, i))))
+
+
+_reduction(t.Vsum, numerics.row_sum)
+_reduction(t.Vsumsq, numerics.row_sum_squares)
+_reduction(t.Vmaxr, numerics.row_max)
+_reduction(t.Vamax, numerics.row_max_magnitude)
+
+
+# --------------------------------------------------------------------------- int8, int32 and float16 to and from
+
+
+@semantics(t.Quant)
+def _(tile: TileState, i: t.Quant) -> None:
+    codes, scales = numerics.quantise(tile.f32(i.src, *_size(tile, i)))
+    tile.write(i.dst, codes)
+    tile.write(i.scales, scales)
+
+
+@semantics(t.Quantx)
+def _(tile: TileState, i: t.Quantx) -> None:
+    n, cols = _size(tile, i)
+    tile.write(i.dst, numerics.quantise_by(tile.f32(i.src, n, cols), tile.column(i.scales, n)))
+
+
+@semantics(t.Quantw)
+def _(tile: TileState, i: t.Quantw) -> None:
+    n, cols = _size(tile, i)
+    array = tile.array(i.a, DType.I8)
+    weights = array.row_scales[array.window(tile.value(i.row), cols)]
+    codes, scales = numerics.quantise(tile.f32(i.src, n, cols) * weights)
+    tile.write(i.dst, codes)
+    tile.write(i.scales, scales)
+
+
+@semantics(t.Deqc)
+def _(tile: TileState, i: t.Deqc) -> None:
+    array, n = tile.array(i.a, DType.I8), tile.count(i.n)
+    sums = tile.i32(i.src, n, array.spec.cols).astype(np.float32)
+    tile.write(i.dst, (sums * tile.f32(i.scales, n, 1)) * array.column_scales)
+
+
+@semantics(t.Deqr)
+def _(tile: TileState, i: t.Deqr) -> None:
+    n, cols = _size(tile, i)
+    array = tile.array(i.a, DType.I8)
+    row_scales = array.row_scales[array.window(tile.value(i.row), cols)]
+    sums = tile.i32(i.src, n, cols).astype(np.float32)
+    tile.write(i.dst, (sums * tile.f32(i.scales, n, 1)) * row_scales)
+
+
+@semantics(t.Deq)
+def _(tile: TileState, i: t.Deq) -> None:
+    n, cols = _size(tile, i)
+    tile.write(i.dst, tile.i32(i.src, n, cols).astype(np.float32) * tile.f32(i.scales, n, 1))
+
+
+@semantics(t.Vf16)
+def _(tile: TileState, i: t.Vf16) -> None:
+    tile.write(i.dst, tile.f32(i.src, *_size(tile, i)).astype(np.float16))
+
+
+@semantics(t.Vf32)
+def _(tile: TileState, i: t.Vf32) -> None:
+    n, cols = _size(tile, i)
+    tile.write(i.dst, tile.read(i.src, DType.F16, n, cols).astype(np.float32))
+
+
+# ---------------------------------------------------------------------------------------------------- rotary
+
+
+def _rotate(heads: F32, table: F32, rot: int, interleaved: bool) -> F32:
+    """Turn the first `rot` features of heads [n, heads, dim] by the angles of table [n, rot]."""
+    half = rot // 2
+    first = slice(0, rot, 2) if interleaved else slice(0, half)
+    second = slice(1, rot, 2) if interleaved else slice(half, rot)
+    cos, sin = table[:, None, :half], table[:, None, half:]
+    x, y = heads[:, :, first], heads[:, :, second]
+    turned = heads.copy()
+    turned[:, :, first] = x * cos - y * sin
+    turned[:, :, second] = y * cos + x * sin
+    return turned
+
+
+@semantics(t.Rope)
+def _(tile: TileState, i: t.Rope) -> None:
+    n = tile.count(i.n)
+    if i.rot % 2 or i.rot > i.dim or (i.cols and (not i.dim or i.cols % i.dim)):
+        raise TrapError(f"rope cannot turn {i.rot} features of {i.dim}-wide heads in rows of {i.cols}")
+    heads = tile.f32(i.src, n, i.cols).reshape(n, i.cols // max(i.dim, 1), i.dim)
+    tile.write(i.dst, _rotate(heads, tile.f32(i.table, n, i.rot), i.rot, i.interleaved))
