@@ -149,6 +149,11 @@ class PartBuilder:
         tile.add(LoadRows(slot, slot, space), "angles", [node])
 
 
+def _fresh(tile: TileBuilder, stem: str) -> str:
+    """A value name that the tile does not have yet."""
+    return stem if stem not in tile.values else f"{stem}{len(tile.values)}"
+
+
 def attend(
     parts: PartBuilder, tile: TileBuilder, node: Node, local: dict[str, str], geometry: Geometry
 ) -> str:
