@@ -111,7 +111,8 @@ class PartBuilder:
                 self.graph, node, "a constant operand inside a section is not mapped", "report this model"
             )
         value = tile.values[inputs[0]]
-        out = local[node.output.name] = tile.value(f"h{len(tile.values)}", Format.F32, value.cols, value.rows)
+        stem = f"{inputs[0]}_act" if isinstance(node.op, Activation) else "_".join(inputs)
+        out = local[node.output.name] = tile.value(_fresh(tile, stem), Format.F32, value.cols, value.rows)
         match node.op:
             case Activation(kind=kind):
                 tile.add(Activate(out, inputs[0], kind), "activation", [node])
@@ -128,7 +129,8 @@ class PartBuilder:
         """An operator that works head by head, on the `heads` heads the tile has of its input."""
         x = local[node.inputs[0]]
         value = tile.values[x]
-        out = local[node.output.name] = tile.value(f"h{len(tile.values)}", Format.F32, value.cols, value.rows)
+        stem = f"{x}_turned" if isinstance(node.op, Rotary) else f"{x}_normed"
+        out = local[node.output.name] = tile.value(_fresh(tile, stem), Format.F32, value.cols, value.rows)
         match node.op:
             case Rotary(head_dim=dim, rotary_dim=rot, interleaved=interleaved):
                 tensor = self.weights.rotary_table(node, self.geometry.limits.max_context)
