@@ -1,0 +1,222 @@
+"""Statistics of a run: one JSON object with a schema and a version.
+
+`Statistics` is the schema; `stats.schema.json` beside this file is generated from it (`schema_text`).
+Energies are in joules, times in seconds or in clock cycles, utilisations between 0 and 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
+from isa.instruction import Unit
+from isa.program import Program
+from runtime.energy import Energy, energy, powered
+from runtime.events import Bound, Category, Event, Resource, Static
+from runtime.timing.result import StepCost
+
+from .files import whole_file
+
+SCHEMA = "cim-statistics"
+VERSION = 1
+
+K = TypeVar("K", bound=Hashable)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class EnergyJoules(_Model):
+    """Joules. `total` = dynamic + write + static = sum of `by_component` = sum of `by_node`, exactly, in any order."""
+
+    total: float
+    dynamic: float
+    write: float
+    static: float
+    by_component: dict[str, float]
+    by_node: dict[str, float] = Field(description="by ONNX nodes; static energy is the node `(static)`")
+    by_event: dict[str, float] = Field(description="by event, and by kind of static power (`static_...`)")
+
+
+class CriticalPath(_Model):
+    """What the cycles of the longest chain of dependent operations were spent on; both sum to `cycles`."""
+
+    by_resource: dict[str, int]
+    by_node: dict[str, int]
+
+
+class StepRecord(_Model):
+    """One step of the run."""
+
+    cycles: int
+    tokens: int
+    instructions: int
+    bound_by: str
+
+
+class Statistics(_Model):
+    """Everything that a run cost and what bounded it."""
+
+    schema_name: Literal["cim-statistics"] = Field(default="cim-statistics", alias="schema")
+    version: Literal[1] = 1
+    target: str
+    target_hash: str
+    program: str = Field(description="the model the program was compiled from, or its roles if unknown")
+    program_hash: str = Field(description="hash of the model file; empty if unknown")
+    engine: str = Field(description="what computed the values, or `timing`")
+    tiles: int = Field(description="tiles in use")
+    steps: int
+    tokens: int = Field(description="tokens that went through, prompt and generated")
+    cycles: int
+    latency_s: float = Field(description="simulated time: cycles over the clock frequency")
+    wall_s: float = Field(description="time that the simulation took")
+    instructions: int = Field(description="dynamic: one for each issue on each tile")
+    instructions_by_unit: dict[str, int]
+    macs: int = Field(description="multiply-accumulates in arrays")
+    messages: int
+    message_bytes: int
+    energy_j: EnergyJoules
+    events: dict[str, int] = Field(description="how often each event happened")
+    utilization: dict[str, float] = Field(description="busy cycles over cycles x pieces, by resource")
+    bound_by: str = Field(description="what most of the critical path was spent on")
+    critical_path: CriticalPath
+    per_step: list[StepRecord] | None = None
+
+    def to_json(self) -> str:
+        """The JSON text."""
+        return self.model_dump_json(indent=2, by_alias=True) + "\n"
+
+
+def _added(maps: Iterable[Mapping[K, int]]) -> dict[K, int]:
+    totals: dict[K, int] = {}
+    for some in maps:
+        for key, count in some.items():
+            totals[key] = totals.get(key, 0) + count
+    return totals
+
+
+def _descending(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def pieces(program: Program) -> dict[Resource, int]:
+    """How many pieces of each resource the program can use; links are counted in each direction.
+
+    Of the macros, those that hold an array are counted.
+    """
+    target, tiles, on = program.target, len(program.tiles), powered(program)
+    x, y = int(target.chip.tiles_x.value), int(target.chip.tiles_y.value)
+    by_role = {
+        role.name: sum(a.macros(target.macro_rows, target.macro_cols) for a in role.arrays)
+        for role in program.roles
+    }
+    chips = on[Static.DRAM]
+    return {
+        **dict.fromkeys(Resource, tiles),
+        Resource.MACROS: sum(by_role[tile.role] for tile in program.tiles),
+        Resource.LINKS: chips * 2 * ((x - 1) * y + x * (y - 1)),
+        Resource.CHIP_LINKS: 2 * on[Static.CHIP_LINK],
+        Resource.HOST_LINK: 2,
+        Resource.DRAM: chips * int(target.dram.channels.value),
+        Resource.GBUF: chips * int(target.gbuf.channels.value),
+    }
+
+
+def _utilization(program: Program, busy: Mapping[Resource, int], cycles: int) -> dict[str, float]:
+    available = pieces(program)
+    return {
+        r.value: busy.get(r, 0) / (cycles * available[r]) if cycles and available[r] else 0.0
+        for r in Resource
+    }
+
+
+def _energy(spent: Energy) -> EnergyJoules:
+    by_category = spent.by_category
+    by_node = sorted(spent.by_node.items(), key=lambda item: (-item[1], item[0]))
+    return EnergyJoules(
+        total=spent.total,
+        dynamic=by_category[Category.DYNAMIC],
+        write=by_category[Category.WRITE],
+        static=by_category[Category.STATIC],
+        by_component={component.value: joules for component, joules in spent.by_component.items()},
+        by_node=dict(by_node),
+        by_event={cause.key: joules for cause, joules in spent.by_cause.items()},
+    )
+
+
+def statistics(
+    program: Program, steps: Sequence[StepCost], *, engine: str, wall_s: float, per_step: bool = False
+) -> Statistics:
+    """The statistics of steps run one after another."""
+    cycles = sum(step.cycles for step in steps)
+    instructions = _added(step.instructions for step in steps)
+    critical = _added(step.critical for step in steps)
+    counts = _added({event.key: step.count(event) for event in Event} for step in steps)
+    records = [
+        StepRecord(cycles=s.cycles, tokens=s.tokens, instructions=s.issued, bound_by=s.bound_by.value)
+        for s in steps
+    ]
+    return Statistics(
+        target=program.target.name,
+        target_hash=program.target.hash,
+        program=program.origin.model or ", ".join(role.name for role in program.roles),
+        program_hash=program.origin.model_hash,
+        engine=engine,
+        tiles=len(program.tiles),
+        steps=len(steps),
+        tokens=sum(step.tokens for step in steps),
+        cycles=cycles,
+        latency_s=cycles / program.target.clock.si,
+        wall_s=wall_s,
+        instructions=sum(instructions.values()),
+        instructions_by_unit={unit.value: instructions.get(unit, 0) for unit in Unit},
+        macs=sum(step.macs for step in steps),
+        messages=sum(step.messages for step in steps),
+        message_bytes=sum(step.message_bytes for step in steps),
+        energy_j=_energy(energy(program.target, program, steps)),
+        events={event.key: counts.get(event.key, 0) for event in Event},
+        utilization=_utilization(program, _added(step.busy for step in steps), cycles),
+        bound_by=max(Bound, key=lambda bound: critical.get(bound, 0)).value,
+        critical_path=CriticalPath(
+            by_resource={bound.value: critical.get(bound, 0) for bound in Bound},
+            by_node=_descending(_added(step.critical_nodes for step in steps)),
+        ),
+        per_step=records if per_step else None,
+    )
+
+
+def write_statistics(path: Path, stats: Statistics) -> None:
+    """Write the JSON text, whole or not at all. Raises `CimError` E0003."""
+    with whole_file(path) as file:
+        file.write(stats.to_json())
+
+
+def read_statistics(path: Path) -> Statistics:
+    """Read what `write_statistics` wrote. Raises `CimError` E0001 or E0605."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise fail("E0001", f"cannot read it: {error.strerror}", NamedPlace(str(path))) from None
+    except UnicodeDecodeError:
+        raise fail("E0605", "it is not UTF-8 text", NamedPlace(str(path)), _HELP) from None
+    try:
+        return Statistics.model_validate_json(text)
+    except ValidationError as error:
+        raise CimError(
+            Diagnostic("E0605", p["msg"], NamedPlace(str(path), ".".join(map(str, p["loc"]))), _HELP)
+            for p in error.errors()
+        ) from None
+
+
+_HELP = "give a file that `--stats` of this version wrote (runtime/sinks/stats.schema.json)"
+
+
+def schema_text() -> str:
+    """The JSON schema of the statistics, as in `stats.schema.json`."""
+    return json.dumps(Statistics.model_json_schema(by_alias=True, mode="serialization"), indent=2) + "\n"

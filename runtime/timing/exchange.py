@@ -1,0 +1,140 @@
+"""Rendezvous: who has come to which message, and who still waits.
+
+A message starts when its senders and its receivers have all come to it. One message of a channel is gathered at a
+time, since no end can come to the next one before this one is done. The host is always there: it has its inputs
+ready, and room for the outputs, from the beginning of the step, one message a segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from isa.diagnostics import Diagnostic, InstructionPlace, NamedPlace
+from isa.program import HOST, Direction, Endpoint, Program, Segment
+
+from .decode import Op
+from .network import Network, Plan
+from .scoreboard import Flight
+from .tile import TileState
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A tile has come to a message at `start`, at the channel's end number `end` (sources, then dests).
+
+    `sequence` orders what one tile asks of shared resources.
+    """
+
+    end: int
+    tile: TileState
+    op: Op
+    start: int
+    record: int
+    flight: Flight
+    size: int
+    sequence: int
+
+
+@dataclass(slots=True)
+class Meeting:
+    """A channel or a barrier: its ends, its route, and the posts for its next message.
+
+    `needed` posts of tiles make a message; the host, if it is an end, is always there.
+    """
+
+    name: str
+    number: int
+    sources: tuple[Endpoint, ...]
+    dests: tuple[Endpoint, ...]
+    is_barrier: bool
+    host_sizes: list[int] = field(default_factory=list)
+    served: int = 0
+    posts: list[Post] = field(default_factory=list)
+    plan: Plan | None = None
+
+    has_host: bool = field(init=False)
+    needed: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        ends = self.sources if self.is_barrier else (*self.sources, *self.dests)
+        self.needed = sum(e.tile != HOST for e in ends)
+        self.has_host = self.needed < len(ends)
+
+    def complete(self) -> bool:
+        """Everyone has come."""
+        host_is_there = not self.has_host or self.is_barrier or self.served < len(self.host_sizes)
+        return host_is_there and len(self.posts) == self.needed
+
+    def take(self) -> tuple[list[Post], int | None]:
+        """The posts of the message that is complete, by end, and the host's size of it."""
+        posts = sorted(self.posts, key=lambda post: post.end)
+        size = self.host_sizes[self.served] if self.has_host and self.host_sizes else None
+        self.posts = []
+        self.served += 1
+        return posts, size
+
+    def reset(self) -> None:
+        """As at the beginning of a step."""
+        self.posts, self.host_sizes, self.served = [], [], 0
+
+
+class Exchange:
+    """All channels and barriers of a program."""
+
+    def __init__(self, program: Program, network: Network) -> None:
+        self._program = program
+        self._network = network
+        channels = [Meeting(c.name, i, c.sources, c.dests, False) for i, c in enumerate(program.channels)]
+        barriers = [Meeting(b.name, i, b.members, b.members, True) for i, b in enumerate(program.barriers)]
+        self.meetings = (*channels, *barriers)
+        self._ends: dict[tuple[int, int], tuple[Meeting, int]] = {}
+        for meeting in self.meetings:
+            ends = meeting.sources if meeting.is_barrier else (*meeting.sources, *meeting.dests)
+            for number, end in enumerate(ends):
+                if end.tile != HOST:
+                    self._ends[end.tile, end.port] = meeting, number
+
+    def begin(self, segments: Sequence[Segment]) -> None:
+        """The host gets ready for a step."""
+        for meeting in self.meetings:
+            meeting.reset()
+        for segment in segments:
+            for stream in self._program.streams:
+                rows = segment.tokens if stream.direction is Direction.IN else segment.outputs
+                for part in stream.parts:
+                    self.meetings[part.channel].host_sizes.append(rows * part.columns * stream.dtype.bytes)
+
+    def meeting(self, tile: int, port: int) -> tuple[Meeting, int] | None:
+        """The channel or barrier at a tile's port, and the number of this end of it; None if nothing is there."""
+        return self._ends.get((tile, port))
+
+    def plan(self, meeting: Meeting) -> Plan:
+        """The route of a channel or barrier; made when it is first used."""
+        if meeting.plan is None:
+            if meeting.is_barrier:
+                meeting.plan = self._network.barrier_plan(meeting.sources)
+            else:
+                meeting.plan = self._network.plan(self._program.channels[meeting.number])
+        return meeting.plan
+
+    def leftovers(self) -> list[Diagnostic]:
+        """Messages that some end still waits for although all tiles have halted."""
+        found: list[Diagnostic] = []
+        for meeting in self.meetings:
+            left = len(meeting.host_sizes) - meeting.served
+            if meeting.posts:
+                post = meeting.posts[0]
+                message = f"channel {meeting.name}: not every end has come to message {meeting.served}"
+                found.append(Diagnostic("E0405", message, place_of(post.tile, post.op.index)))
+            elif meeting.has_host and left:
+                message = f"{left} of the host's {len(meeting.host_sizes)} messages were not exchanged"
+                found.append(Diagnostic("E0405", message, NamedPlace("program", f"channel {meeting.name}")))
+        return found
+
+
+def place_of(tile: TileState, index: int) -> InstructionPlace:
+    """An instruction of a tile's role."""
+    code = tile.group.role.code
+    text = str(code[index]) if index < len(code) else ""
+    return InstructionPlace("program", tile.group.role.name, index, text)

@@ -1,0 +1,48 @@
+"""What the simulation of a step yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from isa.instruction import Unit
+from runtime.events import Bound, Event, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """Time and counts of one step; joules follow from `events` (runtime/energy.py).
+
+    `instructions` are dynamic: one for each issue on each tile. `busy` are cycles summed over all pieces of a
+    resource. `events` are counts by what happened and on behalf of which node. `critical` and `critical_nodes` say
+    what the cycles of the critical path were spent on; both sum to `cycles`.
+    """
+
+    cycles: int
+    tokens: int
+    instructions: Mapping[Unit, int]
+    busy: Mapping[Resource, int]
+    events: Mapping[tuple[Event, str], int]
+    messages: int
+    message_bytes: int
+    critical: Mapping[Bound, int]
+    critical_nodes: Mapping[str, int]
+
+    @property
+    def issued(self) -> int:
+        """Dynamic instructions of all units."""
+        return sum(self.instructions.values())
+
+    @property
+    def bound_by(self) -> Bound:
+        """What most of the critical path was spent on."""
+        return max(Bound, key=lambda bound: self.critical.get(bound, 0))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates in arrays."""
+        return self.count(Event.ARRAY_MAC) + self.count(Event.ARRAY_MAC_TRANSPOSED)
+
+    def count(self, event: Event) -> int:
+        """How often something happened, over all nodes."""
+        return sum(count for (what, _), count in self.events.items() if what is event)

@@ -1,0 +1,126 @@
+"""Programs made ready for the simulation of time, and the simulation of steps."""
+
+from __future__ import annotations
+
+import gc
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from isa.instruction import Unit
+from isa.operands import Space
+from isa.program import Program, Segment
+from runtime.events import Bound, Event, Resource, Sink
+
+from .decode import decode_role
+from .exchange import Exchange
+from .machine import Machine
+from .network import Network
+from .rates import rates_of
+from .result import StepCost
+from .tile import Group, TileState
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Do not look for unreachable cycles: what a step makes lives until its end, and looking takes half the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class Simulator:
+    """The time and the counts of a program's steps. Needs no weights; no step depends on another."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        rates = rates_of(program.target)
+        self._ops = {role.name: decode_role(role, rates) for role in program.roles}
+        self._network = Network(program.target, program)
+        self._exchange = Exchange(program, self._network)
+
+    def step(self, segments: Sequence[Segment], sink: Sink | None = None) -> StepCost:
+        """Simulate one step. Raises `CimError` E0405, E0406 or E0604 on a program that does not verify."""
+        with _no_collection():
+            cost = self._simulate(segments, sink)
+        if sink is not None:
+            sink.on_step(cost.cycles, cost.tokens)
+        return cost
+
+    def _simulate(self, segments: Sequence[Segment], sink: Sink | None) -> StepCost:
+        self._network.reset()
+        self._exchange.begin(segments)
+        groups: dict[tuple[str, tuple[str, ...]], Group] = {}
+        tiles = [self._tile(index, groups, segments) for index in range(len(self._program.tiles))]
+        machine = Machine(self._program, tiles, self._network, self._exchange, sink)
+        machine.run()
+        return self._cost(machine, list(groups.values()), sum(s.tokens for s in segments))
+
+    def _tile(
+        self, index: int, groups: dict[tuple[str, tuple[str, ...]], Group], segments: Sequence[Segment]
+    ) -> TileState:
+        tile, target = self._program.tiles[index], self._program.target
+        ops = self._ops[tile.role]
+        group = groups.get((tile.role, tile.nodes))
+        if group is None:
+            group = groups[tile.role, tile.nodes] = Group(ops[0].role, tile.nodes, [0] * len(ops))
+        return TileState(index, tile, target.chip_of(tile.x, tile.y), ops, group, segments)
+
+    def _cost(self, machine: Machine, groups: list[Group], tokens: int) -> StepCost:
+        path = machine.records.path(machine.end, machine.last, machine.node)
+        instructions = _instructions(groups)
+        return StepCost(
+            cycles=machine.end,
+            tokens=tokens,
+            instructions=instructions,
+            busy=self._busy(machine, sum(instructions.values())),
+            events=_events(groups, machine.events),
+            messages=machine.messages,
+            message_bytes=machine.message_bytes,
+            critical=path.by_bound,
+            critical_nodes=path.by_node,
+        )
+
+    def _busy(self, machine: Machine, issued: int) -> Mapping[Resource, int]:
+        return {
+            **{resource: machine.busy.get(resource, 0) for resource in Resource},
+            Resource.SEQUENCER: issued,
+            Resource.LINKS: self._network.busy(Bound.NETWORK),
+            Resource.CHIP_LINKS: self._network.busy(Bound.CHIP_LINKS),
+            Resource.HOST_LINK: self._network.busy(Bound.HOST_LINK),
+            Resource.DRAM: machine.memories.busy(Space.DRAM),
+            Resource.GBUF: machine.memories.busy(Space.GBUF),
+        }
+
+
+def _instructions(groups: list[Group]) -> dict[Unit, int]:
+    """Dynamic instructions by unit; the halt behind the end of a text is none."""
+    counts = dict.fromkeys(Unit, 0)
+    for group in groups:
+        for inst, issued in zip(group.role.code, group.issued, strict=False):
+            counts[inst.unit] += issued
+    return counts
+
+
+def _events(groups: list[Group], shared: Mapping[tuple[Event, str], int]) -> dict[tuple[Event, str], int]:
+    """Counts by event and node, in a fixed order: executions times what one causes, and messages."""
+    totals: dict[tuple[Event, str], int] = defaultdict(int)
+    for group in groups:
+        for index in range(len(group.role.code)):
+            totals[Event.ISSUE, group.node(index)] += group.issued[index]
+        for cost, executed in group.executed.items():
+            for event, count in cost.events:
+                totals[event, group.node(cost.index)] += count * executed
+    for key, count in shared.items():
+        totals[key] += count
+    order = {event: number for number, event in enumerate(Event)}
+    return {key: totals[key] for key in sorted(totals, key=lambda k: (order[k[0]], k[1])) if totals[key]}
+
+
+def simulate(program: Program, segments: Sequence[Segment], *, sink: Sink | None = None) -> StepCost:
+    """The cost of one step of a program; see `Simulator` for many."""
+    return Simulator(program).step(segments, sink)
