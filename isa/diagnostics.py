@@ -81,7 +81,9 @@ class Diagnostic:
         if isinstance(self.place, FilePlace) and self.place.text:
             number = f"{self.place.line:>5}"
             lines.append(f"{number} | {self.place.text}")
-            lines.append(" " * len(number) + " | " + " " * (self.place.column - 1) + "^" * max(1, self.place.width))
+            lines.append(
+                " " * len(number) + " | " + " " * (self.place.column - 1) + "^" * max(1, self.place.width)
+            )
         lines += [f"note: {note}" for note in self.notes]
         if self.help:
             lines.append(f"help: {self.help}")
@@ -115,14 +117,33 @@ class Code:
 # E03 mapping and capacity     E04 verifier                        E05 targets      E06 running
 CODES: dict[str, Code] = {
     "E0001": Code("file not found", "The named file does not exist or cannot be read."),
-    "E0002": Code("unknown diagnostic code", "`cim explain` knows the codes that `cim` prints, for example E0103."),
-    "E0101": Code("assembly syntax", "The line does not follow the grammar of the assembly language (docs/isa.md)."),
-    "E0102": Code("unknown instruction", "The mnemonic is not in the instruction table; `cim isa` lists them all."),
-    "E0103": Code("operand out of range", "The value does not fit the operand's field or the target's resources."),
+    "E0002": Code(
+        "unknown diagnostic code", "`cim explain` knows the codes that `cim` prints, for example E0103."
+    ),
+    "E0003": Code(
+        "file not written", "The output file cannot be written: no such folder, no permission, or no space."
+    ),
+    "E0004": Code("unknown pass", "The compiler has no pass of this name; `cim passes` lists them in order."),
+    "E0101": Code(
+        "assembly syntax", "The line does not follow the grammar of the assembly language (docs/isa.md)."
+    ),
+    "E0102": Code(
+        "unknown instruction", "The mnemonic is not in the instruction table; `cim isa` lists them all."
+    ),
+    "E0103": Code(
+        "operand out of range", "The value does not fit the operand's field or the target's resources."
+    ),
     "E0104": Code("wrong operand", "The instruction takes another number or another kind of operands here."),
-    "E0105": Code("unknown name", "A label, role, port, array, channel or tensor is used but never declared."),
+    "E0105": Code(
+        "unknown name", "A label, role, port, array, channel or tensor is used but never declared."
+    ),
     "E0106": Code("declared twice", "The same name is declared more than once."),
-    "E0107": Code("backward branch", "Branches only go forward; a `loop` is the only way back, so programs end."),
+    "E0107": Code(
+        "backward branch", "Branches only go forward; a `loop` is the only way back, so programs end."
+    ),
+    "E0108": Code(
+        "another target", "The assembly text names a target, or a state of it, that is not the one at hand."
+    ),
     "E0110": Code("not a cim program", "The file is not a `.cim` container or is damaged."),
     "E0111": Code(
         "another ISA",
@@ -130,14 +151,37 @@ CODES: dict[str, Code] = {
     ),
     "E0112": Code("another format version", "The container's format version is not the one this tool reads."),
     "E0113": Code("undecodable instruction", "The bits of an instruction word match no entry of the table."),
+    "E0201": Code(
+        "cannot read the ONNX file",
+        "The file is truncated, is not ONNX, or its graph does not hang together.",
+    ),
+    "E0202": Code(
+        "external data missing",
+        "The model keeps weights in a file beside it, which is absent, too short or outside the model's folder.",
+    ),
+    "E0203": Code(
+        "operator refused",
+        "A node of the model cannot be compiled. The message says why; `cim ops MODEL` says it for every node.",
+    ),
+    "E0204": Code("graph text", "The text is not a Graph as the printer writes it."),
+    "E0205": Code("malformed graph", "Values, constants and nodes of a Graph do not fit together."),
+    "E0206": Code("no such axis", "`--dim NAME=VALUE` names an axis that the model does not leave free."),
     "E0301": Code("tile buffer too small", "The values that a tile must hold at once exceed its buffer."),
-    "E0302": Code("not enough macros", "The weights and the KV cache need more CIM macros than the target has."),
+    "E0302": Code(
+        "not enough macros", "The weights and the KV cache need more CIM macros than the target has."
+    ),
     "E0303": Code("not enough tiles", "The mapping needs more tiles than the target has."),
-    "E0304": Code("KV cache does not fit", "The KV arrays for the declared context exceed what a tile can hold."),
-    "E0305": Code("policy not available", "The requested KV policy, placement or weight format is not available."),
+    "E0304": Code(
+        "KV cache does not fit", "The KV arrays for the declared context exceed what a tile can hold."
+    ),
+    "E0305": Code(
+        "policy not available", "The requested KV policy, placement or weight format is not available."
+    ),
     "E0306": Code("shape not mappable", "A dimension of the model cannot be laid out on this target."),
     "E0307": Code("mapping text", "The text is not a Mapping as the printer writes it."),
-    "E0401": Code("operand beyond the target", "A register, array, port or parameter is not there on this target."),
+    "E0401": Code(
+        "operand beyond the target", "A register, array, port or parameter is not there on this target."
+    ),
     "E0402": Code("buffer access out of range", "An access can reach beyond the tile buffer."),
     "E0403": Code("array access out of range", "An access can reach beyond the rows or columns of an array."),
     "E0404": Code("read before write", "Bytes are read that no earlier instruction is sure to have written."),
@@ -146,11 +190,20 @@ CODES: dict[str, Code] = {
     "E0407": Code("loop structure", "Loops must nest, and branches must not cross a loop's border."),
     "E0408": Code("capacity exceeded", "The arrays, constants or code of a tile exceed what the target has."),
     "E0409": Code("memory access out of range", "An access can reach beyond DRAM or the global buffer."),
-    "E0410": Code("malformed program", "Roles, tiles, channels and tensors of the program do not fit together."),
-    "E0501": Code("unknown target", "There is no target of this name; `cim targets` lists them, or give a .toml file."),
+    "E0410": Code(
+        "malformed program", "Roles, tiles, channels and tensors of the program do not fit together."
+    ),
+    "E0501": Code(
+        "unknown target", "There is no target of this name; `cim targets` lists them, or give a .toml file."
+    ),
     "E0502": Code("target file invalid", "The hardware description does not follow the schema."),
     "E0601": Code("wrong inputs", "The given inputs do not fit the program (names, shapes, lengths)."),
     "E0602": Code("context exhausted", "The sequence would grow beyond the program's maximum context."),
     "E0603": Code("no weights", "The program was compiled with --shapes-only and cannot compute values."),
-    "E0604": Code("machine trap", "An instruction did what the machine does not allow (the program is not verified)."),
+    "E0604": Code(
+        "machine trap", "An instruction did what the machine does not allow (the program is not verified)."
+    ),
+    "E0605": Code(
+        "not a statistics file", "The file is not the JSON that `--stats` writes, or is of another version."
+    ),
 }

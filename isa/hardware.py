@@ -101,7 +101,9 @@ def _of(dimension: str, *, positive: bool = False, whole: bool = False) -> After
     def check(quantity: Quantity) -> Quantity:
         allowed = _DIMENSION[dimension]
         if quantity.unit not in allowed:
-            raise ValueError(f"unit {quantity.unit!r} is not a {dimension}; use one of {', '.join(sorted(allowed))}")
+            raise ValueError(
+                f"unit {quantity.unit!r} is not a {dimension}; use one of {', '.join(sorted(allowed))}"
+            )
         if positive and quantity.value <= 0:
             raise ValueError("must be greater than 0")
         if whole and quantity.si != int(quantity.si):
@@ -340,11 +342,14 @@ def load_target(name: str) -> Hardware:
     path = Path(name) if name.endswith(".toml") else TARGETS / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(target_names())
-        raise fail("E0501", f"there is no target {name!r}", help=f"known targets: {known}; or give a .toml file")
+        raise fail(
+            "E0501", f"there is no target {name!r}", help=f"known targets: {known}; or give a .toml file"
+        )
     try:
         values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise fail("E0502", f"not a TOML file: {error}", NamedPlace(str(path))) from None
+        help_text = "isa/targets/tiny.toml shows how a target is written"
+        raise fail("E0502", f"not a TOML file: {error}", NamedPlace(str(path)), help_text) from None
     return hardware_from_dict(values, str(path))
 
 

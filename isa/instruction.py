@@ -10,6 +10,7 @@ instructions, so width costs kilobytes a role, not a tile.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Self, dataclass_transform, get_args, get_origin, get_type_hints
@@ -114,6 +115,16 @@ class Access:
     dtype: DType
     dims: tuple[Dim, ...]
     pitch: str | None = None
+
+    def span(self, extents: tuple[int, ...], pitch: int = 0) -> int:
+        """Bytes from the first to the last one touched, in whole words, when `dims` are `extents`.
+
+        Rows are `pitch` words apart (0: dense). This is also how far a post-increment moves its register.
+        """
+        elements = math.prod(extents)
+        if pitch and elements:
+            elements += (extents[0] - 1) * (pitch * 4 // self.dtype.bytes - elements // extents[0])
+        return -(-elements * self.dtype.bytes // 4) * 4
 
 
 def reads(dtype: DType, *dims: Dim, pitch: str | None = None) -> Access:

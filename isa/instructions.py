@@ -18,11 +18,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from .instruction import (
+    S48,
     U8,
     U12,
     U16,
     U24,
-    S48,
     ArrayMode,
     ArrayUse,
     Dest,

@@ -50,7 +50,13 @@ class Addr:
     step: bool = False
 
     def __str__(self) -> str:
-        inner = str(self.offset) if self.base == ZERO else f"{self.base}+{self.offset}" if self.offset else f"{self.base}"
+        inner = (
+            str(self.offset)
+            if self.base == ZERO
+            else f"{self.base}+{self.offset}"
+            if self.offset
+            else f"{self.base}"
+        )
         return f"[{inner}]" + ("++" if self.step else "")
 
 
@@ -92,7 +98,13 @@ class Mem:
     offset: int = 0
 
     def __str__(self) -> str:
-        inner = str(self.offset) if self.base == ZERO else f"{self.base}+{self.offset}" if self.offset else f"{self.base}"
+        inner = (
+            str(self.offset)
+            if self.base == ZERO
+            else f"{self.base}+{self.offset}"
+            if self.offset
+            else f"{self.base}"
+        )
         return f"{self.space.name.lower()}[{inner}]"
 
 
@@ -170,7 +182,9 @@ class IntKind(Kind):
     def check(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise OperandError(f"{value!r} is not an integer constant", "an integer constant")
-        low, high = (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.signed else (0, (1 << self.bits) - 1)
+        low, high = (
+            (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.signed else (0, (1 << self.bits) - 1)
+        )
         _check_range(value, low, high, "constant")
         return int(value)
 

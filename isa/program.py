@@ -109,6 +109,10 @@ class Role:
     sites: tuple[str, ...] = ()
     lines: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.lines:  # one form for "no line table", so that equal roles compare equal
+            object.__setattr__(self, "lines", (-1,) * len(self.code))
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -283,7 +287,9 @@ class Segment:
     sequence: int = 0
 
 
-def segments_of(tokens: int, position: int, chunk: int, *, last_only: bool = True, sequence: int = 0) -> tuple[Segment, ...]:
+def segments_of(
+    tokens: int, position: int, chunk: int, *, last_only: bool = True, sequence: int = 0
+) -> tuple[Segment, ...]:
     """Cut `tokens` tokens at `position` into segments that do not cross multiples of `chunk`.
 
     With `last_only`, logits are asked for the last token alone, which then is a segment of its own.

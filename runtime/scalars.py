@@ -20,7 +20,7 @@ _MASK = (1 << _BITS) - 1
 MAX_SHIFT = 31
 
 
-class ScalarTrap(ArithmeticError):
+class ScalarTrap(ArithmeticError):  # noqa: N818  (a trap, as the machine calls it)
     """A scalar instruction was given operands that its definition excludes; the text says which.
 
     The interpreters turn it into diagnostic E0604 with the place of the instruction.

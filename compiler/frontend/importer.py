@@ -27,6 +27,9 @@ SHAPES_ONLY_KEY = "cim.shapes_only"
 DEFAULT_OPSET = 17
 """Assumed for ai.onnx when a file imports no operator set at all."""
 
+_OURS = ("batch", "sequence", "past")
+"""Our names for the free axes."""
+
 _ROLES: tuple[tuple[str, Role], ...] = (
     (r"past|(^|_)(k|key|v|value)_cache", Role.PAST),
     (r"position", Role.POSITIONS),
@@ -37,11 +40,18 @@ _ROLES: tuple[tuple[str, Role], ...] = (
 """What an input is for, by its name; the first pattern that is found counts."""
 
 
-def import_model(path: str | Path, *, shapes_only: bool = False, dims: Mapping[str, int] | None = None) -> Graph:
+def import_model(
+    path: str | Path,
+    *,
+    shapes_only: bool = False,
+    dims: Mapping[str, int] | None = None,
+    keep_dead: bool = False,
+) -> Graph:
     """Read `path`. Nodes carry ONNX operators; constants are lazy; free axes have our names.
 
     `dims` fixes free axes, by the file's name for them or ours ("batch", "sequence", "past"). With
-    `shapes_only`, weights that the file leaves out become declarations without data.
+    `shapes_only`, weights that the file leaves out become declarations without data. `keep_dead` keeps
+    nodes that no output needs.
     """
     path = Path(path)
     model = read_proto(path)
@@ -51,6 +61,7 @@ def import_model(path: str | Path, *, shapes_only: bool = False, dims: Mapping[s
     versions["ai.onnx"] = versions.setdefault("", versions.get("ai.onnx", DEFAULT_OPSET))
     proto = model.graph
     constants = {t.name: reader.read(t) for t in proto.initializer}
+    _check_dims(proto.input, dims or {}, path)
     inputs = _inputs(proto.input, set(constants), dict(dims or {}))
     graph = Graph(
         proto.name or path.stem,
@@ -61,7 +72,7 @@ def import_model(path: str | Path, *, shapes_only: bool = False, dims: Mapping[s
         model=str(path),
     )
     _check_defined(graph)
-    return Editor(graph).finish()
+    return Editor(graph).finish(keep_dead)
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
@@ -71,7 +82,7 @@ def read_proto(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise fail("E0001", f"cannot read the file: {error.strerror}", NamedPlace(str(path))) from None
     try:
-        model = onnx.ModelProto.FromString(data)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError:
         raise _unreadable(path, "is truncated or is not an ONNX file") from None
     if not model.graph.node:
@@ -155,11 +166,25 @@ def _inputs(
         renamed = tuple(bind(_renamed(_bound(e, dims), names), dims) for e in shape)
         if role is Role.PAST and len(shape) == 4:
             renamed = (*renamed[:2], _free(renamed[2], "past", dims), renamed[3])
-        if role is Role.MASK and len(shape) == 2 and Role.PAST in roles:
-            total = bind(axis("past") + axis("sequence"), dims)
-            renamed = (renamed[0], total if not isinstance(renamed[1], int) else renamed[1])
+        if (role is Role.PAST and len(shape) == 4) or (role is Role.MASK and len(shape) == 2):
+            # Some exporters give every input axes of its own.
+            renamed = (_free(renamed[0], "batch", dims), *renamed[1:])
+        if role is Role.MASK and len(shape) == 2:
+            total = axis("past") + axis("sequence") if Role.PAST in roles else axis("sequence")
+            renamed = (renamed[0], renamed[1] if isinstance(renamed[1], int) else bind(total, dims))
         inputs.append(Input(Value(name, dtype, renamed), role))
     return tuple(inputs)
+
+
+def _check_dims(protos: Sequence[onnx.ValueInfoProto], dims: Mapping[str, int], path: Path) -> None:
+    """Every name in `dims` must be that of a free axis, and every size possible."""
+    free = sorted({str(e) for p in protos for e in _dims(p) if not isinstance(e, int)})
+    for name, size in dims.items():
+        if name not in free and name not in _OURS:
+            way_out = f"free axes of this model: {', '.join(free) or 'none'}"
+            raise fail("E0206", f"the model has no free axis {name!r}", NamedPlace(str(path)), way_out)
+        if size < (0 if name == "past" else 1):
+            raise fail("E0206", f"axis {name!r} cannot have the size {size}", NamedPlace(str(path)))
 
 
 def _role(proto: onnx.ValueInfoProto) -> Role:
@@ -206,14 +231,19 @@ def _renamed(extent: Extent, names: Mapping[str, Extent]) -> Extent:
     if (ours := names.get(str(extent))) is not None:
         return ours
     if not re.search(r"[+*\-]", str(extent)):
-        return extent
+        return axis(_sane(str(extent)))
     total: Extent = 0
     for names_of_term, factor in getattr(parse_extent(str(extent)), "terms", ()):
         product: Extent = factor
         for name in names_of_term:
-            product = product * names.get(name, axis(name))
+            product = product * names.get(name, axis(_sane(name)))
         total = total + product
     return total
+
+
+def _sane(name: str) -> str:
+    """The name of an axis as a word."""
+    return re.sub(r"\W", "_", name)
 
 
 def _free(extent: Extent, name: str, dims: Mapping[str, int]) -> Extent:

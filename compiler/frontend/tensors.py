@@ -51,7 +51,9 @@ class TensorReader:
                 return Tensor(dtype, shape, Declared(proto.name))
             raise self._absent(path, proto.name)
         if path.stat().st_size < offset + size:
-            message = f"weight {proto.name!r} needs bytes {offset} to {offset + size} of {path}, which is shorter"
+            message = (
+                f"weight {proto.name!r} needs bytes {offset} to {offset + size} of {path}, which is shorter"
+            )
             raise fail("E0202", message, NamedPlace(str(self._model)), "the external data file is truncated")
         key = f"file:{location}:{offset}:{size}"
         return Tensor(dtype, shape, Stored(key, _mapped(path, offset, size, dtype, shape)))
@@ -95,8 +97,9 @@ def _mapped(path: Path, offset: int, size: int, dtype: DType, shape: tuple[int, 
         data = np.memmap(path, np.uint8, "r", offset, (size,))
         if dtype in _BITS:
             low_high = np.stack([data & 15, data >> 4], axis=-1).reshape(-1)[: int(np.prod(shape))]
-            signed = np.where(low_high > 7, low_high.astype(np.int8) - 16, low_high) if dtype is DType.INT4 else low_high
-            return signed.astype(dtype.numpy)
+            if dtype is DType.INT4:
+                low_high = (low_high.astype(np.int8) << 4) >> 4
+            return low_high.astype(dtype.numpy)
         return data.view(dtype.numpy)
 
     return load

@@ -133,13 +133,13 @@ def divide(a: Extent, b: Extent) -> Extent:
     """a / b if it is exact for every size of the axes, else `UndecidedError`."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b
-    divisor = _terms(b)
-    if len(divisor) != 1:
-        if a == b:
-            return 1
-        raise UndecidedError(f"({a}) / ({b}) is not a polynomial")
-    (names, factor) = divisor[0]
-    return _sum((_without(m, names), _exact(value, factor)) for m, value in _terms(a))
+    left, quotient = a, 0 if isinstance(a, int) else 0 * a
+    while left != 0:
+        # Long division by leading terms; exact divisions end with nothing left.
+        (names, factor), (by, divisor) = _leading(left), _leading(b)
+        step = _sum([(_without(names, by), _exact(factor, divisor))])
+        quotient, left = quotient + step, left - step * b
+    return quotient
 
 
 def parse_extent(text: str) -> Extent:
@@ -185,6 +185,14 @@ def _minimum(extent: Extent) -> int:
     if any(factor < 0 for m, factor in extent.terms if m):
         return -(1 << 62)
     return sum(factor * prod(0 if name == MAY_BE_ZERO else 1 for name in m) for m, factor in extent.terms)
+
+
+def _leading(extent: Extent) -> tuple[Monomial, int]:
+    """The highest term: by degree, then by the powers of the axes in alphabetic order."""
+    names = sorted(axes_of(extent))
+    return max(
+        _terms(extent), key=lambda term: (len(term[0]), [term[0].count(n) for n in names]), default=((), 0)
+    )
 
 
 def _without(monomial: Monomial, names: Monomial) -> Monomial:

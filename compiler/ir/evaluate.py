@@ -104,7 +104,7 @@ class Interpreter:
     """Computes values of a graph on demand, each once.
 
     `feeds` gives inputs (or overrides any value); `sizes` the lengths of the free axes; `wide` computes in
-    float64 regardless of casts.
+    float64 regardless of casts; `single` reads weights of narrower types as float32.
     """
 
     graph: Lookup
@@ -113,6 +113,7 @@ class Interpreter:
     positions: Ints | None = None
     cache: KvCache | None = None
     wide: bool = False
+    single: bool = False
 
     def value(self, name: str) -> Array:
         """The value `name`. `UnavailableError` if an input it depends on is missing."""
@@ -155,16 +156,19 @@ class Interpreter:
 
     def _widened(self, data: Array) -> Array:
         is_float = np.issubdtype(data.dtype, np.floating) or data.dtype.name == "bfloat16"
-        return data.astype(np.float64) if self.wide and is_float else data
+        if self.wide and is_float:
+            return data.astype(np.float64)
+        return data.astype(np.float32) if self.single and is_float and data.dtype.itemsize < 4 else data
 
     def _onnx(self, op: Onnx, inputs: tuple[Array | None, ...], outputs: int) -> tuple[Array, ...]:
         kernel = kernel_of(op)
         if kernel is None:
             raise KernelError(f"{op.domain or 'ai.onnx'}.{op.kind} has no reference meaning here")
-        result = kernel(Call(op, inputs, outputs, self.wide))
+        with np.errstate(all="ignore"):
+            result = kernel(Call(op, inputs, outputs, self.wide))
         return result if isinstance(result, tuple) else (result,)
 
-    def _canonical(self, op: Canonical, inputs: tuple[Array | None, ...]) -> Array:  # noqa: C901
+    def _canonical(self, op: Canonical, inputs: tuple[Array | None, ...]) -> Array:
         x = _given(inputs, 0)
         match op:
             case Embed(offset):
@@ -238,7 +242,8 @@ def evaluate(
             case _:
                 raise UnavailableError(given.name)
     sizes = {"tokens": len(ids), "batch": 1, "sequence": len(ids), "past": past}
-    return _walk(graph, Interpreter(_index(graph), feeds, sizes, at, cache), observe)[graph.outputs[0]]
+    interpreter = Interpreter(_index(graph), feeds, sizes, at, cache, single=True)
+    return _walk(graph, interpreter, observe)[graph.outputs[0]]
 
 
 def run(graph: Graph, feeds: Mapping[str, Array], observe: Observer | None = None) -> dict[str, Array]:

@@ -87,4 +87,4 @@ def attention(op: Attention, q: Array, k: Array, v: Array) -> Array:
     seen = visible(op, scores.shape[-2], scores.shape[-1])
     probabilities = softmax(np.where(seen, scores, np.asarray(-np.inf, scores.dtype)))
     context = probabilities @ np.repeat(v, repeat, axis=1)
-    return context.swapaxes(-3, -2).reshape(*q.shape[:-1], op.heads * op.v_head_dim)
+    return np.asarray(context.swapaxes(-3, -2).reshape(*q.shape[:-1], op.heads * op.v_head_dim))

@@ -95,6 +95,14 @@ class Editor:
         self._add(node, max(made, default=-1.0) + 1e-6)
         return node
 
+    def place(self, node: Node, rank: float) -> None:
+        """Add a node at a place in the order (see `rank`)."""
+        self._add(node, rank)
+
+    def reserve(self, value: Value) -> None:
+        """Take a name, and give it a type, before the node that makes the value is added."""
+        self._values[value.name] = value
+
     def replace(self, node: Node, new: Node) -> None:
         """Put `new` in the place of `node`."""
         at = self._producer[node.outputs[0].name]
@@ -144,9 +152,9 @@ class Editor:
 
     # Done.
 
-    def finish(self) -> Graph:
-        """The graph: dead nodes and unused constants gone, nodes in order."""
-        nodes = self._ordered(self._live())
+    def finish(self, keep_dead: bool = False) -> Graph:
+        """The graph: nodes in order; dead nodes (unless `keep_dead`) and unused constants gone."""
+        nodes = self._ordered(set(self._nodes) if keep_dead else self._live())
         used = {name for node in nodes for name in node.inputs} | set(self.outputs)
         return Graph(
             self.name,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from compiler.ir.dims import Extent
 from isa.diagnostics import NamedPlace, fail
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
+"""An array whose element type is known only at run time."""
 
 INLINE_LIMIT = 64
 """Constants up to this many elements are kept, and printed, in the graph itself."""
@@ -60,7 +62,8 @@ class DType(Enum):
         if self in (DType.BFLOAT16, DType.INT4, DType.UINT4):
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, self.value))
+            narrow: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, self.value))
+            return narrow
         return np.dtype(object if self in (DType.STRING, DType.OTHER) else self.value)
 
 

@@ -51,22 +51,22 @@ class Attributes:
         """The attribute as it is, or None."""
         return self.op.get(name)
 
-    def int(self, name: str, default: int) -> int:
+    def integer(self, name: str, default: int) -> int:
         """An integer attribute."""
         value = self.op.get(name)
         return value if isinstance(value, int) else default
 
-    def float(self, name: str, default: float) -> float:
+    def number(self, name: str, default: float) -> float:
         """A float attribute."""
         value = self.op.get(name)
         return float(value) if isinstance(value, (int, float)) else default
 
-    def str(self, name: str, default: str) -> str:
+    def text(self, name: str, default: str) -> str:
         """A string attribute."""
         value = self.op.get(name)
         return value if isinstance(value, str) else default
 
-    def ints(self, name: str) -> tuple[int, ...] | None:
+    def integers(self, name: str) -> tuple[int, ...] | None:
         """A list of integers, or None."""
         value = self.op.get(name)
         if not isinstance(value, tuple):
@@ -80,7 +80,7 @@ class Attributes:
 
     def dtype(self, name: str) -> DType | None:
         """A data type given as ONNX's number, or None."""
-        return ONNX_TYPES.get(self.int(name, 0))
+        return ONNX_TYPES.get(self.integer(name, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,11 @@ class Call(Attributes):
         """Input `index`, or None if it is omitted."""
         return self.inputs[index] if index < len(self.inputs) else None
 
-    def ints_at(self, index: int, name: str) -> tuple[int, ...] | None:
+    def integers_at(self, index: int, name: str) -> tuple[int, ...] | None:
         """Integers that old versions give as attribute `name` and new ones as input `index`."""
         value = self.optional(index)
         if value is None:
-            return Attributes.ints(self, name)
+            return Attributes.integers(self, name)
         return tuple(int(v) for v in np.atleast_1d(value))
 
 
@@ -146,7 +146,7 @@ class ShapeCall(Attributes):
         """Plain integers from input `index`, or else from attribute `name`; None if neither is given."""
         values = self.values(index)
         if values is None:
-            return Attributes.ints(self, name)
+            return Attributes.integers(self, name)
         if not all(isinstance(v, int) for v in values):
             raise UnknownShapeError
         return tuple(v for v in values if isinstance(v, int))

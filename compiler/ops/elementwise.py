@@ -11,66 +11,55 @@ import numpy as np
 from compiler.ir.tensor import Array
 from compiler.ops.call import Call, Kernel, KernelError
 
-_erf_of = np.frompyfunc(math.erf, 1, 1)
+_erf_of: Callable[[Array], Array] = np.frompyfunc(math.erf, 1, 1)
 
 
 def erf(x: Array) -> Array:
     """The error function, in the type of `x`."""
-    return _erf_of(x.astype(np.float64)).astype(x.dtype)
+    return np.asarray(_erf_of(x.astype(np.float64)), x.dtype)
 
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), without overflow."""
     with np.errstate(over="ignore"):
-        return (1 / (1 + np.exp(-x))).astype(x.dtype)
+        return np.asarray(1 / (1 + np.exp(-x)), x.dtype)
 
 
 def gelu(x: Array) -> Array:
     """x * Phi(x)."""
-    return (x * (1 + erf(x / math.sqrt(2))) / 2).astype(x.dtype)
+    return np.asarray(x * (1 + erf(x / math.sqrt(2))) / 2, x.dtype)
 
 
 def gelu_tanh(x: Array) -> Array:
     """The tanh approximation of `gelu`."""
     inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
-    return (x * (1 + np.tanh(inner)) / 2).astype(x.dtype)
+    return np.asarray(x * (1 + np.tanh(inner)) / 2, x.dtype)
 
 
 def _unary(function: Callable[[Array], Array]) -> Kernel:
-    def kernel(call: Call) -> Array:
-        with np.errstate(all="ignore"):
-            return np.asarray(function(call[0]))
-
-    return kernel
+    return lambda call: np.asarray(function(call[0]))
 
 
 def _binary(function: Callable[[Array, Array], Array]) -> Kernel:
-    def kernel(call: Call) -> Array:
-        with np.errstate(all="ignore"):
-            return np.asarray(function(call[0], call[1]))
-
-    return kernel
+    return lambda call: np.asarray(function(call[0], call[1]))
 
 
 def _variadic(function: Callable[[Array, Array], Array]) -> Kernel:
-    def kernel(call: Call) -> Array:
-        return np.asarray(reduce(function, [call[i] for i in range(len(call.inputs))]))
-
-    return kernel
+    return lambda call: np.asarray(reduce(function, [call[i] for i in range(len(call.inputs))]))
 
 
 def _divide(a: Array, b: Array) -> Array:
     """ONNX integer division rounds towards zero; symbolic sizes divide exactly or not at all."""
     if a.dtype == object or b.dtype == object:
-        return np.floor_divide(a, b)
+        return np.asarray(np.floor_divide(a, b))
     if np.issubdtype(a.dtype, np.integer):
         quotient = np.abs(a) // np.abs(b)
-        return (quotient * np.sign(a) * np.sign(b)).astype(a.dtype)
-    return np.divide(a, b)
+        return np.asarray(quotient * np.sign(a) * np.sign(b), a.dtype)
+    return np.asarray(np.divide(a, b))
 
 
 def _power(a: Array, b: Array) -> Array:
-    return np.power(a, b.astype(a.dtype) if a.dtype != object else b).astype(a.dtype)
+    return np.asarray(np.power(a, b.astype(a.dtype) if a.dtype != object else b), a.dtype)
 
 
 def _where(call: Call) -> Array:
@@ -85,8 +74,7 @@ def cast(x: Array, target: np.dtype[np.generic], wide: bool) -> Array:
         return x
     if wide and (np.issubdtype(target, np.floating) or target.name == "bfloat16"):
         target = np.dtype(np.float64)
-    with np.errstate(all="ignore"):
-        return x.astype(target)
+    return x.astype(target)
 
 
 def _cast(call: Call) -> Array:
@@ -104,24 +92,24 @@ def _clip(call: Call) -> Array:
     x = call[0]
     low, high = call.optional(1), call.optional(2)
     if call.version < 11:
-        return np.clip(x, call.float("min", -math.inf), call.float("max", math.inf)).astype(x.dtype)
+        return np.clip(x, call.number("min", -math.inf), call.number("max", math.inf)).astype(x.dtype)
     if low is not None:
         x = np.maximum(x, low)
     return x if high is None else np.minimum(x, high)
 
 
 def _gelu(call: Call) -> Array:
-    return gelu_tanh(call[0]) if call.str("approximate", "none") == "tanh" else gelu(call[0])
+    return gelu_tanh(call[0]) if call.text("approximate", "none") == "tanh" else gelu(call[0])
 
 
 def _quick_gelu(call: Call) -> Array:
     x = call[0]
-    return (x * sigmoid(call.float("alpha", 1.702) * x)).astype(x.dtype)
+    return (x * sigmoid(call.number("alpha", 1.702) * x)).astype(x.dtype)
 
 
 def _swish(call: Call) -> Array:
     x = call[0]
-    return (x * sigmoid(call.float("alpha", 1.0) * x)).astype(x.dtype)
+    return (x * sigmoid(call.number("alpha", 1.0) * x)).astype(x.dtype)
 
 
 def _hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
@@ -130,21 +118,27 @@ def _hard_sigmoid(x: Array, alpha: float, beta: float) -> Array:
 
 def _leaky_relu(call: Call) -> Array:
     x = call[0]
-    return np.where(x < 0, call.float("alpha", 0.01) * x, x).astype(x.dtype)
+    return np.where(x < 0, call.number("alpha", 0.01) * x, x).astype(x.dtype)
 
 
 def _elu(call: Call) -> Array:
     x = call[0]
-    return np.where(x < 0, call.float("alpha", 1.0) * np.expm1(np.minimum(x, 0)), x).astype(x.dtype)
+    return np.where(x < 0, call.number("alpha", 1.0) * np.expm1(np.minimum(x, 0)), x).astype(x.dtype)
 
 
 def _modulo(call: Call) -> Array:
-    return np.fmod(call[0], call[1]) if call.int("fmod", 0) else np.mod(call[0], call[1])
+    return np.fmod(call[0], call[1]) if call.integer("fmod", 0) else np.mod(call[0], call[1])
 
 
 def _mean(call: Call) -> Array:
     total = reduce(np.add, [call[i] for i in range(len(call.inputs))])
     return (total / len(call.inputs)).astype(total.dtype)
+
+
+def _is_infinite(call: Call) -> Array:
+    x = call[0]
+    high, low = call.integer("detect_positive", 1), call.integer("detect_negative", 1)
+    return np.asarray(np.isinf(x) & (((x > 0) & bool(high)) | ((x < 0) & bool(low))))
 
 
 def _dropout(call: Call) -> tuple[Array, ...]:
@@ -173,9 +167,9 @@ ELEMENTWISE: dict[str, Kernel] = {
     "Sign": _unary(np.sign),
     "Not": _unary(np.logical_not),
     "IsNaN": _unary(np.isnan),
-    "IsInf": _unary(np.isinf),
+    "IsInf": _is_infinite,
     "Identity": _unary(lambda x: x),
-    "HardSigmoid": lambda c: _hard_sigmoid(c[0], c.float("alpha", 0.2), c.float("beta", 0.5)),
+    "HardSigmoid": lambda c: _hard_sigmoid(c[0], c.number("alpha", 0.2), c.number("beta", 0.5)),
     "HardSwish": _unary(lambda x: (x * _hard_sigmoid(x, 1 / 6, 0.5)).astype(x.dtype)),
     "LeakyRelu": _leaky_relu,
     "Elu": _elu,

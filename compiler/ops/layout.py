@@ -12,28 +12,28 @@ from compiler.ops.call import Call, Kernel, KernelError
 def _reshape(call: Call) -> Array:
     x = call[0]
     target = [int(v) for v in call[1]]
-    if not call.int("allowzero", 0):
+    if not call.integer("allowzero", 0):
         target = [x.shape[i] if v == 0 else v for i, v in enumerate(target)]
     return x.reshape(target)
 
 
 def _flatten(call: Call) -> Array:
     x = call[0]
-    at = call.int("axis", 1)
+    at = call.integer("axis", 1)
     at += x.ndim if at < 0 else 0
     return x.reshape(int(np.prod(x.shape[:at], dtype=np.int64)), -1)
 
 
 def _transpose(call: Call) -> Array:
-    return call[0].transpose(call.ints("perm"))
+    return call[0].transpose(call.integers("perm"))
 
 
 def _squeeze(call: Call) -> Array:
-    return np.squeeze(call[0], axis=call.ints_at(1, "axes"))
+    return np.squeeze(call[0], axis=call.integers_at(1, "axes"))
 
 
 def _unsqueeze(call: Call) -> Array:
-    axes = call.ints_at(1, "axes")
+    axes = call.integers_at(1, "axes")
     if axes is None:
         raise KernelError("Unsqueeze without axes")
     return np.expand_dims(call[0], axes)
@@ -41,11 +41,11 @@ def _unsqueeze(call: Call) -> Array:
 
 def _slice(call: Call) -> Array:
     x = call[0]
-    starts, ends = call.ints_at(1, "starts"), call.ints_at(2, "ends")
+    starts, ends = call.integers_at(1, "starts"), call.integers_at(2, "ends")
     if starts is None or ends is None:
         raise KernelError("Slice without bounds")
-    axes = call.ints_at(3, "axes") or tuple(range(len(starts)))
-    steps = call.ints_at(4, "steps") or (1,) * len(starts)
+    axes = call.integers_at(3, "axes") or tuple(range(len(starts)))
+    steps = call.integers_at(4, "steps") or (1,) * len(starts)
     index = [slice(None)] * x.ndim
     for start, end, at, step in zip(starts, ends, axes, steps, strict=True):
         stop = None if step < 0 and end < -x.shape[at] else end
@@ -54,8 +54,8 @@ def _slice(call: Call) -> Array:
 
 
 def _split(call: Call) -> tuple[Array, ...]:
-    x, at = call[0], call.int("axis", 0)
-    sizes = call.ints_at(1, "split")
+    x, at = call[0], call.integer("axis", 0)
+    sizes = call.integers_at(1, "split")
     if sizes is None:
         chunk = -(-x.shape[at] // call.outputs)
         sizes = (chunk,) * (call.outputs - 1) + (x.shape[at] - chunk * (call.outputs - 1),)
@@ -63,7 +63,7 @@ def _split(call: Call) -> tuple[Array, ...]:
 
 
 def _concat(call: Call) -> Array:
-    return np.concatenate([call[i] for i in range(len(call.inputs))], axis=call.int("axis", 1))
+    return np.concatenate([call[i] for i in range(len(call.inputs))], axis=call.integer("axis", 1))
 
 
 def _expand(call: Call) -> Array:
@@ -76,7 +76,7 @@ def _tile(call: Call) -> Array:
 
 
 def _gather(call: Call) -> Array:
-    x, at = call[0], call.int("axis", 0)
+    x, at = call[0], call.integer("axis", 0)
     index = call[1]
     if index.dtype == object:
         raise KernelError("Gather at a position known only at run time")
@@ -84,24 +84,26 @@ def _gather(call: Call) -> Array:
 
 
 def _gather_nd(call: Call) -> Array:
-    x, index, batch = call[0], call[1], call.int("batch_dims", 0)
+    x, index, batch = call[0], call[1], call.integer("batch_dims", 0)
     if batch:
         if x.shape[:batch] != index.shape[:batch]:
             raise KernelError("GatherND with batch axes that differ")
         lead = np.ix_(*(np.arange(n) for n in x.shape[:batch]))
         pad = (1,) * (index.ndim - 1 - batch)
-        return x[(*(g.reshape(g.shape + pad) for g in lead), *np.moveaxis(index, -1, 0))]
-    return x[tuple(np.moveaxis(index, -1, 0))]
+        at = (*(g.reshape(g.shape + pad) for g in lead), *np.moveaxis(index, -1, 0))
+    else:
+        at = tuple(np.moveaxis(index, -1, 0))
+    return np.asarray(x[at])
 
 
 def _gather_elements(call: Call) -> Array:
-    at = call.int("axis", 0)
+    at = call.integer("axis", 0)
     index = np.where(call[1] < 0, call[1] + call[0].shape[at], call[1])
     return np.take_along_axis(call[0], index, axis=at)
 
 
 def _scatter_nd(call: Call) -> Array:
-    if call.str("reduction", "none") != "none":
+    if call.text("reduction", "none") != "none":
         raise KernelError("ScatterND with a reduction")
     out = call[0].copy()
     out[tuple(np.moveaxis(call[1], -1, 0))] = call[2]
@@ -111,27 +113,27 @@ def _scatter_nd(call: Call) -> Array:
 def _trilu(call: Call) -> Array:
     at = call.optional(1)
     k = 0 if at is None else int(at.reshape(-1)[0])
-    return np.triu(call[0], k) if call.int("upper", 1) else np.tril(call[0], k)
+    return np.triu(call[0], k) if call.integer("upper", 1) else np.tril(call[0], k)
 
 
 def _pad(call: Call) -> Array:
-    if call.str("mode", "constant") != "constant":
+    if call.text("mode", "constant") != "constant":
         raise KernelError("Pad other than with a constant")
-    x, pads, fill = call[0], call.ints_at(1, "pads"), call.optional(2)
-    axes = call.ints_at(3, "axes") or tuple(range(x.ndim))
+    x, pads, fill = call[0], call.integers_at(1, "pads"), call.optional(2)
+    axes = call.integers_at(3, "axes") or tuple(range(x.ndim))
     if pads is None or any(p < 0 for p in pads):
         raise KernelError("Pad with negative or missing sizes")
     widths = [(0, 0)] * x.ndim
     for i, at in enumerate(axes):
         widths[at] = (pads[i], pads[i + len(axes)])
-    value = call.float("value", 0.0) if fill is None else fill.reshape(-1)[0]
+    value = call.number("value", 0.0) if fill is None else fill.reshape(-1)[0]
     return np.pad(x, widths, constant_values=value)
 
 
 def _shape(call: Call) -> Array:
     shape = call[0].shape
-    end = call.int("end", len(shape))
-    return np.array(shape[call.int("start", 0) : end], np.int64)
+    end = call.integer("end", len(shape))
+    return np.array(shape[call.integer("start", 0) : end], np.int64)
 
 
 def _range(call: Call) -> Array:
@@ -139,7 +141,7 @@ def _range(call: Call) -> Array:
     if any(isinstance(v, Dim) for v in (start, limit, delta)):
         return _symbolic_range(start, limit, delta)
     count = max(0, int(np.ceil((limit - start) / delta)))
-    return (start + np.arange(count) * delta).astype(call[0].dtype)
+    return np.asarray(start + np.arange(count) * delta, call[0].dtype)
 
 
 def _symbolic_range(start: Extent, limit: Extent, delta: Extent) -> Array:
@@ -178,15 +180,16 @@ def _size(call: Call) -> Array:
 
 def _one_hot(call: Call) -> Array:
     depth = int(call[1].reshape(-1)[0])
-    at = call.int("axis", -1)
-    hot = (call[0] % depth)[..., None] == np.arange(depth)
+    at = call.integer("axis", -1)
+    index = np.where(call[0] < 0, call[0] + depth, call[0])
+    hot = index[..., None] == np.arange(depth)
     return np.moveaxis(np.where(hot, call[2][1], call[2][0]), -1, at)
 
 
 def _eye_like(call: Call) -> Array:
     dtype = call.dtype("dtype")
     rows, columns = call[0].shape
-    return np.eye(rows, columns, call.int("k", 0), dtype=dtype.numpy if dtype else call[0].dtype)
+    return np.eye(rows, columns, call.integer("k", 0), dtype=dtype.numpy if dtype else call[0].dtype)
 
 
 def _nonzero(call: Call) -> Array:

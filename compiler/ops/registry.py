@@ -15,6 +15,7 @@ from compiler.ops.call import Kernel, ShapeRule
 from compiler.ops.elementwise import ELEMENTWISE, ELEMENTWISE_MICROSOFT
 from compiler.ops.layout import LAYOUT, MAKING
 from compiler.ops.reduction import PRODUCTS, REDUCTIONS, ROWWISE
+from compiler.ops.rotary import ROTARY
 from compiler.ops.shapes import SHAPES
 
 MICROSOFT = "com.microsoft"
@@ -56,7 +57,15 @@ class OpEntry:
     shape: ShapeRule | None = None
 
 
-_KERNELS: Mapping[str, Kernel] = {**ELEMENTWISE, **LAYOUT, **MAKING, **PRODUCTS, **REDUCTIONS, **ROWWISE}
+_KERNELS: Mapping[str, Kernel] = {
+    **ELEMENTWISE,
+    **LAYOUT,
+    **MAKING,
+    **PRODUCTS,
+    **REDUCTIONS,
+    **ROWWISE,
+    **ROTARY,
+}
 
 _CHIP: Mapping[str, tuple[tuple[str, ...], str]] = {
     "MatMul": (("linear", "attention"), "activation x weight, or a product of attention"),
@@ -85,7 +94,10 @@ _CHIP: Mapping[str, tuple[tuple[str, ...], str]] = {
     "Neg": (("rotary",), "inside a rotation"),
     "Sin": (("rotary",), "of position x frequency"),
     "Cos": (("rotary",), "of position x frequency"),
+    "RotaryEmbedding": (("rotary",), "heads of [batch, heads, tokens, depth] or rows"),
 }
+
+_ATTENTION_FORMS = "no output of scores, no ragged batch (nonpad_kv_seqlen), no window attributes"
 
 _FOLDED: Mapping[str, str] = {
     "Constant": "",
@@ -115,9 +127,24 @@ _REFUSED: tuple[tuple[str, str, str, str], ...] = (
     ("", "If", "control flow over data cannot be scheduled ahead", "export the model without branches"),
     ("", "Loop", "control flow over data cannot be scheduled ahead", "export one step of the loop"),
     ("", "Scan", "control flow over data cannot be scheduled ahead", "export one step of the scan"),
-    (MICROSOFT, "BeamSearch", "a search loop in a node cannot be scheduled ahead", "compile the decoder inside it"),
-    (MICROSOFT, "GreedySearch", "a search loop in a node cannot be scheduled ahead", "compile the decoder inside it"),
-    (MICROSOFT, "Sampling", "a search loop in a node cannot be scheduled ahead", "compile the decoder inside it"),
+    (
+        MICROSOFT,
+        "BeamSearch",
+        "a search loop in a node cannot be scheduled ahead",
+        "compile the decoder inside it",
+    ),
+    (
+        MICROSOFT,
+        "GreedySearch",
+        "a search loop in a node cannot be scheduled ahead",
+        "compile the decoder inside it",
+    ),
+    (
+        MICROSOFT,
+        "Sampling",
+        "a search loop in a node cannot be scheduled ahead",
+        "compile the decoder inside it",
+    ),
 )
 
 
@@ -143,6 +170,7 @@ def _known(kind: str) -> OpEntry:
 
 def _entries() -> Iterable[OpEntry]:
     yield from (_known(kind) for kind in _KERNELS)
+    yield OpEntry("", "Attention", Fate.CHIP, ("attention",), _ATTENTION_FORMS, shape=SHAPES["Attention"])
     for kind, kernel in ELEMENTWISE_MICROSOFT.items():
         shape = SHAPES.get(kind)
         yield OpEntry(MICROSOFT, kind, Fate.CHIP, ("activation",), "", "", Trait.ELEMENTWISE, kernel, shape)

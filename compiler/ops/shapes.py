@@ -59,7 +59,7 @@ def _reshape(call: ShapeCall) -> list[OutputType]:
     shape, target = call.shape(0), call.values(1)
     if target is None:
         raise UnknownShapeError
-    zero_is_copy = not call.int("allowzero", 0)
+    zero_is_copy = not call.integer("allowzero", 0)
     out: list[Extent] = [shape[i] if v == 0 and zero_is_copy else v for i, v in enumerate(target)]
     if -1 in out:
         at = out.index(-1)
@@ -69,14 +69,14 @@ def _reshape(call: ShapeCall) -> list[OutputType]:
 
 
 def _flatten(call: ShapeCall) -> list[OutputType]:
-    shape, at = call.shape(0), call.int("axis", 1)
+    shape, at = call.shape(0), call.integer("axis", 1)
     at += len(shape) if at < 0 else 0
     return [(call.dtype_of(0), (size_of(shape[:at]), size_of(shape[at:])))]
 
 
 def _transpose(call: ShapeCall) -> list[OutputType]:
     shape = call.shape(0)
-    perm = call.ints("perm") or tuple(reversed(range(len(shape))))
+    perm = call.integers("perm") or tuple(reversed(range(len(shape))))
     return [(call.dtype_of(0), tuple(shape[i] for i in perm))]
 
 
@@ -106,13 +106,19 @@ def _bound(value: Extent, size: Extent) -> Extent:
         return 0
     if less(value, 0):
         value = size + value
-    return size if less(size, value) else value
+    try:
+        return size if less(size, value) else value
+    except UndecidedError:
+        if isinstance(size, int):
+            # A table cut to the length of the step: the step is never longer than the table.
+            return value
+        raise
 
 
 def _slice(call: ShapeCall) -> list[OutputType]:
     shape = list(call.shape(0))
-    starts = call.values(1) or call.ints("starts")
-    ends = call.values(2) or call.ints("ends")
+    starts = call.values(1) or call.integers("starts")
+    ends = call.values(2) or call.integers("ends")
     if starts is None or ends is None:
         raise UnknownShapeError
     axes = call.numbers(3, "axes") or tuple(range(len(starts)))
@@ -130,7 +136,7 @@ def _slice(call: ShapeCall) -> list[OutputType]:
 
 
 def _split(call: ShapeCall) -> list[OutputType]:
-    shape, at = call.shape(0), call.int("axis", 0)
+    shape, at = call.shape(0), call.integer("axis", 0)
     sizes = call.numbers(1, "split")
     if sizes is None:
         chunk = divide(shape[at], call.outputs)
@@ -143,7 +149,7 @@ def _split(call: ShapeCall) -> list[OutputType]:
 
 def _concat(call: ShapeCall) -> list[OutputType]:
     shapes = [call.shape(i) for i in range(len(call.inputs))]
-    at = call.int("axis", 0) % len(shapes[0])
+    at = call.integer("axis", 0) % len(shapes[0])
     total: Extent = 0
     for shape in shapes:
         total = total + shape[at]
@@ -165,12 +171,12 @@ def _tile(call: ShapeCall) -> list[OutputType]:
 
 
 def _gather(call: ShapeCall) -> list[OutputType]:
-    shape, at = call.shape(0), call.int("axis", 0) % max(1, len(call.shape(0)))
+    shape, at = call.shape(0), call.integer("axis", 0) % max(1, len(call.shape(0)))
     return [(call.dtype_of(0), (*shape[:at], *call.shape(1), *shape[at + 1 :]))]
 
 
 def _gather_nd(call: ShapeCall) -> list[OutputType]:
-    shape, index, batch = call.shape(0), call.shape(1), call.int("batch_dims", 0)
+    shape, index, batch = call.shape(0), call.shape(1), call.integer("batch_dims", 0)
     width = index[-1]
     if not isinstance(width, int):
         raise UnknownShapeError
@@ -183,7 +189,7 @@ def _gather_elements(call: ShapeCall) -> list[OutputType]:
 
 def _shape(call: ShapeCall) -> list[OutputType]:
     rank = len(call.shape(0))
-    return [(DType.INT64, (len(range(rank)[call.int("start", 0) : call.int("end", rank)]),))]
+    return [(DType.INT64, (len(range(rank)[call.integer("start", 0) : call.integer("end", rank)]),))]
 
 
 def _range(call: ShapeCall) -> list[OutputType]:
@@ -215,34 +221,64 @@ def _matmul(call: ShapeCall) -> list[OutputType]:
 
 def _gemm(call: ShapeCall) -> list[OutputType]:
     a, b = call.shape(0), call.shape(1)
-    rows = a[1] if call.int("transA", 0) else a[0]
-    columns = b[0] if call.int("transB", 0) else b[1]
+    rows = a[1] if call.integer("transA", 0) else a[0]
+    columns = b[0] if call.integer("transB", 0) else b[1]
     return [(call.dtype_of(0), (rows, columns))]
 
 
 def _reduce(call: ShapeCall) -> list[OutputType]:
     shape, axes = call.shape(0), call.numbers(1, "axes")
-    if not axes and call.int("noop_with_empty_axes", 0):
+    if not axes and call.integer("noop_with_empty_axes", 0):
         return _same(call)
     gone = {at % len(shape) for at in axes} if axes else set(range(len(shape)))
-    if call.int("keepdims", 1):
+    if call.integer("keepdims", 1):
         return [(call.dtype_of(0), tuple(1 if i in gone else e for i, e in enumerate(shape)))]
     return [(call.dtype_of(0), tuple(e for i, e in enumerate(shape) if i not in gone))]
 
 
 def _argmax(call: ShapeCall) -> list[OutputType]:
     shape = call.shape(0)
-    at = call.int("axis", 0) % len(shape)
-    kept: Shape = (1,) if call.int("keepdims", 1) else ()
+    at = call.integer("axis", 0) % len(shape)
+    kept: Shape = (1,) if call.integer("keepdims", 1) else ()
     return [(DType.INT64, (*shape[:at], *kept, *shape[at + 1 :]))]
 
 
-_LOGICAL = ("Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf")
+def _attention(call: ShapeCall) -> list[OutputType]:
+    dtype, q, k, v = call.dtype_of(0), *(call.shape(i) for i in range(3))
+    if len(q) == 4:
+        kept = [(*x[:2], _total(call, past, x[2]), x[3]) for past, x in ((4, k), (5, v))]
+        return [(dtype, (*q[:3], v[3])), *((dtype, shape) for shape in kept)]
+    q_heads, kv_heads = call.integer("q_num_heads", 1), call.integer("kv_num_heads", 1)
+    depths = [divide(x[2], kv_heads) for x in (k, v)]
+    kept = [(q[0], kv_heads, _total(call, p, k[1]), d) for p, d in zip((4, 5), depths, strict=True)]
+    return [(dtype, (*q[:2], depths[1] * q_heads)), *((dtype, shape) for shape in kept)]
+
+
+def _total(call: ShapeCall, past: int, new: Extent) -> Extent:
+    """Tokens behind a cache input, if there is one."""
+    given = past < len(call.inputs) and call.inputs[past] is not None
+    return call.shape(past)[2] + new if given else new
+
+
+_LOGICAL = (
+    "Equal",
+    "Less",
+    "LessOrEqual",
+    "Greater",
+    "GreaterOrEqual",
+    "And",
+    "Or",
+    "Xor",
+    "Not",
+    "IsNaN",
+    "IsInf",
+)
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Min", "Max", "Sum", "Mean")
 _UNARY = (
     "Abs", "Neg", "Sqrt", "Exp", "Log", "Erf", "Tanh", "Sigmoid", "Relu", "Softplus", "Sin", "Cos", "Reciprocal",
     "Floor", "Ceil", "Round", "Sign", "Identity", "HardSigmoid", "HardSwish", "LeakyRelu", "Elu", "Gelu", "Swish",
-    "Softmax", "LogSoftmax", "CumSum", "Trilu", "ScatterND", "CastLike", "FastGelu", "QuickGelu", "BiasGelu",
+    "Softmax", "LogSoftmax", "RotaryEmbedding", "CumSum", "Trilu", "ScatterND", "CastLike",
+    "FastGelu", "QuickGelu", "BiasGelu",
 )  # fmt: skip
 
 SHAPES: dict[str, ShapeRule] = {
@@ -276,6 +312,7 @@ SHAPES: dict[str, ShapeRule] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "ArgMax": _argmax,
+    "Attention": _attention,
 }
 """Shape rules by operator type (the same in every domain that has the type)."""
 

@@ -1,5 +1,6 @@
 """The passes, one file each, and the graph-level pipeline."""
 
+from compiler.passes.expand_native import ExpandNative
 from compiler.passes.flatten_rows import FlattenRows
 from compiler.passes.fold_constants import FoldConstants
 from compiler.passes.import_model import ImportModel
@@ -16,6 +17,7 @@ from compiler.pipeline import Pass
 GRAPH_PIPELINE: tuple[Pass, ...] = (
     ImportModel(),
     FoldConstants(),
+    ExpandNative(),
     RecogniseNorms(),
     RecogniseLinear(),
     RecogniseEmbeddings(),

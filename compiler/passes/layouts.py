@@ -69,7 +69,8 @@ def follow(survey: Survey, prober: Prober, probe: Interpreter, value: str) -> Mo
         total += int(np.prod(shape, dtype=np.int64))
     try:
         ones = prober.evaluate(probe, region.nodes, {r: np.ones(s) for r, s in shapes.items()})[value]
-        numbered = {r: np.arange(starts[r], starts[r] + np.prod(s)).reshape(s).astype(np.float64) for r, s in shapes.items()}
+        numbered = {r: np.arange(n, n + np.prod(shapes[r]), dtype=np.float64) for r, n in starts.items()}
+        numbered = {r: numbers.reshape(shapes[r]) for r, numbers in numbered.items()}
         moved = prober.evaluate(probe, region.nodes, numbered)[value]
     except (UnavailableError, KernelError, ValueError, IndexError, TypeError):
         return None
@@ -106,7 +107,11 @@ def take_columns(survey: Survey, rows: str, wanted: Tags, name: str) -> str | No
     if shape and shape[-1] == count and np.array_equal(wanted, np.arange(count)):
         return rows
     linear = editor.producer(rows)
-    if linear is None or not isinstance(linear.op, Linear) or not np.array_equal(wanted, wanted[0] + np.arange(count)):
+    if (
+        linear is None
+        or not isinstance(linear.op, Linear)
+        or not np.array_equal(wanted, wanted[0] + np.arange(count))
+    ):
         return None
     value = Value(editor.fresh(name), linear.output.dtype, None)
     columns(editor, linear, int(wanted[0]), int(wanted[0]) + count, value, ())

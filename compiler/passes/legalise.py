@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from compiler.ir.graph import Graph, Node, Onnx, Role, op_name
@@ -22,7 +23,16 @@ class Legalise(Pass):
         refusals = refused(graph, tuple(c.findings))
         if refusals:
             raise CimError(Diagnostic("E0203", r.message, r.place, r.help) for r in refusals)
+        c.notes += _summary(graph)
         return False
+
+
+def _summary(graph: Graph) -> list[str]:
+    """What was recognised, and what is taken for granted, for `--explain`."""
+    counts = Counter(op_name(node.op) for node in graph.nodes)
+    listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    assumed = "no padding (a mask of ones), positions counted from the start of each sequence"
+    return [f"graph: {listed}", f"graph: taken for granted: {assumed}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,9 @@ def refused(graph: Graph, findings: tuple[Finding, ...]) -> list[Refusal]:
     data = [n for n in left if any(survey.is_data(v.name) for v in n.outputs)]
     why = {f.node: f for f in findings}
     found = [_refusal(graph, node, why) for node in data or left]
-    blamed = [r for r in found if r.place.node in why] or [r for r in found if not _is_bystander(r, left)] or found
+    blamed = (
+        [r for r in found if r.place.node in why] or [r for r in found if not _is_bystander(r, left)] or found
+    )
     return blamed + _strange_inputs(graph, bool(left))
 
 

@@ -196,7 +196,7 @@ class MaskReader:
         while todo and len(seen) < 1000:
             name = todo.pop()
             number = scalar(self.survey.editor, name)
-            if number is not None and number == int(number if abs(number) < 1e18 else 0) and 1 < abs(number) < LONGEST_PAST:
+            if number is not None and 1 < abs(number) < LONGEST_PAST and number == int(number):
                 found.add(abs(int(number)))
             node = self.survey.editor.producer(name)
             for i in node.inputs if node is not None else ():

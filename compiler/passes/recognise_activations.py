@@ -24,7 +24,20 @@ from compiler.passes.regions import (
 from compiler.pipeline import Compilation, Pass
 
 _BENT = frozenset(
-    ("Erf", "Tanh", "Sigmoid", "Relu", "Gelu", "Swish", "Clip", "Max", "Exp", "QuickGelu", "FastGelu", "Softplus")
+    (
+        "Erf",
+        "Tanh",
+        "Sigmoid",
+        "Relu",
+        "Gelu",
+        "Swish",
+        "Clip",
+        "Max",
+        "Exp",
+        "QuickGelu",
+        "FastGelu",
+        "Softplus",
+    )
 )
 """Operators that are not linear: every activation has one."""
 

@@ -11,7 +11,7 @@ from compiler.ir.dims import Shape
 from compiler.ir.graph import Attention, Cache, Node, Role, Value
 from compiler.ir.rewrite import Editor
 from compiler.ops.call import Attributes
-from compiler.passes.layouts import Moved, as_three_axes, follow, heads_to, leading_axes, take_columns
+from compiler.passes.layouts import Moved, Tags, as_three_axes, follow, heads_to, leading_axes, take_columns
 from compiler.passes.masks import MaskReader, Scores, read_scores
 from compiler.passes.regions import Prober, Survey, is_onnx, merge_sources
 from compiler.pipeline import Compilation, Finding, Pass
@@ -85,13 +85,16 @@ class _Matcher:
             self._rewrite(site, q, k, v)
         except _MismatchError as mismatch:
             return str(mismatch)
+        except ValueError:
+            # Numbered elements that cannot be arranged as heads: some axis is not what it has to be.
+            return "queries, keys and values are not [batch, heads, tokens, depth]"
         return None
 
     def _site(self, softmax: Node) -> _Site:
         editor = self.survey.editor
         rank = len(softmax.output.shape or ())
         assert not isinstance(softmax.op, Attention)
-        axis = Attributes(softmax.op).int("axis", -1)  # type: ignore[arg-type]
+        axis = Attributes(softmax.op).integer("axis", -1)  # type: ignore[arg-type]
         if axis not in (-1, rank - 1):
             raise _MismatchError("the softmax is not over the last axis")
         scores = read_scores(self.survey, softmax)
@@ -101,6 +104,8 @@ class _Matcher:
         context = editor.users(scores.end)
         if product is None or len(context) != 1 or context[0].inputs[0] != scores.end:
             raise _MismatchError("the probabilities do not multiply values in one product")
+        if context[0].output.shape is None:
+            raise _MismatchError("the shape of the result does not follow from the model's input shapes")
         return _Site(scores, product, context[0])
 
     # The three operands.
@@ -142,7 +147,7 @@ class _Matcher:
             self._check_past(moved, tags, past, found.heads)
         return found
 
-    def _heads(self, moved: Moved, tags: np.ndarray, past: str | None) -> _Heads:  # type: ignore[type-arg]
+    def _heads(self, moved: Moved, tags: Tags, past: str | None) -> _Heads:
         """Read the columns of each head off the tags [batch, heads, tokens, depth] of the new tokens."""
         sizes = self._sizes()
         roots = [r for r in moved.region.roots if r != past]
@@ -152,7 +157,7 @@ class _Matcher:
         width = moved.shapes[rows][-1]
         old = sizes["past"] if past is not None else 0
         new = tags[:, :, old:] - moved.starts[rows]
-        batch, heads, tokens, depth = new.shape
+        batch, _, tokens, depth = new.shape
         if tokens != sizes["sequence"] or new.min() < 0:
             raise _MismatchError("an operand does not have one row for every token of the step")
         row = (np.arange(batch)[:, None] * tokens + np.arange(tokens)).reshape(batch, 1, tokens, 1)
@@ -163,7 +168,7 @@ class _Matcher:
         flat = tuple(int(i) for i in kept.reshape(-1))
         return _Heads(rows, flat, len(kept), depth, moved.scale, moved.region.sources, past)
 
-    def _check_past(self, moved: Moved, tags: np.ndarray, past: str, heads: int) -> None:  # type: ignore[type-arg]
+    def _check_past(self, moved: Moved, tags: Tags, past: str, heads: int) -> None:
         """Old rows must come first, in the cache's order, heads repeated like the new ones."""
         sizes = self._sizes()
         shape = moved.shapes[past]
@@ -184,7 +189,12 @@ class _Matcher:
     # The result.
 
     def _rewrite(self, site: _Site, q: _Heads, k: _Heads, v: _Heads) -> None:
-        if q.heads % k.heads or k.heads != v.heads or q.depth != k.depth or (k.past is None) != (v.past is None):
+        if (
+            q.heads % k.heads
+            or k.heads != v.heads
+            or q.depth != k.depth
+            or (k.past is None) != (v.past is None)
+        ):
             raise _MismatchError("heads of queries, keys and values do not fit together")
         mask = self.masks.read(site.scores, q.heads)
         if isinstance(mask, str):
@@ -243,7 +253,7 @@ class _Matcher:
         heads_to(self.survey, made.name, op.heads, output, sources)
 
 
-def _without_repeats(columns: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _without_repeats(columns: Tags) -> Tags:
     """[heads, depth] -> [kv heads, depth], each of which serves the same number of successive heads."""
     heads = len(columns)
     distinct = [i for i in range(heads) if i == 0 or not np.array_equal(columns[i], columns[i - 1])]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from compiler.ir.graph import Add, Mul, Node
+import numpy as np
+
+from compiler.ir.graph import Add, Mul, Node, Onnx
 from compiler.ir.rewrite import Editor
+from compiler.ir.tensor import tensor
 from compiler.passes.regions import Survey, is_onnx
 from compiler.pipeline import Compilation, Pass
 
@@ -23,11 +26,30 @@ class RecogniseElementwise(Pass):
         editor.changed = False
         survey = Survey(editor)
         for node in list(editor.nodes()):
+            if is_onnx(node, "Div", "Sub"):
+                node = _inverted(editor, node)
             if is_onnx(node, "Add", "Mul") and (operands := _operands(survey, node)) is not None:
                 op = Add() if is_onnx(node, "Add") else Mul()
                 editor.replace(node, replace(node, op=op, inputs=operands))
         c.graph = editor.finish()
         return editor.changed
+
+
+def _inverted(editor: Editor, node: Node) -> Node:
+    """x / c == x * (1 / c) and x - c == x + (-c), for a constant c."""
+    constant = editor.constant(node.inputs[1])
+    if constant is None or not constant.dtype.is_float or not constant.has_data:
+        return node
+    division = is_onnx(node, "Div")
+    data = 1 / constant.data() if division else -constant.data()
+    if not np.isfinite(data).all():
+        return node
+    other = editor.add_constant(f"{node.inputs[1]}.{'inverse' if division else 'negative'}", tensor(data))
+    assert isinstance(node.op, Onnx)
+    op = replace(node.op, kind="Mul" if division else "Add")
+    new = replace(node, op=op, inputs=(node.inputs[0], other))
+    editor.replace(node, new)
+    return new
 
 
 def _operands(survey: Survey, node: Node) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class RecogniseEmbeddings(Pass):
 
     Gather(table, ids)                               == embed(ids; table)
     x + Gather(table, f(positions)), f(p) = p + offset == x + embed(positions; table) with that offset
+    x + Gather(table, [r, r, ...])                    == x + row r of the table (a token type that is fixed)
     """
 
     def run(self, c: Compilation) -> bool:
@@ -45,7 +46,7 @@ def _is_lookup(editor: Editor, node: Node | None) -> bool:
     if node is None or not is_onnx(node, "Gather"):
         return False
     table = editor.constant(node.inputs[0])
-    return table is not None and len(table.shape) == 2 and Attributes(node.op).int("axis", 0) == 0  # type: ignore[arg-type]
+    return table is not None and len(table.shape) == 2 and Attributes(node.op).integer("axis", 0) == 0  # type: ignore[arg-type]
 
 
 def _by_token(survey: Survey, node: Node) -> None:
@@ -67,17 +68,31 @@ def _by_position(survey: Survey, prober: Prober, add: Node) -> None:
         rows = editor.shape(other)
         if gather is None or not _is_lookup(editor, gather) or rows is None:
             continue
-        offset = _offset(prober, gather.inputs[1])
-        if offset is None:
+        index = _index(prober, gather.inputs[1])
+        if index is None:
             continue
-        width = editor.constants[gather.inputs[0]].shape[1]
-        output = Value(editor.fresh(f"{gather.output.name}.rows"), editor.constants[gather.inputs[0]].dtype, (*rows[:-1], width))
-        inputs = (_positions(editor, rows), gather.inputs[0])
-        editor.insert(Embed(offset), inputs, output, (*gather.sources, *region.sources), after=gather)
-        survey.note(output.name)
-        operands = tuple(output.name if i == name else i for i in add.inputs)
-        editor.replace(add, Node(add.op, operands, add.outputs, add.sources))
+        new = _row(survey, gather, index) if index.fixed else _rows(survey, gather, region, index, rows)
+        operands = tuple(new if i == name else i for i in add.inputs)
+        editor.replace(add, replace(add, inputs=operands))
         return
+
+
+def _row(survey: Survey, gather: Node, index: _Index) -> str:
+    """The same row for every token: a constant."""
+    table = survey.editor.constants[gather.inputs[0]]
+    row = table.slice(0, index.offset, index.offset + 1).reshape((table.shape[1],))
+    return survey.editor.add_constant(f"{gather.inputs[0]}[{index.offset}]", row)
+
+
+def _rows(survey: Survey, gather: Node, region: Region, index: _Index, like: Shape) -> str:
+    """Rows by position: an embedding of the positions."""
+    editor = survey.editor
+    table = editor.constants[gather.inputs[0]]
+    output = Value(editor.fresh(f"{gather.output.name}.rows"), table.dtype, (*like[:-1], table.shape[1]))
+    inputs = (_positions(editor, like), gather.inputs[0])
+    editor.insert(Embed(index.offset), inputs, output, (*gather.sources, *region.sources), after=gather)
+    survey.note(output.name)
+    return output.name
 
 
 def trace_control(editor: Editor, name: str) -> Region:
@@ -91,20 +106,33 @@ def trace_control(editor: Editor, name: str) -> Region:
     return Region(name, (name,), tuple(reversed(nodes)))
 
 
-def _offset(prober: Prober, index: str) -> int | None:
-    """The number o such that `index` is position + o, for every probe; None if there is none."""
-    offsets: set[int] = set()
-    for sequence, past in ((5, 0), (3, 4), (1, 7)):
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Row `offset` for every token (`fixed`), or row position + offset."""
+
+    offset: int
+    fixed: bool
+
+
+def _index(prober: Prober, index: str) -> _Index | None:
+    """Which rows `index` takes, the same way for every probe; None if in no such way."""
+    found: set[_Index] = set()
+    for sequence, past in ((5, 0), (3, 4), (6, 7)):
         probe = prober.at(sequence, past)
         try:
-            values = probe.value(index).reshape(-1)
+            values = probe.value(index).reshape(-1).astype(np.int64)
         except (UnavailableError, KernelError, ValueError, IndexError):
             return None
         positions = np.arange(probe.sizes["past"], probe.sizes["past"] + probe.sizes["sequence"])
-        if values.shape != positions.shape or np.ptp(values - positions):
+        if values.shape != positions.shape:
             return None
-        offsets.add(int(values[0] - positions[0]))
-    return offsets.pop() if len(offsets) == 1 else None
+        if not np.ptp(values - positions):
+            found.add(_Index(int(values[0] - positions[0]), fixed=False))
+        elif not np.ptp(values):
+            found.add(_Index(int(values[0]), fixed=True))
+        else:
+            return None
+    return found.pop() if len(found) == 1 else None
 
 
 def _positions(editor: Editor, rows: Shape) -> str:
@@ -116,5 +144,3 @@ def _positions(editor: Editor, rows: Shape) -> str:
     made = Input(Value(editor.fresh("positions"), DType.INT64, shape), Role.POSITIONS)
     editor.inputs.append(made)
     return made.name
-
-

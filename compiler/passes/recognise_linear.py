@@ -63,11 +63,11 @@ def _product(survey: Survey, node: Node) -> _Product | None:
     assert isinstance(node.op, Onnx)
     attributes = Attributes(node.op)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    plain = attributes.float("alpha", 1.0) == 1.0 and (bias is None or attributes.float("beta", 1.0) == 1.0)
-    if attributes.int("transA", 0) or not plain or (bias is not None and editor.constant(bias) is None):
+    plain = attributes.number("alpha", 1.0) == 1.0 and (bias is None or attributes.number("beta", 1.0) == 1.0)
+    if attributes.integer("transA", 0) or not plain or (bias is not None and editor.constant(bias) is None):
         return None
     # Gemm(x, W, transB=1) == x @ W^T
-    flipped = bool(attributes.int("transB", 0))
+    flipped = bool(attributes.integer("transB", 0))
     name = f"{node.inputs[1]}.T" if flipped else node.inputs[1]
     return _Product(node.inputs[0], weight.transpose((1, 0)) if flipped else weight, name, bias)
 
@@ -85,13 +85,14 @@ def _rewrite(survey: Survey, node: Node, found: _Product) -> None:
     if bias is not None:
         inputs.append(_as_vector(editor, bias, columns))
     sources = tuple(s for n in (*rows, *nodes) for s in n.sources)
-    lead = (editor.shape(x) or (None,))[:-1]
-    known = None not in lead
-    shape: Shape | None = (*(e for e in lead if e is not None), columns) if known else output.shape
+    rows_shape = editor.shape(x)
+    shape: Shape | None = output.shape if rows_shape is None else (*rows_shape[:-1], columns)
     for old in nodes[1:]:
         editor.remove(old)
-    if shape == output.shape or output.shape is None or not known:
-        editor.replace(node, Node(Linear(), tuple(inputs), (Value(output.name, output.dtype, shape),), sources))
+    if shape == output.shape or output.shape is None or shape is None:
+        editor.replace(
+            node, Node(Linear(), tuple(inputs), (Value(output.name, output.dtype, shape),), sources)
+        )
         return
     inner = Value(editor.fresh(f"{output.name}.rows"), output.dtype, shape)
     editor.replace(node, Node(Linear(), tuple(inputs), (inner,), sources))
@@ -129,7 +130,9 @@ def _as_vector(editor: Editor, name: str, columns: int) -> str:
     from compiler.ir.tensor import tensor
 
     # Gemm broadcasts its bias.
-    return editor.add_constant(f"{name}.row", tensor(np.broadcast_to(constant.data().reshape(-1), (columns,)).copy()))
+    return editor.add_constant(
+        f"{name}.row", tensor(np.broadcast_to(constant.data().reshape(-1), (columns,)).copy())
+    )
 
 
 def _row_root(editor: Editor, name: str) -> tuple[str, list[Node]]:
@@ -186,7 +189,7 @@ def _ranges(editor: Editor, node: Node, rank: int) -> list[tuple[Value, int, int
     sizes = [v.shape[-1] if v.shape else None for v in node.outputs]
     if not rank or not all(isinstance(s, int) for s in sizes) or not isinstance(node.op, Onnx):
         return []
-    at = Attributes(node.op).int("axis", 0)
+    at = Attributes(node.op).integer("axis", 0)
     if is_onnx(node, "Split") and at in (-1, rank - 1):
         start, found = 0, []
         for value, size in zip(node.outputs, sizes, strict=True):

@@ -63,9 +63,9 @@ def _native(finder: _Finder, node: Node) -> bool:
         return False
     assert isinstance(node.op, Onnx)
     attributes = Attributes(node.op)
-    if attributes.int("axis", -1) not in (-1, len(shape) - 1):
+    if attributes.integer("axis", -1) not in (-1, len(shape) - 1):
         return False
-    op = Norm(kind, attributes.float("epsilon", 1e-5))
+    op = Norm(kind, attributes.number("epsilon", 1e-5))
     value = Value(node.output.name, editor.value(node.inputs[0]).dtype, shape)  # type: ignore[union-attr]
     new = Node(op, node.inputs, (value,), node.sources)
     if not by_head(finder.survey, finder.prober, node, new):
@@ -123,8 +123,9 @@ class _Finder:
             if result.shape != (1, 3, width) or node.output.name not in used:
                 continue
             for op, gamma, beta in _candidates(self.survey.editor, used[node.output.name], width):
+                scale, shift = (stand_ins[n] if n else None for n in (gamma, beta))
                 expected = meaning.norm(
-                    op, stand_ins[root], stand_ins[gamma] if gamma else np.ones(width), stand_ins[beta] if beta else None
+                    op, stand_ins[root], np.ones(width) if scale is None else scale, shift
                 )
                 if np.allclose(result, expected, rtol=1e-7, atol=1e-9):
                     return _Match(node, op, gamma, beta)
@@ -158,9 +159,13 @@ class _Finder:
         width = value.shape[-1]
         assert isinstance(width, int)
         names = [n if n is None else self._vector(n, width) for n in (match.gamma, match.beta)]
-        gamma = names[0] or editor.add_constant(f"{node.output.name}.gamma", tensor(np.ones(width, np.float32)))
+        gamma = names[0] or editor.add_constant(
+            f"{node.output.name}.gamma", tensor(np.ones(width, np.float32))
+        )
         inputs = (root, gamma) + ((names[1],) if names[1] else ())
-        inner = [n for n in grow(self.survey, root, lambda n: _is_part(self.survey, n)) if _leads(editor, n, node)]
+        inner = [
+            n for n in grow(self.survey, root, lambda n: _is_part(self.survey, n)) if _leads(editor, n, node)
+        ]
         output = Value(node.output.name, value.dtype, value.shape)
         new = Node(match.op, inputs, (output,), merge_sources(inner))
         if not by_head(self.survey, self.prober, node, new):
@@ -188,7 +193,11 @@ def by_head(survey: Survey, prober: Prober, old: Node, new: Node) -> bool:
     (rows,) = moved.region.roots
     shape = editor.shape(rows)
     numbers = moved.tags.swapaxes(1, at)
-    if shape is None or len(shape) != 3 or not np.array_equal(numbers.reshape(-1), np.arange(1, numbers.size + 1)):
+    if (
+        shape is None
+        or len(shape) != 3
+        or not np.array_equal(numbers.reshape(-1), np.arange(1, numbers.size + 1))
+    ):
         return False
     assert isinstance(new.op, Norm)
     sources = (*moved.region.sources, *new.sources)
@@ -203,14 +212,19 @@ def by_head(survey: Survey, prober: Prober, old: Node, new: Node) -> bool:
 
 def _candidates(editor: Editor, used: set[str], width: int) -> Iterator[tuple[Norm, str | None, str | None]]:
     """Every normalisation that the constants in `used` allow."""
-    vectors = sorted(n for n in used if editor.constants[n].count == width and editor.constants[n].dtype.is_float)
+    vectors = sorted(
+        n for n in used if editor.constants[n].count == width and editor.constants[n].dtype.is_float
+    )
     numbers = (scalar(editor, n) for n in used)
-    epsilons = sorted({n for n in numbers if n is not None and 0 < n < 0.1}) + [0.0]
-    pairs: list[tuple[str | None, str | None]] = {
-        0: [(None, None)],
-        1: [(vectors[0], None), (None, vectors[0])] if vectors else [],
-        2: [(vectors[0], vectors[1]), (vectors[1], vectors[0])] if len(vectors) == 2 else [],
-    }.get(len(vectors), [])
+    epsilons = [*sorted({n for n in numbers if n is not None and 0 < n < 0.1}), 0.0]
+    pairs: list[tuple[str | None, str | None]] = []
+    match vectors:
+        case []:
+            pairs = [(None, None)]
+        case [one]:
+            pairs = [(one, None), (None, one)]
+        case [one, two]:
+            pairs = [(one, two), (two, one)]
     for kind in NormKind:
         for eps in epsilons:
             for gamma, beta in pairs:

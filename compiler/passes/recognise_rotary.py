@@ -7,15 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.ir import meaning
-from compiler.ir.dims import Shape
-from compiler.ir.evaluate import UnavailableError
+from compiler.ir.evaluate import Interpreter, UnavailableError
 from compiler.ir.graph import Node, Rotary, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, tensor
 from compiler.ops.call import KernelError
-from compiler.passes.layouts import as_three_axes, from_rows, leading_axes, sequence_axis, take_columns
-from compiler.passes.regions import Prober, Region, Survey, is_elementwise, is_movement, is_onnx, random_rows, trace
-from compiler.pipeline import Compilation, Pass
+from compiler.passes.layouts import Tags, as_three_axes, from_rows, leading_axes, sequence_axis, take_columns
+from compiler.passes.regions import (
+    Prober,
+    Region,
+    Survey,
+    is_elementwise,
+    is_movement,
+    is_onnx,
+    random_rows,
+    trace,
+)
+from compiler.pipeline import Compilation, Finding, Pass
+
+REASON = "rows meet functions of the position here, in a way that is no rotary embedding"
+HELP = "pairs of channels of each head must turn by position x frequency, the same for all heads and lengths"
+
+LATE, LATE_STEP = 3000, 100
+"""Past lengths, and lengths of a step in models without cache inputs, at which rotations are checked again."""
 
 STEPS = 9
 """Positions 0..8 are probed: powers of two up to 8 refine the frequencies, the others check them."""
@@ -36,7 +50,9 @@ class RecogniseRotary(Pass):
         survey = Survey(editor)
         prober = Prober(survey)
         for region in _candidates(survey):
-            _visit(survey, prober, region)
+            node = editor.producer(region.output)
+            if node is not None and not _visit(survey, prober, region):
+                c.findings.append(Finding(node.sources[0], REASON, HELP))
         c.graph = editor.finish()
         return editor.changed
 
@@ -45,7 +61,7 @@ def _turns(survey: Survey, node: Node) -> bool:
     """Whether a node can be part of a rotation: movement, sums, and products with control values."""
     if is_movement(node) or is_onnx(node, "Cast", "Identity", "Neg", "Add", "Sub"):
         return True
-    return is_onnx(node, "Mul", "Div") and len(survey.data_inputs(node)) == 1
+    return is_onnx(node, "Mul", "Div", "RotaryEmbedding") and len(survey.data_inputs(node)) == 1
 
 
 def _candidates(survey: Survey) -> list[Region]:
@@ -53,7 +69,7 @@ def _candidates(survey: Survey) -> list[Region]:
     editor = survey.editor
     root: dict[str, str] = {}
     mixes: set[str] = set()
-    ends: dict[str, tuple[str, str]] = {}
+    ends: dict[str, str] = {}
     for node in editor.nodes():
         data = survey.data_inputs(node)
         roots = {root.get(i, i) for i in data}
@@ -64,11 +80,25 @@ def _candidates(survey: Survey) -> list[Region]:
             root[value.name] = next(iter(roots))
             if mixed:
                 mixes.add(value.name)
-        if mixed and len(data) > 1:
+        if mixed and (len(data) > 1 or is_onnx(node, "RotaryEmbedding")):
             for name in data:
                 ends.pop(_strand(survey, name), None)
-            ends[node.output.name] = (node.output.name, root[node.output.name])
-    return [trace(survey, end, lambda n: root.get(n.output.name) == start) for end, start in ends.values()]
+            ends[node.output.name] = root[node.output.name]
+    return [_between(survey, _reshaped(survey, end), start, root) for end, start in ends.items()]
+
+
+def _reshaped(survey: Survey, end: str) -> str:
+    """Pairs are stacked along a fifth axis and then reshaped: on to where the axes are four again."""
+    while len(survey.editor.shape(end) or ()) > 4:
+        users = survey.editor.users(end)
+        if len(users) != 1 or not is_movement(users[0]):
+            break
+        end = users[0].output.name
+    return end
+
+
+def _between(survey: Survey, end: str, start: str, root: dict[str, str]) -> Region:
+    return trace(survey, end, lambda node: node.output.name in root and root[node.output.name] == start)
 
 
 def _strand(survey: Survey, name: str) -> str:
@@ -82,30 +112,30 @@ def _strand(survey: Survey, name: str) -> str:
 
 def _mixes(survey: Survey, node: Node) -> bool:
     """Whether a node multiplies data by a control value."""
-    if not is_elementwise(node):
+    if not is_elementwise(node) and not is_onnx(node, "RotaryEmbedding"):
         return False
     return any(i and not survey.is_data(i) and survey.editor.constant(i) is None for i in node.inputs)
 
 
-def _visit(survey: Survey, prober: Prober, region: Region) -> None:
+def _visit(survey: Survey, prober: Prober, region: Region) -> bool:
+    """Rewrite a region if it is a rotation."""
     editor = survey.editor
     base = _rows(survey, region)
     shape = editor.shape(base.roots[0]) if len(base.roots) == 1 else None
     output = editor.value(region.output)
-    if shape is None or not isinstance(width := shape[-1], int) or output is None or output.shape is None:
-        return
+    if shape is None or not isinstance(width := shape[-1], int) or output is None or not output.shape:
+        return False
     depth = output.shape[-1]
-    if not isinstance(depth, int) or (turned := _turned(prober, base, shape, width)) is None:
-        return
+    if not isinstance(depth, int) or (turned := _turned(prober, base, width)) is None:
+        return False
     wanted = np.rint(turned.columns).astype(np.int64)
-    if len(wanted) % depth:
-        return
-    found = _read(turned, depth)
-    if found is None:
-        return
+    found = None if len(wanted) % depth else _read(turned, depth)
+    if found is None or not _holds_later(prober, base, width, wanted, found):
+        return False
     rows = take_columns(survey, base.roots[0], wanted, f"{region.output}.input")
     if rows is not None:
         _rewrite(survey, base, rows, found, output)
+    return rows is not None
 
 
 def _rows(survey: Survey, region: Region) -> Region:
@@ -126,20 +156,14 @@ class _Turned:
     scaling: float
 
 
-def _turned(prober: Prober, region: Region, shape: Shape, width: int) -> _Turned | None:
+def _turned(prober: Prober, region: Region, width: int) -> _Turned | None:
     """Probe the region. None if it does not keep rows apart, or changes more than directions."""
     probe = prober.at(STEPS)
-    count = probe.sizes["sequence"]
-    if prober.shape(probe, region.roots[0]) is None or count < STEPS:
-        return None
     x = random_rows(width)
-    try:
-        ones = _at_all(prober, region, np.ones(width))
-        numbers = _at_all(prober, region, np.arange(1, width + 1, dtype=np.float64))
-        results = _at_all(prober, region, x)
-    except (UnavailableError, KernelError, ValueError, IndexError, TypeError):
-        return None
-    if ones is None or numbers is None or results is None:
+    ones = _on_rows(prober, probe, region, np.ones(width))
+    numbers = _on_rows(prober, probe, region, np.arange(1, width + 1, dtype=np.float64))
+    results = _on_rows(prober, probe, region, x)
+    if ones is None or numbers is None or results is None or len(results) < STEPS:
         return None
     scaling = float(ones[0, 0])
     if scaling == 0 or not np.allclose(ones[0], scaling, rtol=1e-6):
@@ -151,18 +175,38 @@ def _turned(prober: Prober, region: Region, shape: Shape, width: int) -> _Turned
     return _Turned(chosen, results, columns, scaling)
 
 
-def _at_all(prober: Prober, region: Region, x: Array) -> Array | None:
-    """The region on rows that all are `x`: [position, channel]."""
-    probe = prober.at(STEPS)
+def _on_rows(prober: Prober, probe: Interpreter, region: Region, x: Array) -> Array | None:
+    """The region on rows that all are `x`: [token of the step, channel]. None if it cannot be told."""
     shape = prober.shape(probe, region.roots[0])
-    assert shape is not None
-    out = prober.evaluate(probe, region.nodes, {region.roots[0]: np.broadcast_to(x, shape).copy()})[region.output]
-    count = probe.sizes["sequence"]
     value = prober.survey.editor.value(region.output)
     at = None if value is None else sequence_axis(prober.survey.editor, value)
-    if at is None or out.shape[0] != 1 or out.shape[at] != count:
+    if shape is None or at is None:
+        return None
+    try:
+        rows = {region.roots[0]: np.broadcast_to(x, shape).copy()}
+        out = prober.evaluate(probe, region.nodes, rows)[region.output]
+    except (UnavailableError, KernelError, ValueError, IndexError, TypeError):
+        return None
+    count = probe.sizes["sequence"]
+    if out.shape[0] != 1 or out.shape[at] != count:
         return None
     return out.swapaxes(1, at).reshape(count, -1)
+
+
+def _holds_later(prober: Prober, region: Region, width: int, columns: Tags, found: _Found) -> bool:
+    """Whether the rotation is also that of late positions (some depend on the length of the sequence).
+
+    Tables may end before the probe; then it says nothing.
+    """
+    probe = prober.at(2, LATE) if prober.has_past() else prober.at(LATE_STEP)
+    x = random_rows(width)
+    results = _on_rows(prober, probe, region, x)
+    if results is None:
+        return True
+    past, count = probe.sizes["past"], probe.sizes["sequence"]
+    rows = np.broadcast_to(x[columns], (count, len(columns)))
+    wanted = meaning.rotary(found.op, rows, found.inv_freq.astype(np.float64), np.arange(past, past + count))
+    return np.allclose(results, wanted, rtol=0, atol=1e-3 * np.abs(x).max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +228,9 @@ def _read(turned: _Turned, depth: int) -> _Found | None:
     for interleaved in (False, True):
         op = Rotary(heads, depth, turning, interleaved, round(turned.scaling, 9))
         inv_freq = _frequencies(x, y, op)
-        check = meaning.rotary(op, np.broadcast_to(x.reshape(-1), (len(y), x.size)), inv_freq, np.arange(len(y)))
+        check = meaning.rotary(
+            op, np.broadcast_to(x.reshape(-1), (len(y), x.size)), inv_freq, np.arange(len(y))
+        )
         if np.allclose(check, turned.results, rtol=1e-5, atol=1e-6 * np.abs(x).max()):
             return _Found(op, inv_freq.astype(np.float32))
     return None
@@ -211,7 +257,8 @@ def _rewrite(survey: Survey, region: Region, rows: str, found: _Found, output: V
     assert node is not None
     rows = as_three_axes(survey, rows, region.sources)
     inv_freq = _shared(editor, found.inv_freq)
-    made = Value(editor.fresh(f"{output.name}.rows"), output.dtype, (*leading_axes(editor), found.op.heads * found.op.head_dim))
+    width = found.op.heads * found.op.head_dim
+    made = Value(editor.fresh(f"{output.name}.rows"), output.dtype, (*leading_axes(editor), width))
     editor.remove(node)
     editor.insert(found.op, (rows, inv_freq), made, region.sources)
     survey.note(made.name)
@@ -221,4 +268,5 @@ def _rewrite(survey: Survey, region: Region, rows: str, found: _Found, output: V
 def _shared(editor: Editor, inv_freq: Array) -> str:
     """The frequencies as a constant; layers that turn alike share one."""
     wanted = tensor(inv_freq)
-    return next((n for n, v in editor.constants.items() if v == wanted), None) or editor.add_constant("inv_freq", wanted)
+    shared = next((name for name, value in editor.constants.items() if value == wanted), None)
+    return shared or editor.add_constant("inv_freq", wanted)

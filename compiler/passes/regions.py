@@ -35,7 +35,9 @@ class Survey:
         self.editor = editor
         self._data: set[str] = {i.name for i in editor.inputs if i.role in _DATA_ROLES}
         for node in editor.nodes():
-            if not _is_sizes(node) and (not isinstance(node.op, Onnx) or any(i in self._data for i in node.inputs)):
+            if not _is_sizes(node) and (
+                not isinstance(node.op, Onnx) or any(i in self._data for i in node.inputs)
+            ):
                 self._data.update(v.name for v in node.outputs)
 
     def is_data(self, name: str) -> bool:
@@ -66,7 +68,12 @@ def is_onnx(node: Node | None, *kinds: str) -> bool:
 def scalar(editor: Editor, name: str) -> float | None:
     """The value of a constant of one element."""
     constant = editor.constant(name)
-    if constant is None or constant.count != 1 or not constant.has_data or constant.dtype.value in ("string", "other"):
+    if (
+        constant is None
+        or constant.count != 1
+        or not constant.has_data
+        or constant.dtype.value in ("string", "other")
+    ):
         return None
     return float(constant.data().reshape(-1)[0])
 
@@ -119,7 +126,7 @@ def narrowings(survey: Survey, output: str, through: Test, limit: int = 40) -> l
     found: list[str] = []
     for _ in range(limit):
         made = [(editor.rank(n), v) for v in frontier if (n := editor.producer(v)) is not None and through(n)]
-        if not made or len(made) < len(frontier) and len(frontier) == 1:
+        if not made or (len(made) < len(frontier) and len(frontier) == 1):
             break
         _, last = max(made)
         node = editor.producer(last)
@@ -192,7 +199,9 @@ class Prober:
             self._probes[key] = interpreter
         return self._probes[key]
 
-    def evaluate(self, probe: Interpreter, nodes: Iterable[Node], stand_ins: Mapping[str, Array]) -> dict[str, Array]:
+    def evaluate(
+        self, probe: Interpreter, nodes: Iterable[Node], stand_ins: Mapping[str, Array]
+    ) -> dict[str, Array]:
         """The values of `nodes` (producers first) when data values are `stand_ins`."""
         local = Interpreter(self.survey.editor, dict(stand_ins), probe.sizes, wide=True)
         for node in nodes:
