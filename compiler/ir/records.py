@@ -111,7 +111,7 @@ def read(text: str, path: str, line: int, code: str) -> Any:
     try:
         return _parser().parse(text)
     except UnexpectedInput as error:
-        column = max(error.column, 1) if isinstance(error.column, int) else len(text)
+        column = error.column if error.column > 0 else len(text)
         raise fail(
             code, "this is not a value as the printer writes it", FilePlace(path, line, column, text)
         ) from None
