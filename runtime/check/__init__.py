@@ -1,0 +1,1 @@
+"""Are the values right? A compiled model against ONNX Runtime, as a whole and layer by layer."""

@@ -1,0 +1,148 @@
+"""Compare a model's values on the simulated chip with ONNX Runtime's, in float32, on the same text.
+
+Teacher-forced: both see the same tokens and say after each what comes next. Exit code 3 when they differ by more
+than allowed. With --every-layer each operator's values are compared too, with the reference meaning of the graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isa.diagnostics import NamedPlace, fail
+
+from .building import build
+from .console import Console, columns
+from .files import existing
+from .options import add_compile_options, fraction, positive
+
+if TYPE_CHECKING:
+    from compiler.pipeline import Compilation
+    from runtime.check.compare import Comparison, Window
+    from runtime.check.layers import LayerError
+
+OK, DIFFERENT = 0, 3
+FAR_OFF = 0.1  # relative; int8 noise stays below it, a wrong weight or a wrong route does not
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """`cim check MODEL.onnx [--every-layer] ...`"""
+    parser.add_argument("model", metavar="MODEL.onnx", help="an ONNX decoder with its weights")
+    parser.add_argument("--every-layer", action="store_true", help="name the operator that is furthest off")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="text to compare on (default: held-out text that ships)"
+    )
+    parser.add_argument(
+        "--prompts", type=positive, default=4, metavar="N", help="windows of the text (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prompt-tokens", type=positive, default=64, metavar="N", help="given in each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tokens", type=positive, default=64, metavar="N", help="predicted in each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--min-agreement",
+        type=fraction,
+        default=0.97,
+        metavar="F",
+        help="share of equal next tokens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-perplexity-change",
+        type=fraction,
+        default=0.01,
+        metavar="F",
+        help="relative (default: %(default)s)",
+    )
+    add_compile_options(parser)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Compile, compare, judge."""
+    from runtime.check.compare import compare
+    from runtime.check.oracle import Oracle
+    from runtime.session import Session
+
+    model = existing(options.model)
+    compilation = build(model, options, console)
+    session = Session(compilation.require_program())
+    windows, what = _windows(options, session.vocabulary)
+    with console.activity("comparing") as activity:
+
+        def note(number: int) -> None:
+            activity.note = f"prompt {number + 1} of {len(windows)}"
+
+        found = compare(session, Oracle(model), windows, note)
+    layers = _layers(compilation, windows[0], console) if options.every_layer else ()
+    passed = (
+        found.agreement >= options.min_agreement
+        and abs(found.perplexity_change) <= options.max_perplexity_change
+    )
+    console.result(_text(found, what, layers, options, passed))
+    console.data(
+        asdict(found) | {"text": what, "passed": passed, "layers": [asdict(layer) for layer in layers]}
+    )
+    return OK if passed else DIFFERENT
+
+
+def _windows(options: argparse.Namespace, vocabulary: int) -> tuple[tuple[Window, ...], str]:
+    """What to compare on, and what to call it."""
+    import models
+    from runtime.check.compare import BYTES, text_ids, windows_of
+
+    path = options.text or models.path(models.HELD_OUT)
+    ids, what = text_ids(existing(str(path)).read_bytes(), vocabulary)
+    size = options.prompt_tokens + options.tokens
+    if size - 1 > options.max_context:
+        message = (
+            f"{options.prompt_tokens} + {options.tokens} tokens exceed --max-context {options.max_context}"
+        )
+        raise fail("E0602", message, NamedPlace(options.model), f"--max-context {size}, or fewer tokens")
+    windows = windows_of(ids, options.prompts, options.prompt_tokens, options.tokens)
+    return windows, f"{path.name}, {len(ids):,} bytes" if vocabulary == BYTES else what
+
+
+def _layers(compilation: Compilation, window: Window, console: Console) -> tuple[LayerError, ...]:
+    from runtime.check.layers import layer_errors
+
+    with console.activity("comparing every layer"):
+        return layer_errors(compilation, window.inputs)
+
+
+def _text(
+    found: Comparison, what: str, layers: tuple[LayerError, ...], options: argparse.Namespace, passed: bool
+) -> str:
+    lines = [
+        f"text         {what}: {found.windows} prompts, {found.tokens:,} tokens predicted",
+        f"agreement    {100 * found.agreement:.2f} % of next tokens equal ONNX Runtime's "
+        f"(at least {100 * options.min_agreement:g} %)",
+        f"perplexity   {found.perplexity:.4f}, ONNX Runtime's {found.reference_perplexity:.4f}: "
+        f"{100 * found.perplexity_change:+.2f} % (at most {100 * options.max_perplexity_change:g} %)",
+        f"logits       differ by at most {found.largest_difference:.3g} standard deviations",
+        "passed" if passed else "failed: the results differ",
+    ]
+    return "\n".join([*_layer_lines(layers), *lines])
+
+
+def _layer_lines(layers: tuple[LayerError, ...]) -> list[str]:
+    """The table of operators, and which is worst."""
+    if not layers:
+        return []
+    worst = max(layers, key=lambda layer: layer.relative_error)
+    rows = [
+        (x.node, x.op, f"{x.relative_error:.2e}", f"{x.largest_error:.2e}", "<- worst" if x is worst else "")
+        for x in layers
+    ]
+    heads = ("operator", "kind", "relative error", "largest", "")
+    lines = [
+        columns(heads, rows, right=(2, 3)),
+        "",
+        f"worst layer  {worst.node} ({worst.op}): relative error {worst.relative_error:.2e} against float32",
+    ]
+    first = next((layer for layer in layers if layer.relative_error > FAR_OFF), None)
+    if first is not None:
+        lines.append(f"first off    {first.node} ({first.op}): the first with more than {100 * FAR_OFF:g} %")
+    return lines

@@ -1,0 +1,74 @@
+"""Time and energy of the steps that a command ran: simulated once a step, traced if asked for, reported."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .console import Console
+
+if TYPE_CHECKING:
+    from isa.program import Program, Segment
+    from runtime.sinks.statistics import Statistics
+    from runtime.timing import StepCost
+
+
+def add_cost_options(parser: argparse.ArgumentParser) -> None:
+    """Where statistics and trace go."""
+    parser.add_argument(
+        "--stats", type=Path, metavar="S.json", help="save the statistics (`cim report` reads them)"
+    )
+    parser.add_argument(
+        "--trace",
+        type=Path,
+        metavar="T.json",
+        help="save a trace: .json for ui.perfetto.dev, .kanata for Konata, .jsonl one event a line",
+    )
+
+
+class Costing:
+    """The simulator of time, with progress and trace."""
+
+    def __init__(self, program: Program, options: argparse.Namespace, console: Console) -> None:
+        self.program, self._options, self._console = program, options, console
+
+    def steps(self, steps: Sequence[tuple[Segment, ...]]) -> list[StepCost]:
+        """The cost of each step."""
+        from runtime.sinks.trace import open_trace
+        from runtime.timing import Simulator
+
+        simulator = Simulator(self.program)
+        costs = []
+        with ExitStack() as stack:
+            activity = stack.enter_context(self._console.activity("simulating time"))
+            path: Path | None = self._options.trace
+            sink = stack.enter_context(open_trace(path, self.program)) if path is not None else None
+            for number, segments in enumerate(steps, 1):
+                activity.note = f"step {number} of {len(steps)}"
+                costs.append(simulator.step(segments, sink))
+        return costs
+
+    def statistics(self, costs: Sequence[StepCost], engine: str, wall_s: float) -> Statistics:
+        """The statistics of the steps; saved if that was asked for."""
+        from runtime.sinks.statistics import statistics, write_statistics
+
+        stats = statistics(self.program, costs, engine=engine, wall_s=wall_s, per_step=True)
+        if self._options.stats is not None:
+            write_statistics(self._options.stats, stats)
+        return stats
+
+
+def show(stats: Statistics, options: argparse.Namespace, console: Console) -> None:
+    """The report as the result, and where files went on stderr."""
+    import json
+
+    from runtime.report import render_report
+
+    console.result(render_report(stats).rstrip("\n"))
+    console.data(json.loads(stats.to_json()))
+    for path in (options.stats, options.trace):
+        if path is not None:
+            console.say(f"written: {path}")

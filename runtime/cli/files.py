@@ -1,0 +1,94 @@
+"""Reading and writing files for the command line: `-` for the standard streams, whole files or none."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from isa.diagnostics import NamedPlace, fail
+
+STANDARD = "-"
+
+
+def read_text(name: str) -> str:
+    """The text of a file, or of stdin for `-`. Raises `CimError` E0001."""
+    if name == STANDARD:
+        return sys.stdin.read()
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise fail("E0001", f"cannot read it: {error.strerror}", NamedPlace(name), _LOOK) from None
+    except UnicodeDecodeError:
+        raise fail("E0001", "it is not UTF-8 text", NamedPlace(name), "give a text file") from None
+
+
+_LOOK = "check the path; `-` reads standard input where a command takes text or a model"
+
+
+def existing(name: str) -> Path:
+    """The path of a readable file. Raises `CimError` E0001."""
+    path = Path(name)
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise fail("E0001", f"cannot read it: {error.strerror}", NamedPlace(name), _LOOK) from None
+
+
+@contextmanager
+def as_file(name: str, suffix: str) -> Iterator[Path]:
+    """A file with the bytes of `name`: itself, or a temporary one that holds stdin for `-`."""
+    if name != STANDARD:
+        yield existing(name)
+        return
+    with tempfile.TemporaryDirectory(prefix="cim-") as folder:
+        path = Path(folder) / f"stdin{suffix}"
+        path.write_bytes(sys.stdin.buffer.read())
+        yield path
+
+
+def write_file(name: str, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file, then rename it to `name`; for `-` copy it to stdout.
+
+    So nobody ever sees half a file, and an interrupted command leaves the old one. Raises `CimError` E0003.
+    """
+    if name == STANDARD:
+        _to_stdout(write)
+        return
+    target = Path(name)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".cim-", dir=target.parent) as folder:
+            part = Path(folder) / target.name
+            write(part)
+            os.replace(part, target)
+    except OSError as error:
+        message = f"cannot write it: {error.strerror or error}"
+        raise fail(
+            "E0003", message, NamedPlace(name), "write to a folder that exists and that you own"
+        ) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there. Raises `CimError` E0003."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fail("E0003", f"cannot make the folder: {error.strerror}", NamedPlace(str(path))) from None
+
+
+def write_text(name: str, text: str) -> None:
+    """`write_file` of a text."""
+    write_file(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _to_stdout(write: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory(prefix="cim-") as folder:
+        part = Path(folder) / "stdout.cim"
+        write(part)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(part.read_bytes())
+        sys.stdout.buffer.flush()

@@ -1,0 +1,46 @@
+"""Getting at a program: from a `.cim` file, or by compiling a model on the way."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isa.diagnostics import fail
+
+from .building import build
+from .console import Console
+from .files import STANDARD, as_file, existing
+
+if TYPE_CHECKING:
+    from isa.program import Program
+    from runtime.session import EngineKind
+
+PROGRAM_SUFFIX = ".cim"
+
+
+def load_program(name: str, console: Console) -> Program:
+    """The program in a file, or on standard input for `-`."""
+    from isa.binary import read_program
+
+    with as_file(name, PROGRAM_SUFFIX) as path, console.activity(f"reading {name}"):
+        # A temporary file goes away when this ends, so its data must not be left in it.
+        return read_program(path, map_data=name != STANDARD)
+
+
+def program_or_model(name: str, options: argparse.Namespace, console: Console) -> Program:
+    """The program in a `.cim` file, or the one that an ONNX file compiles to with the options given."""
+    if name == STANDARD or Path(name).suffix == PROGRAM_SUFFIX:
+        return load_program(name, console)
+    return build(existing(name), options, console).require_program()
+
+
+def engine_of(name: str) -> EngineKind:
+    """The engine that `--engine` names. Raises `CimError` E0305 for one that is not there yet."""
+    from runtime.session import EngineKind
+
+    try:
+        return EngineKind(name)
+    except ValueError:
+        known = ", ".join(kind.value for kind in EngineKind)
+        raise fail("E0305", f"there is no {name} engine yet", help=f"--engine {known}") from None

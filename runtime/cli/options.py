@@ -1,0 +1,91 @@
+"""Options that several commands share, and argument types that refuse at once."""
+
+from __future__ import annotations
+
+import argparse
+
+DEFAULT_TARGET = "dcim22"
+DEFAULT_CONTEXT = 512
+
+
+def positive(text: str) -> int:
+    """An integer from 1 on."""
+    return _at_least(text, 1)
+
+
+def natural(text: str) -> int:
+    """An integer from 0 on."""
+    return _at_least(text, 0)
+
+
+def _at_least(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
+    return value
+
+
+def binding(text: str) -> tuple[str, int]:
+    """NAME=VALUE, for a dynamic axis."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, positive(value)
+
+
+def add_compile_options(parser: argparse.ArgumentParser) -> None:
+    """What decides how a model is compiled: the same words in `compile`, `generate` and `check`."""
+    group = parser.add_argument_group("compilation")
+    group.add_argument(
+        "--target", default=DEFAULT_TARGET, metavar="NAME|FILE.toml", help="hardware (default: %(default)s)"
+    )
+    group.add_argument(
+        "--max-context",
+        type=positive,
+        default=DEFAULT_CONTEXT,
+        metavar="N",
+        help="tokens a sequence (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch", type=positive, default=1, metavar="B", help="resident sequences (default: %(default)s)"
+    )
+    group.add_argument(
+        "--kv",
+        choices=("auto", "resident", "tiered", "streamed"),
+        default="auto",
+        help="where the KV cache lives",
+    )
+    group.add_argument(
+        "--place",
+        choices=("auto", "all", "attention", "attention+ffn"),
+        default="auto",
+        help="what runs on the chip",
+    )
+    group.add_argument(
+        "--weights",
+        choices=("int8", "int4", "float32"),
+        default="int8",
+        help="arithmetic of the arrays; float32 is ideal, to tell mapping from quantisation (default: %(default)s)",
+    )
+    group.add_argument(
+        "--dim",
+        type=binding,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="bind a dynamic axis (repeatable)",
+    )

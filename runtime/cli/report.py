@@ -1,0 +1,26 @@
+"""Show statistics that `cim run` or `cim generate` saved; with --baseline, beside older ones."""
+
+from __future__ import annotations
+
+import argparse
+
+from .console import Console
+from .files import existing
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """`cim report S.json [--baseline OLD.json]`"""
+    parser.add_argument("stats", metavar="S.json", help="what --stats saved")
+    parser.add_argument("--baseline", metavar="OLD.json", help="statistics to compare with")
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Print the report."""
+    from runtime.report import render_report, report_data
+    from runtime.sinks.statistics import read_statistics
+
+    stats = read_statistics(existing(options.stats))
+    baseline = read_statistics(existing(options.baseline)) if options.baseline else None
+    console.result(render_report(stats, baseline).rstrip("\n"))
+    console.data(report_data(stats, baseline))
+    return 0

@@ -1,0 +1,120 @@
+"""Simulate a step of a program: values, cycles and energy; or, with --timing-only, cycles and energy without values.
+
+The inputs are an .npz file with `input_ids`, integers [tokens] or [batch, tokens]; the outputs one with `logits`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isa.diagnostics import NamedPlace, fail
+
+from .console import Console
+from .costing import Costing, add_cost_options, show
+from .files import existing, write_file
+from .loading import engine_of, load_program
+from .options import natural, positive
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from isa.program import Program, Segment
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """`cim run OUT.cim [--inputs IN.npz] [--timing-only --tokens N --position P] ...`"""
+    parser.add_argument("program", metavar="OUT.cim", help="a program (`-`: standard input)")
+    parser.add_argument("--inputs", metavar="IN.npz", help="input_ids, to compute values")
+    parser.add_argument("--outputs", metavar="OUT.npz", help="where to put the logits")
+    parser.add_argument("--timing-only", action="store_true", help="no values (works without weights)")
+    parser.add_argument(
+        "--tokens", type=positive, metavar="N", help="with --timing-only: tokens of the step (default: 1)"
+    )
+    parser.add_argument(
+        "--position",
+        type=natural,
+        metavar="P",
+        help="with --timing-only: tokens already in the cache (default: 0)",
+    )
+    parser.add_argument(
+        "--engine", choices=("fast", "reference"), default="reference", help="default: %(default)s"
+    )
+    add_cost_options(parser)
+    parser.set_defaults(usage_error=parser.error)
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Run; print the report."""
+    _check_usage(options)
+    program = load_program(options.program, console)
+    began = time.perf_counter()
+    steps = _timing_step(program, options) if options.timing_only else _values(program, options, console)
+    costing = Costing(program, options, console)
+    costs = costing.steps(steps)
+    engine = "timing" if options.timing_only else options.engine
+    show(costing.statistics(costs, engine, time.perf_counter() - began), options, console)
+    return 0
+
+
+def _check_usage(options: argparse.Namespace) -> None:
+    """Options that only make sense together. Exits with 2."""
+    if options.timing_only and (options.inputs or options.outputs):
+        options.usage_error("--timing-only computes no values: it takes --tokens and --position, not files")
+    if not options.timing_only and not options.inputs:
+        options.usage_error("--inputs IN.npz is needed to compute values; or give --timing-only")
+    if not options.timing_only and (options.tokens is not None or options.position is not None):
+        options.usage_error("--tokens and --position belong to --timing-only")
+
+
+def _timing_step(program: Program, options: argparse.Namespace) -> list[tuple[Segment, ...]]:
+    from isa.program import segments_of
+    from runtime.machine import check_segments
+
+    tokens, position = options.tokens or 1, options.position or 0
+    segments = segments_of(tokens, position, program.limits.chunk)
+    check_segments(program.limits, segments)
+    return [segments]
+
+
+def _values(program: Program, options: argparse.Namespace, console: Console) -> list[tuple[Segment, ...]]:
+    """Compute the outputs, write them; the steps it took."""
+    import numpy as np
+
+    from runtime.session import Session, run_inputs
+
+    inputs = _read_arrays(options.inputs)
+    session = Session(program, engine=engine_of(options.engine))
+    with console.activity("computing") as activity:
+        outputs = run_inputs(session, inputs)
+        activity.note = "writing"
+        if options.outputs:
+            write_file(options.outputs, lambda path: _save(path, outputs))
+    for name, values in outputs.items():
+        shape = " x ".join(str(extent) for extent in np.shape(values))
+        console.say(f"{name}: {shape}" + (f", in {options.outputs}" if options.outputs else ""))
+    return list(session.steps)
+
+
+def _save(path: Path, outputs: dict[str, NDArray[Any]]) -> None:
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **outputs)
+
+
+def _read_arrays(name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file. Raises `CimError` E0601 if it is none."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(existing(name), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        message = f"not an .npz file of arrays: {error}"
+        hint = "np.savez('in.npz', input_ids=np.array([1, 2, 3]))"
+        raise fail("E0601", message, NamedPlace(name), hint) from None

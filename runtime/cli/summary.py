@@ -1,0 +1,99 @@
+"""What a compilation came to: a few facts, for people and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from isa.program import ArrayKind
+
+if TYPE_CHECKING:
+    from compiler.pipeline import Compilation
+    from isa.program import Program
+
+
+def program_facts(program: Program) -> dict[str, object]:
+    """Tiles, macros, KV rows, instructions, limits of a program."""
+    target = program.target
+    tiles = Counter(tile.role for tile in program.tiles)
+
+    def macros(kind: ArrayKind) -> int:
+        return sum(
+            tiles[role.name] * array.macros(target.macro_rows, target.macro_cols)
+            for role in program.roles
+            for array in role.arrays
+            if array.kind is kind
+        )
+
+    kv_bytes = sum(
+        tiles[role.name] * array.rows * array.cols * array.dtype.bytes
+        for role in program.roles
+        for array in role.arrays
+        if array.kind is ArrayKind.KV
+    )
+    return {
+        "target": target.name,
+        "target_hash": target.hash,
+        "tiles": len(program.tiles),
+        "tiles_available": target.tiles,
+        "roles": len(program.roles),
+        "instructions": sum(len(role.code) for role in program.roles),
+        "weight_macros": macros(ArrayKind.WEIGHT),
+        "kv_macros": macros(ArrayKind.KV),
+        "macros_available": target.tiles * target.macros_per_tile,
+        "kv_bytes": kv_bytes,
+        "max_context": program.limits.max_context,
+        "sequences": program.limits.sequences,
+        "chunk": program.limits.chunk,
+        "has_weights": program.data is not None,
+    }
+
+
+def program_summary(program: Program) -> str:
+    """The facts of a program in three lines."""
+    f = program_facts(program)
+    limits = program.limits
+    sequences = "1 sequence" if limits.sequences == 1 else f"{limits.sequences:,} sequences"
+    return "\n".join(
+        (
+            f"target      {f['target']}: {f['tiles']:,} of {f['tiles_available']:,} tiles; "
+            f"macros: {f['weight_macros']:,} for weights, {f['kv_macros']:,} for KV, "
+            f"of {f['macros_available']:,}",
+            f"KV cache    {f['kv_bytes']:,} bytes in arrays, for {sequences} of {limits.max_context:,} tokens; "
+            f"segments of up to {limits.chunk} tokens",
+            f"program     {f['roles']} roles, {f['instructions']:,} instructions"
+            + ("" if f["has_weights"] else ", no weights (shapes only)"),
+        )
+    )
+
+
+def facts_of(compilation: Compilation) -> dict[str, object]:
+    """What is known of a compilation at the level that it reached."""
+    graph, mapping, program = compilation.graph, compilation.mapping, compilation.program
+    facts: dict[str, object] = {"model": str(compilation.model)}
+    if graph is not None:
+        facts["nodes"] = len(graph.nodes)
+        facts["attention_layers"] = len(graph.caches)
+    if mapping is not None:
+        facts["templates"] = len(mapping.templates)
+    if program is not None:
+        facts |= program_facts(program)
+        facts["verified"] = True  # the pipeline ends with the proof, or with a diagnostic
+    return facts
+
+
+def summary(compilation: Compilation, output: str | None) -> str:
+    """What a compilation came to, in a few lines."""
+    graph, program = compilation.graph, compilation.program
+    nodes = (
+        f": {len(graph.nodes)} operators, {len(graph.caches)} attention layers" if graph is not None else ""
+    )
+    lines = [f"model       {compilation.model.name}{nodes}"]
+    if program is None:
+        return "\n".join([*lines, "stopped before a program was made"])
+    lines += [program_summary(program), f"verified    for every position and length; {_written(output)}"]
+    return "\n".join(lines)
+
+
+def _written(output: str | None) -> str:
+    return f"written to {output}" if output else "not written (-o names a file)"
