@@ -178,6 +178,10 @@ CODES: dict[str, Code] = {
         "policy not available", "The requested KV policy, placement or weight format is not available."
     ),
     "E0306": Code("shape not mappable", "A dimension of the model cannot be laid out on this target."),
+    "E0308": Code(
+        "context beyond the model",
+        "The model looks positions up in a learned table that is shorter than the declared context.",
+    ),
     "E0307": Code("mapping text", "The text is not a Mapping as the printer writes it."),
     "E0401": Code(
         "operand beyond the target", "A register, array, port or parameter is not there on this target."

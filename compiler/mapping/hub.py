@@ -28,11 +28,12 @@ from compiler.ir.mapping import (
 )
 from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Mul as MulBlock
+from isa.diagnostics import fail
 from isa.instruction import DType
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
-from .sections import Stage, refuse
+from .sections import Stage, node_place, refuse
 from .weights import Weights
 
 
@@ -103,14 +104,22 @@ def ranges(total: int, width: int) -> Iterator[tuple[int, int]]:
         yield start, min(width, total - start)
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What bounds a stage: columns of a hub value a tile takes, tokens of the longest context."""
+
+    hub_width: int
+    context: int
+
+
 class StageBuilder:
     """Builds one stage. `wanted` are the values that sections read; `outputs` those read for logits only."""
 
     def __init__(
-        self, graph: Graph, builder: MappingBuilder, weights: Weights, state: HubState, hub_width: int
+        self, graph: Graph, builder: MappingBuilder, weights: Weights, state: HubState, sizes: Sizes
     ) -> None:
         self.graph, self.builder, self.weights, self.state = graph, builder, weights, state
-        self.hub_width = hub_width
+        self.hub_width, self.context = sizes.hub_width, sizes.context
         self.producers = graph.producers()
         self.local: dict[str, str] = {}  # graph value -> name on this stage's tiles
         self.tiles: list[TileBuilder] = []
@@ -246,9 +255,20 @@ class StageBuilder:
             space = self.builder.table(tile, slot, tensor)
             rows = int(self.graph.constants[node.inputs[1]].shape[0])
             if is_position:
+                self._check_positions(node, rows - node.op.offset)
                 tile.add(LoadRows(out, slot, space, node.op.offset), "position_embedding", [node])
             else:
                 tile.add(Lookup(out, ids, slot, rows, space), "embedding", [node])
+
+    def _check_positions(self, node: Node, have: int) -> None:
+        """Refuse (E0308) a context longer than the learned positions."""
+        if have < self.context:
+            raise fail(
+                "E0308",
+                f"the model has learned {have:,} positions, the context is {self.context:,}",
+                node_place(self.graph, node),
+                help=f"--max-context {have}",
+            )
 
     def _ids(self) -> str:
         name = "ids"

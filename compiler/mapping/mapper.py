@@ -12,7 +12,7 @@ from isa.program import Limits
 from .attention import AttentionBuilder
 from .builder import MappingBuilder
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
-from .hub import HubState, Partial, StageBuilder, connect_feed
+from .hub import HubState, Partial, Sizes, StageBuilder, connect_feed
 from .parts import Geometry, PartBuilder
 from .sections import Layout, Section, Stage, cut
 from .weights import Weights
@@ -58,7 +58,8 @@ class Mapper:
         outputs = {s.input for s in sections if s.output in self.graph.outputs}
         outputs -= {s.input for s in sections if s.output not in self.graph.outputs}
         kind = "embed" if stage.depth == 0 else "residual" if stage is not self.layout.stages[-1] else "final"
-        builder = StageBuilder(self.graph, self.builder, self.weights, self.state, self.options.hub_width)
+        sizes = Sizes(self.options.hub_width, self.limits.max_context)
+        builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
         builder.build(stage, wanted, outputs, kind)
 
     def _section(self, section: Section) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compiler.ir.graph import Activation, Add, Attention, Graph, Linear, Mul, Node, Norm, Rotary, op_name
+from compiler.ir.graph import Activation, Add, Attention, Graph, Linear, Mul, Node, Norm, Rotary
 from compiler.ir.mapping import (
     Activate,
     Append,
@@ -26,13 +26,13 @@ from compiler.ir.mapping import (
 )
 from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Mul as MulBlock
-from isa.diagnostics import NodePlace, fail
+from isa.diagnostics import fail
 from isa.hardware import Hardware
 from isa.program import ArrayKind, ArraySpec, Limits
 
 from .builder import MappingBuilder, TileBuilder
 from .hub import Feed, Partial
-from .sections import refuse
+from .sections import node_place, refuse
 from .weights import Weights
 
 
@@ -203,10 +203,9 @@ def check_macros(graph: Graph, node: Node, need: int, have: int, what: str, way_
     """Refuse (E0302, for the KV cache E0304) what does not fit a tile."""
     if need > have:
         code = "E0304" if what.startswith("KV") else "E0302"
-        place = NodePlace(
-            graph.model or graph.name, node.sources[0] if node.sources else node.output.name, op_name(node.op)
+        raise fail(
+            code, f"{what} needs {need:,} macros, a tile has {have:,}", node_place(graph, node), way_out
         )
-        raise fail(code, f"{what} needs {need:,} macros, a tile has {have:,}", place, way_out)
 
 
 def linear_shape(weights: Weights, node: Node) -> tuple[int, int]:

@@ -55,12 +55,15 @@ class Layout:
         return tuple(s for s in self.sections if s.depth == depth)
 
 
-def refuse(graph: Graph, node: Node, why: str, help: str) -> Exception:  # noqa: A002
+def node_place(graph: Graph, node: Node) -> NodePlace:
+    """The place of a node for diagnostics: its first ONNX node."""
+    name = node.sources[0] if node.sources else node.output.name
+    return NodePlace(graph.model or graph.name, name, op_name(node.op))
+
+
+def refuse(graph: Graph, node: Node, why: str, way_out: str) -> Exception:
     """The diagnostic for a node that cannot be mapped."""
-    place = NodePlace(
-        graph.model or graph.name, node.sources[0] if node.sources else node.output.name, op_name(node.op)
-    )
-    return fail("E0306", why, place, help)
+    return fail("E0306", why, node_place(graph, node), way_out)
 
 
 class _Cutter:
