@@ -120,6 +120,7 @@ class Special(IntEnum):
     POSITION = 2  # position of its first token in its sequence
     OUTPUTS = 3  # rows wanted from the output layer: 0 or TOKENS
     SEQUENCE = 4  # which of the resident sequences it belongs to, 0..sequences-1
+    END = 5  # tokens its sequence has after this step, at least POSITION + TOKENS
 
 
 class Kind:

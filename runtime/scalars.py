@@ -107,6 +107,8 @@ def special(what: Special, segments: Sequence[Segment], current: int) -> int:
     if not 0 <= current < len(segments):
         raise ScalarTrap(f"segment {current} does not exist; the step has {len(segments)}")
     segment = segments[current]
+    if what is Special.END:
+        return max(s.position + s.tokens for s in segments if s.sequence == segment.sequence)
     return {
         Special.TOKENS: segment.tokens,
         Special.POSITION: segment.position,
