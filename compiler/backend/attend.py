@@ -38,7 +38,7 @@ from isa.instructions import (
 )
 from isa.operands import ZERO, Addr, Reg
 
-from .emitter import KV_BASE, LENGTH, POSITION, TOKENS, Emitter
+from .emitter import END, KV_BASE, LENGTH, POSITION, TOKENS, Emitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +67,34 @@ def emit_attend(op: Attend, e: Emitter) -> None:
 
 
 def _first_block(op: Attend, e: Emitter) -> _Block:
-    rows, hi = e.register(), e.register()
-    lo = e.register() if op.window else ZERO
-    e.add(Min(rows, LENGTH, op.block), Add(hi, POSITION, 1))
+    rows = e.register()
+    e.add(Min(rows, _length(op, e), op.block))
+    if not op.causal:
+        return _Block(e.fact(KV_BASE), rows, rows, ZERO)
+    hi, lo = e.register(), e.register() if op.window else ZERO
+    e.add(Add(hi, e.fact(POSITION), 1))
     if op.window:
         e.add(Sub(lo, hi, op.window))
-    return _Block(KV_BASE, rows, hi, lo)
+    return _Block(e.fact(KV_BASE), rows, hi, lo)
+
+
+def _length(op: Attend, e: Emitter) -> Reg:
+    """How many tokens there are to attend to: those up to the segment's last, or the whole sequence."""
+    return e.fact(LENGTH if op.causal else END)
 
 
 def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block) -> None:
-    count = e.register()
-    e.add(Add(count, LENGTH, op.block - 1), Div(count, count, op.block), Sub(count, count, 1))
-    start, row, rows, hi = (e.register() for _ in range(4))
+    count, length, base = e.register(), _length(op, e), e.fact(KV_BASE)
+    e.add(Add(count, length, op.block - 1), Div(count, count, op.block), Sub(count, count, 1))
+    start, row, rows = (e.register() for _ in range(3))
+    hi = e.register() if op.causal else rows
     lo = e.register() if op.window else ZERO
 
     def body(counter: Reg) -> None:
-        e.add(Mul(start, counter, op.block), Add(start, start, op.block), Add(row, KV_BASE, start))
-        e.add(
-            Sub(rows, LENGTH, start), Min(rows, rows, op.block), Max(rows, rows, 0), Sub(hi, first.hi, start)
-        )
+        e.add(Mul(start, counter, op.block), Add(start, start, op.block), Add(row, base, start))
+        e.add(Sub(rows, length, start), Min(rows, rows, op.block), Max(rows, rows, 0))
+        if op.causal:
+            e.add(Sub(hi, first.hi, start))
         if op.window:
             e.add(Sub(lo, hi, op.window))
         block = _Block(row, rows, hi, lo)
@@ -108,7 +117,7 @@ def _scores(op: Attend, e: Emitter, n: Reg, block: _Block, ml: Addr) -> None:
         e.add(Vmuli(s, s, n, block.rows, 1 / op.softcap), Vtanh(s, s, n, block.rows))
         e.add(Vmuli(s, s, n, block.rows, op.softcap))
     window = op.window > 0
-    e.add(Smx(s, s, ml, n, block.rows, block.hi, block.lo, op.group, causal=True, window=window))
+    e.add(Smx(s, s, ml, n, block.rows, block.hi, block.lo, op.group, op.causal, window))
 
 
 def _weigh(op: Attend, e: Emitter, n: Reg, block: _Block, out: Addr) -> None:

@@ -46,24 +46,33 @@ def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
 
     Raises `CimError` E0301 if not even one token fits, naming the template and the largest values.
     """
+
+    def total(template: Template, chunk: int) -> int:
+        limits = replace(mapping.limits, chunk=chunk)
+        return plan_buffer(template, mapping.arithmetic, limits, hardware).total
+
     wanted = [c for c in CHUNKS if most is None or c <= most] or [1]
     for chunk in wanted:
-        if all(
-            plan_buffer(t, mapping.arithmetic, chunk, hardware).total <= hardware.buffer_bytes
-            for t in mapping.templates
-        ):
+        if all(total(t, chunk) <= hardware.buffer_bytes for t in mapping.templates):
             return chunk
-    worst = max(mapping.templates, key=lambda t: plan_buffer(t, mapping.arithmetic, 1, hardware).total)
-    total = plan_buffer(worst, mapping.arithmetic, 1, hardware).total
-    largest = sorted(needs(worst, mapping.arithmetic), key=lambda n: -n.bytes_per_token)[:3]
+    worst = max(mapping.templates, key=lambda t: total(t, 1))
+    need = total(worst, 1)
     raise fail(
         "E0301",
-        f"tiles of kind {worst.name} need {total:,} bytes of buffer for one token, {hardware.name} has "
-        f"{hardware.buffer_bytes:,}; largest: "
-        + ", ".join(f"{n.name} {n.bytes_per_token:,}" for n in largest),
+        f"tiles of kind {worst.name} need {need:,} bytes of buffer for one token, {hardware.name} has "
+        f"{hardware.buffer_bytes:,}; largest: {_largest(worst, mapping)}",
         NamedPlace(mapping.name, worst.name),
-        help=f"a target with tile.buffer of {-(-total // 1024)} KiB or more, or a narrower hub_width",
+        help=f"a target with tile.buffer of {-(-need // 1024)} KiB or more, or a shorter --max-context",
     )
+
+
+def _largest(template: Template, mapping: Mapping) -> str:
+    """The three largest values of a template, in words."""
+    sizes = [
+        (need.bytes_per_token * (mapping.limits.max_context if need.whole else 1), need.name)
+        for need in needs(template, mapping.arithmetic)
+    ]
+    return ", ".join(f"{name} {size:,}" for size, name in sorted(sizes, reverse=True)[:3])
 
 
 def _context_rows(template: Template, limits: Limits) -> int:
@@ -74,13 +83,13 @@ def _context_rows(template: Template, limits: Limits) -> int:
 
 def build_role(template: Template, mapping: Mapping, hardware: Hardware) -> Role:
     """The role of a template: buffer plan, code, line table."""
-    plan = plan_buffer(template, mapping.arithmetic, mapping.limits.chunk, hardware)
+    plan = plan_buffer(template, mapping.arithmetic, mapping.limits, hardware)
     emitter = Emitter(
         template, plan, mapping.arithmetic, mapping.limits, _context_rows(template, mapping.limits)
     )
     sites = template.sites
     for index, block in enumerate(template.blocks):
-        emitter.block, emitter.site = index, sites.index(block.site)
+        emitter.begin(index, sites.index(block.site), block.phase)
         emit(block.op, emitter)
     code, lines = emitter.text()
     return Role(

@@ -91,7 +91,7 @@ def _part(e: Emitter, name: str, part: Part) -> tuple[Addr, int, int]:
     size = 1 if value.format is Format.Q8 else 4
     start = e.at(name)
     whole = words(value, value.cols)
-    return Addr(ZERO, start.offset + col * size), words(value, cols), 0 if cols == value.cols else whole
+    return Addr(start.base, start.offset + col * size), words(value, cols), 0 if cols == value.cols else whole
 
 
 @emit.register
@@ -106,7 +106,7 @@ def _(op: Receive, e: Emitter) -> None:
 
 @emit.register
 def _(op: Send, e: Emitter) -> None:
-    n = e.rows(op.value)
+    n = e.rows(op.value, wanted=op.wanted)
     for part in op.parts:
         src, cols, pitch = _part(e, op.value, part)
         e.add(SendWords(e.port(part[0]), src, n, cols, pitch))
@@ -126,7 +126,7 @@ def _(op: LoadRows, e: Emitter) -> None:
     row_bytes = 4 * e.value(op.out).cols
     at = e.register()
     e.add(
-        Mul(at, POSITION, row_bytes),
+        Mul(at, e.fact(POSITION), row_bytes),
         Add(at, at, e.table_register[op.table]),
         Load(e.at(op.out), Mem(op.space, at, op.offset * row_bytes), e.rows(op.out), e.value(op.out).cols),
     )
@@ -233,10 +233,12 @@ def _(op: Rotate, e: Emitter) -> None:
 def _(op: Append, e: Emitter) -> None:
     n, array = e.rows(op.x), e.array(op.array)
     if not e.int8:
-        e.add(Wrowf(array, e.at(op.x), n, KV_ROW))
+        e.add(Wrowf(array, e.at(op.x), n, e.fact(KV_ROW)))
         return
     rows, scale = e.tmp("rows"), e.tmp("scale")
-    e.add(Quant(rows, scale, e.at(op.x), n, e.array_cols(op.array)), Wrow(array, rows, scale, n, KV_ROW))
+    e.add(
+        Quant(rows, scale, e.at(op.x), n, e.array_cols(op.array)), Wrow(array, rows, scale, n, e.fact(KV_ROW))
+    )
 
 
 @emit.register

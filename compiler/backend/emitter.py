@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compiler.ir.mapping import Arithmetic, Format, MapValue, Rows, Template
 from isa.instruction import Inst
@@ -14,8 +14,8 @@ from isa.program import Limits
 from .layout import BufferPlan, scratch_name
 
 SEGMENTS, INDEX, TOKENS, POSITION, OUTPUTS = Reg(1), Reg(2), Reg(3), Reg(4), Reg(5)
-KV_BASE, KV_ROW, LENGTH = Reg(6), Reg(7), Reg(8)
-_FIRST_FREE, _FIRST_TABLE, _LAST = 9, 24, 31
+KV_BASE, KV_ROW, LENGTH, END = Reg(6), Reg(7), Reg(8), Reg(9)
+_FIRST_FREE, _FIRST_TABLE, _LAST = 10, 24, 31
 
 Deferred = Callable[[int], Inst]
 
@@ -29,11 +29,31 @@ class Line:
     label: int | None = None
 
 
-class Emitter:
-    """The text of one role in the making.
+@dataclass(slots=True)
+class _Phase:
+    """One pass over the segments: `head` runs at the start of each (lengths that blocks need), `body` is the blocks.
 
-    `head` runs at the start of every segment (lengths and row counts that blocks need), `body` is the blocks.
+    `facts` are the registers among those with fixed meanings that its code uses.
     """
+
+    head: list[Line] = field(default_factory=list)
+    body: list[Line] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    shared: dict[str, Reg] = field(default_factory=dict)
+    facts: set[Reg] = field(default_factory=set)
+    free: int = _FIRST_FREE
+
+    def resolve(self, line: Line, offset: int) -> Inst:
+        """The instruction of a line, its label known now that the body starts at `offset`."""
+        if isinstance(line.make, Inst):
+            return line.make
+        if line.label is None:
+            raise ValueError("an instruction waits for no label")
+        return line.make(self.labels[line.label] + offset)
+
+
+class Emitter:
+    """The text of one role in the making: for each phase a loop over the step's segments."""
 
     def __init__(
         self, template: Template, plan: BufferPlan, arithmetic: Arithmetic, limits: Limits, context: int
@@ -44,13 +64,9 @@ class Emitter:
         self.array_index = {a.name: i for i, a in enumerate(template.arrays)}
         self.port_index = {p.name: i for i, p in enumerate(template.ports)}
         self.table_register = {name: Reg(_FIRST_TABLE + i) for i, name in enumerate(template.tables)}
-        self.head: list[Line] = []
-        self.body: list[Line] = []
-        self.labels: dict[int, int] = {}
+        self.phases = [_Phase()]
         self.site = -1
         self.block = 0
-        self._shared: dict[str, Reg] = {}
-        self._free = _FIRST_FREE
         if len(template.tables) > _LAST - _FIRST_TABLE + 1:
             raise ValueError(f"template {template.name} has more tables than registers are kept for")
 
@@ -59,11 +75,32 @@ class Emitter:
         """Whether arrays take int8."""
         return self.arithmetic is Arithmetic.INT8
 
+    def begin(self, block: int, site: int, phase: int) -> None:
+        """Go on with block number `block`, done for `site`, in a phase that is this one or the next."""
+        self.block, self.site = block, site
+        if phase == len(self.phases):
+            self.phases.append(_Phase())
+        if phase != len(self.phases) - 1:
+            raise ValueError(f"template {self.template.name}: blocks are not in the order of their phases")
+
+    @property
+    def phase(self) -> _Phase:
+        """The phase in the making."""
+        return self.phases[-1]
+
     # ------------------------------------------------------------------------------------- names to operands
 
     def at(self, name: str) -> Addr:
-        """The address of a value, a constant, or the scales of a Q8 value (`x.scale`)."""
-        return Addr(ZERO, self.plan.offsets[name])
+        """The address of a value, a constant, or the scales of a Q8 value (`x.scale`).
+
+        Of a value that holds the whole sequence, the address of the segment's first row.
+        """
+        value = self.values.get(name.removesuffix(".scale"))
+        base = ZERO
+        if value is not None and value.rows is Rows.SEQUENCE:
+            size = 4 if name not in self.values else value.cols * (1 if value.format is Format.Q8 else 4)
+            base = self.shared(f"row*{size}", lambda rd: Mul(rd, self.fact(POSITION), size))
+        return Addr(base, self.plan.offsets[name])
 
     def tmp(self, name: str) -> Addr:
         """The address of the current block's working space."""
@@ -92,71 +129,83 @@ class Emitter:
     # --------------------------------------------------------------------------------------------- registers
 
     def register(self) -> Reg:
-        """A register for the current block and those after it."""
-        if self._free >= _FIRST_TABLE:
+        """A register for the current block and those after it in its phase."""
+        if self.phase.free >= _FIRST_TABLE:
             raise ValueError(f"template {self.template.name} needs more scalar registers than there are")
-        self._free += 1
-        return Reg(self._free - 1)
+        self.phase.free += 1
+        return Reg(self.phase.free - 1)
 
     def shared(self, key: str, make: Callable[[Reg], Inst]) -> Reg:
-        """A register that holds the same all through a segment, set in `head` when first asked for."""
-        if key not in self._shared:
-            register = self._shared[key] = self.register()
-            self.head.append(Line(make(register), -1))
-        return self._shared[key]
+        """A register that holds the same all through a segment, set at its start when first asked for."""
+        shared = self.phase.shared
+        if key not in shared:
+            register = shared[key] = self.register()
+            self.phase.head.append(Line(make(register), -1))
+        return shared[key]
 
-    def rows(self, name: str, times: int = 1) -> Reg:
-        """The number of rows of a value, `times` over."""
-        base = OUTPUTS if self.values[name].rows is Rows.OUTPUTS else TOKENS
+    def rows(self, name: str, times: int = 1, *, wanted: bool = False) -> Reg:
+        """The number of rows of a value that an operation sees, `times` over; `wanted`: those with outputs."""
+        base = OUTPUTS if wanted or self.values[name].rows is Rows.OUTPUTS else TOKENS
+        self.phase.facts.add(base)
         if times == 1:
             return base
         return self.shared(f"{base}*{times}", lambda rd: Mul(rd, base, times))
 
+    def fact(self, register: Reg) -> Reg:
+        """A register that holds a fact of the segment (POSITION, KV_ROW, ...), read at its start."""
+        self.phase.facts.add(register)
+        return register
+
     # --------------------------------------------------------------------------------------------------- code
 
     def add(self, *instructions: Inst) -> None:
-        """Append to the body."""
-        self.body += [Line(inst, self.site) for inst in instructions]
+        """Append to the current phase."""
+        self.phase.body += [Line(inst, self.site) for inst in instructions]
 
     def loop(self, count: Count, emit: Callable[[Reg], None]) -> None:
         """Append a counted loop; `emit` appends its body, given the counter."""
         counter = self.register()
-        label = len(self.labels)
-        self.labels[label] = -1
-        self.body.append(Line(lambda end: Loop(counter, count, end), self.site, label))
+        phase = self.phase
+        label = len(phase.labels)
+        phase.labels.append(-1)
+        phase.body.append(Line(lambda end: Loop(counter, count, end), self.site, label))
         emit(counter)
-        self.labels[label] = len(self.body)
+        phase.labels[label] = len(phase.body)
 
     def text(self) -> tuple[tuple[Inst, ...], tuple[int, ...]]:
         """The finished code with the site of each instruction."""
-        front = [Line(Ldp(register, i), -1) for i, register in enumerate(self.table_register.values())]
-        front.append(Line(Sys(SEGMENTS, Special.SEGMENTS), -1))
-        start = [Line(inst, -1) for inst in self._segment_facts()]
-        lines = [*start, *self.head, *self.body]
-        end = len(front) + 1 + len(lines)
-        offset = end - len(self.body)
-        frame = [*front, Line(Loop(INDEX, SEGMENTS, end), -1), *lines, Line(Halt(), -1)]
-        code = tuple(self._resolve(line, offset) for line in frame)
-        return code, tuple(line.site for line in frame)
+        code: list[Inst] = [Ldp(register, i) for i, register in enumerate(self.table_register.values())]
+        code.append(Sys(SEGMENTS, Special.SEGMENTS))
+        sites = [-1] * len(code)
+        for phase in self.phases:
+            start = [Line(inst, -1) for inst in _segment_facts(phase, self.context_rows)]
+            lines = [*start, *phase.head, *phase.body]
+            end = len(code) + 1 + len(lines)
+            code.append(Loop(INDEX, SEGMENTS, end))
+            code += [phase.resolve(line, end - len(phase.body)) for line in lines]
+            sites += [-1, *(line.site for line in lines)]
+        return (*code, Halt()), (*sites, -1)
 
-    def _resolve(self, line: Line, offset: int) -> Inst:
-        if isinstance(line.make, Inst):
-            return line.make
-        assert line.label is not None
-        return line.make(self.labels[line.label] + offset)
 
-    def _segment_facts(self) -> list[Inst]:
-        facts: list[Inst] = [Seg(INDEX), Sys(TOKENS, Special.TOKENS), Sys(POSITION, Special.POSITION)]
-        if any(v.rows is Rows.OUTPUTS for v in self.template.values):
-            facts.append(Sys(OUTPUTS, Special.OUTPUTS))
-        if any(a.rows and a.name in ("keys", "values") for a in self.template.arrays):
-            facts += [
-                Sys(KV_BASE, Special.SEQUENCE),
-                Mul(KV_BASE, KV_BASE, self.context_rows),
-                Add(KV_ROW, KV_BASE, POSITION),
-                Add(LENGTH, POSITION, TOKENS),
-            ]
-        return facts
+def _segment_facts(phase: _Phase, context_rows: int) -> list[Inst]:
+    """Code that reads what the phase uses of the current segment."""
+    facts = phase.facts
+    needs_end = END in facts
+    needs_row = bool(facts & {KV_BASE, KV_ROW})
+    code: list[Inst] = [Seg(INDEX), Sys(TOKENS, Special.TOKENS)]
+    if facts & {POSITION, KV_ROW, LENGTH}:
+        code.append(Sys(POSITION, Special.POSITION))
+    if OUTPUTS in facts:
+        code.append(Sys(OUTPUTS, Special.OUTPUTS))
+    if needs_row:
+        code += [Sys(KV_BASE, Special.SEQUENCE), Mul(KV_BASE, KV_BASE, context_rows)]
+    if KV_ROW in facts:
+        code.append(Add(KV_ROW, KV_BASE, POSITION))
+    if needs_end:
+        code.append(Sys(END, Special.END))
+    elif LENGTH in facts:
+        code.append(Add(LENGTH, POSITION, TOKENS))
+    return code
 
 
 def words(value: MapValue, cols: int) -> int:

@@ -21,21 +21,26 @@ from compiler.ir.mapping import (
     Normalise,
     Operation,
     Quantise,
+    Rows,
     Template,
 )
 from isa.hardware import Hardware
 from isa.instruction import DType
-from isa.program import Constant, Region
+from isa.program import Constant, Limits, Region
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A range of the buffer: bytes a token, and the first and last block that use it."""
+    """A range of the buffer: bytes a token, and the first and last block that use it.
+
+    It holds the tokens of a segment, or of the whole sequence (`whole`), and then is used all the time.
+    """
 
     name: str
     bytes_per_token: int
     first: int
     last: int
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +110,13 @@ def _value_needs(template: Template, uses: dict[str, list[int]]) -> Iterator[Nee
         if not uses[value.name]:
             continue
         first, last = uses[value.name][0], uses[value.name][-1]
+        whole = value.rows is Rows.SEQUENCE
+        if whole:
+            first, last = 0, len(template.blocks) - 1
         size = DType.I8.bytes if value.format is Format.Q8 else DType.F32.bytes
-        yield Need(value.name, value.cols * size, first, last)
+        yield Need(value.name, value.cols * size, first, last, whole)
         if value.format is Format.Q8:
-            yield Need(f"{value.name}.scale", 4, first, last)
+            yield Need(f"{value.name}.scale", 4, first, last, whole)
 
 
 def _scratch_needs(index: int, block: Block, template: Template, arithmetic: Arithmetic) -> Iterator[Need]:
@@ -116,8 +124,8 @@ def _scratch_needs(index: int, block: Block, template: Template, arithmetic: Ari
         yield Need(scratch_name(index, name), size, index, index)
 
 
-def plan_buffer(template: Template, arithmetic: Arithmetic, chunk: int, hardware: Hardware) -> BufferPlan:
-    """Offsets for segments of `chunk` tokens. The total may exceed the buffer; the caller decides what then."""
+def plan_buffer(template: Template, arithmetic: Arithmetic, limits: Limits, hardware: Hardware) -> BufferPlan:
+    """Offsets for segments of `limits.chunk` tokens. The total may exceed the buffer; the caller decides what then."""
     granule = hardware.granule_bytes
 
     def align(size: int) -> int:
@@ -128,7 +136,10 @@ def plan_buffer(template: Template, arithmetic: Arithmetic, chunk: int, hardware
     for slot in template.constants:
         constants.append(Constant(slot.name, at, DType.F32, (slot.cols,)))
         at += align(4 * slot.cols)
-    wanted = [(need, align(need.bytes_per_token * chunk)) for need in needs(template, arithmetic)]
+    wanted = [
+        (need, align(need.bytes_per_token * (limits.max_context if need.whole else limits.chunk)))
+        for need in needs(template, arithmetic)
+    ]
     if at + sum(size for _, size in wanted) <= hardware.buffer_bytes:
         placed = _apart(wanted, at)
     else:

@@ -37,10 +37,15 @@ Part = tuple[str, int, int]  # port, first column, columns
 
 
 class Rows(Enum):
-    """How many rows a value has: one a token of the segment, or one a token whose logits are wanted."""
+    """How many rows a value has.
+
+    One a token of the segment; one a token whose outputs are wanted; or one a token of the whole sequence, of which
+    an operation sees the segment's. Values of the last kind live from one pass over the segments to the next.
+    """
 
     TOKENS = "tokens"
     OUTPUTS = "outputs"
+    SEQUENCE = "sequence"
 
 
 class Format(Enum):
@@ -72,11 +77,15 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send columns of `value` to ports; of a Q8 value the row scales go to port `scale`, if there is one."""
+    """Send columns of `value` to ports; of a Q8 value the row scales go to port `scale`, if there is one.
+
+    With `wanted` only the rows whose outputs are wanted are sent.
+    """
 
     value: str
     parts: tuple[Part, ...]
     scale: str = ""
+    wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +230,8 @@ class Attend:
     """out = softmax(scale q k^T) v over the cached tokens, for `group` query heads that share one KV head.
 
     q has group x dim columns, out group x v_dim. Tokens are taken in blocks of `block` rows with fixed borders,
-    merged in order by online softmax. `window` > 0 limits how far back a token sees; `softcap` > 0 bounds scores.
+    merged in order by online softmax. A token sees itself and those before it if `causal`, else the whole sequence
+    as far as it has been appended. `window` > 0 limits how far back a token sees; `softcap` > 0 bounds scores.
     """
 
     out: str
@@ -235,6 +245,7 @@ class Attend:
     block: int
     window: int = 0
     softcap: float = 0.0
+    causal: bool = True
 
 
 Operation = (
@@ -282,10 +293,15 @@ OPERATIONS: dict[str, type[Operation]] = {
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One operation, done for `site`: the label whose ONNX nodes each tile names."""
+    """One operation, done for `site`: the label whose ONNX nodes each tile names.
+
+    A tile passes over the segments of a step once for each `phase`: attention that sees later tokens needs all keys
+    and values before the first score.
+    """
 
     op: Operation
     site: str
+    phase: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,9 @@ def _template(template: Template) -> Iterator[str]:
     for attribute in _SLOTS.values():
         items = getattr(template, attribute)
         yield from (show(Table(item) if attribute == "tables" else item) for item in items)
-    yield from (f"{show(block.op)}  @{show(block.site)}" for block in template.blocks)
+    for block in template.blocks:
+        again = f"  pass={block.phase}" if block.phase else ""
+        yield f"{show(block.op)}  @{show(block.site)}{again}"
 
 
 @dataclass(slots=True)
@@ -128,15 +130,21 @@ class _Reader:
         if opens:
             self.template = Template(build(str, record.fields.get("name", "")), (), ())
         elif self.template is not None:
-            self._slot(record, build(str, read(site, self.path, number, "E0307")) if site else "")
+            self._slot(record, *self._site(site, number))
         else:
             self._item(record)
 
-    def _slot(self, record: Record, site: str) -> None:
+    def _site(self, text: str, number: int) -> tuple[str, int]:
+        """The site behind `@`, and the pass over the segments."""
+        site, _, again = text.partition("  pass=")
+        phase = build(int, read(again, self.path, number, "E0307")) if again else 0
+        return (build(str, read(site, self.path, number, "E0307")) if site else ""), phase
+
+    def _slot(self, record: Record, site: str, phase: int) -> None:
         assert self.template is not None
         if record.kind in _KINDS_OF_OPERATIONS:
             op = build(_KINDS_OF_OPERATIONS[record.kind], record)
-            self.template = replace(self.template, blocks=(*self.template.blocks, Block(op, site)))
+            self.template = replace(self.template, blocks=(*self.template.blocks, Block(op, site, phase)))
             return
         for cls, attribute in _SLOTS.items():
             if record.kind == kind_of(cls):

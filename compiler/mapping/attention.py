@@ -9,7 +9,7 @@ from compiler.ir.mapping import Format, Receive, Send
 from isa.program import Direction, Endpoint
 
 from .builder import TileBuilder
-from .hub import Feed, Partial, ranges
+from .feeds import Feed, Partial, ranges
 from .parts import LastLayer, PartBuilder, attend, check_macros, linear_shape, receive_input
 from .sections import Section, refuse
 
@@ -50,12 +50,12 @@ class AttentionBuilder:
 
     def build(self) -> list[Partial]:
         """All parts; returns the partial sums of the output projection."""
-        if not self.op.causal:
+        if not self.op.causal and self.op.window:
             raise refuse(
                 self.parts.graph,
                 self.node,
-                "attention that sees later tokens is not mapped yet",
-                "use a decoder",
+                "a window on attention that sees later tokens is not mapped",
+                "export the model without its attention window",
             )
         last = LastLayer({})
         for head in range(self.op.kv_heads):

@@ -50,6 +50,7 @@ class TileBuilder:
 
     def __init__(self, kind: str, index: int, x: int, y: int) -> None:
         self.kind, self.index, self.x, self.y = kind, index, x, y
+        self.phase = 0  # the pass over the segments in which further blocks are done
         self.blocks: list[Block] = []
         self.values: dict[str, MapValue] = {}
         self.arrays: dict[str, tuple[ArraySpec, ArrayData | None]] = {}
@@ -62,6 +63,10 @@ class TileBuilder:
         """Declare a value; returns its name."""
         self.values[name] = MapValue(name, format, cols, rows)
         return name
+
+    def keep(self, name: str) -> None:
+        """Keep a value for the whole sequence, so that a later pass finds it."""
+        self.values[name] = replace(self.values[name], rows=Rows.SEQUENCE)
 
     def port(self, name: str, direction: Direction) -> str:
         """Declare a port; returns its name."""
@@ -84,7 +89,7 @@ class TileBuilder:
 
     def add(self, op: Operation, site: str, nodes: Iterable[Node] = ()) -> None:
         """Append a block done for `site`, on behalf of the ONNX nodes behind `nodes`."""
-        self.blocks.append(Block(op, site))
+        self.blocks.append(Block(op, site, self.phase))
         names = self.nodes.setdefault(site, [])
         names += [source for node in nodes for source in node.sources if source not in names]
 

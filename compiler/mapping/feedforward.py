@@ -7,7 +7,7 @@ from isa.instruction import DType
 from isa.program import Direction, Endpoint, Stream, StreamPart
 
 from .builder import TileBuilder
-from .hub import Feed, Partial, ranges
+from .feeds import Feed, Partial, ranges
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape, receive_input
 from .sections import Section
 
@@ -75,7 +75,7 @@ class FeedForwardBuilder:
             at, size = (0, col), (self.rows, cols)
             local[node.output.name] = self.parts.multiply(tile, node, x, name, at, size, bias=True)
         for node in self.section.inner:
-            self.parts.columnwise(tile, node, local)
+            self.parts.columnwise(tile, node, local, col, self.inner)
         return local[self.last_node.inputs[0]]
 
     def _second(
@@ -124,7 +124,7 @@ class FeedForwardBuilder:
 
 
 class DirectBuilder:
-    """Builds a section of one linear layer: the output layer, or a projection back to the hub."""
+    """Builds a section without a last layer: the output layer, or a dense layer whose columns the hub gathers."""
 
     def __init__(self, parts: PartBuilder, section: Section, feed: Feed) -> None:
         self.parts, self.section, self.feed = parts, section, feed
@@ -144,7 +144,10 @@ class DirectBuilder:
             tile = self.parts.builder.new_tile("output")
             x = receive_input(self.feed, tile)
             name = self.parts.multiply(tile, self.node, x, "y", (0, col), (self.rows, cols), bias=True)
-            pieces.append(Partial([tile], name, col, cols))
+            local = {self.node.output.name: name}
+            for node in self.section.inner:
+                self.parts.columnwise(tile, node, local, col, self.cols)
+            pieces.append(Partial([tile], local[self.section.output], col, cols))
         return pieces
 
 

@@ -6,10 +6,9 @@ operators, and sends what sections read: quantised once, multicast to all tiles 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from compiler.ir.graph import Activation, Add, Embed, Function, Graph, Mul, Node, Norm, Role
+from compiler.ir.graph import Activation, Add, Embed, Function, Graph, Input, Mul, Node, Norm, Role
 from compiler.ir.mapping import (
     Activate,
     AddRow,
@@ -28,80 +27,14 @@ from compiler.ir.mapping import (
 )
 from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Mul as MulBlock
-from isa.diagnostics import fail
+from isa.diagnostics import NamedPlace, fail
 from isa.instruction import DType
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
+from .feeds import Feed, HubState, Partial, Shard, ranges
 from .sections import Stage, node_place, refuse
 from .weights import Weights
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Columns col..col+cols-1 of a hub value, and where they lie."""
-
-    tile: TileBuilder
-    name: str
-    col: int
-    cols: int
-
-
-@dataclass(slots=True)
-class Partial:
-    """Columns of a section's output: value `name` on each of `tiles`, to be added up."""
-
-    tiles: list[TileBuilder]
-    name: str
-    col: int
-    cols: int
-
-
-@dataclass(slots=True)
-class Feed:
-    """A hub value as sections read it. `ends` collects the receiving ports: data by shard, then the scale's."""
-
-    shards: list[Shard]
-    quantised: bool
-    data_ends: list[list[Endpoint]]
-    scale_ends: list[Endpoint]
-    rows: Rows = Rows.TOKENS
-    node: Node | None = None
-
-    @property
-    def cols(self) -> int:
-        """Columns of the whole row."""
-        return sum(s.cols for s in self.shards)
-
-    def receive(self, tile: TileBuilder, name: str, site: str) -> str:
-        """Let `tile` receive the value under `name`; returns the name."""
-        tile.value(name, Format.Q8 if self.quantised else Format.F32, self.cols, self.rows)
-        parts: list[Part] = []
-        for index, shard in enumerate(self.shards):
-            port = tile.port(f"{name}{index}" if len(self.shards) > 1 else name, Direction.IN)
-            self.data_ends[index].append(tile.end(port))
-            parts.append((port, shard.col, shard.cols))
-        scale = tile.port(f"{name}_scale", Direction.IN) if self.quantised else ""
-        if scale:
-            self.scale_ends.append(tile.end(scale))
-        tile.add(Receive(name, tuple(parts), scale), site, [self.node] if self.node else [])
-        return name
-
-
-@dataclass(slots=True)
-class HubState:
-    """What later stages and sections need of earlier ones, by name of the graph value."""
-
-    values: dict[str, list[Shard]] = field(default_factory=dict)
-    partials: dict[str, list[Partial]] = field(default_factory=dict)
-    bias: dict[str, Node] = field(default_factory=dict)  # section outputs whose bias the hub adds
-    feeds: dict[str, Feed] = field(default_factory=dict)
-
-
-def ranges(total: int, width: int) -> Iterator[tuple[int, int]]:
-    """(start, size) of successive pieces of at most `width`."""
-    for start in range(0, total, width):
-        yield start, min(width, total - start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +59,16 @@ class StageBuilder:
         self.slots: list[tuple[int, int]] = []
         self.reductions = 0
 
-    def build(self, stage: Stage, wanted: list[str], outputs: set[str], kind: str) -> None:
-        """Make the stage's tiles and record its values and feeds in the state."""
-        width = self._width(stage)
+    def build(
+        self, stage: Stage, wanted: list[str], outputs: set[str], kind: str, *, two_passes: bool
+    ) -> None:
+        """Make the stage's tiles and record its values and feeds in the state.
+
+        `two_passes`: what it feeds answers only after the whole sequence, so what it carries on waits for a second
+        pass.
+        """
+        names = [name for node in stage.nodes for name in node.inputs]
+        width = self._width([*names, *wanted, *self.graph.outputs])
         self.slots = list(ranges(width, self.hub_width))
         self.tiles = [self.builder.new_tile(kind) for _ in self.slots]
         for node in stage.nodes:
@@ -136,21 +76,44 @@ class StageBuilder:
             self._node(node, rows)
         for name in wanted:
             self._feed(name, Rows.OUTPUTS if name in outputs else Rows.TOKENS)
+        for tile in self.tiles:
+            tile.phase = int(two_passes)
 
-    def _width(self, stage: Stage) -> int:
-        for node in stage.nodes:
-            if isinstance(node.op, Embed):
-                return int(self.graph.constants[node.inputs[1]].shape[1])
-            for name in node.inputs:
-                if name in self.state.values:
-                    return sum(s.cols for s in self.state.values[name])
-                if name in self.state.partials:
-                    return sum(p.cols for p in self.state.partials[name])
-        raise refuse(self.graph, stage.nodes[0], "the width of this value is not known", "report this model")
+    def _width(self, names: list[str]) -> int:
+        """Columns of the stage's values: those of the first one that is known, or of an embedding's rows."""
+        rows = {i.name: i.value.shape for i in self.graph.inputs if i.role is Role.OTHER}
+        for name in names:
+            if name in self.state.values:
+                return sum(s.cols for s in self.state.values[name])
+            if name in self.state.partials:
+                return sum(p.cols for p in self.state.partials[name])
+            shape = rows.get(name)
+            if shape is not None and isinstance(shape[-1], int):
+                return shape[-1]
+        tables = [name for name in names if name in self.graph.constants]
+        if not tables:
+            raise fail(
+                "E0306", "the width of the rows the model works on is not known", NamedPlace(self.graph.name)
+            )
+        return int(self.graph.constants[tables[0]].shape[-1])
+
+    def to_host(self, name: str) -> None:
+        """Send a hub value to the host: the rows whose outputs are wanted."""
+        local, parts = self._bring(name), []
+        for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
+            port = tile.port(f"{local}_host", Direction.OUT)
+            tile.add(Send(local, ((port, 0, cols),), wanted=True), "output", self._maker(name))
+            parts.append(StreamPart(self.builder.to_host(f"{name}{col}", tile.end(port)), col, cols))
+        width = sum(cols for _, cols in self.slots)
+        self.builder.streams.append(Stream(name, Direction.OUT, DType.F32, width, tuple(parts)))
+
+    def _maker(self, name: str) -> list[Node]:
+        """The node behind a value, if it is not an input."""
+        return [self.producers[name]] if name in self.producers else []
 
     # ------------------------------------------------------------------------------------------------ inputs
 
-    def _bring(self, name: str, node: Node) -> str:
+    def _bring(self, name: str) -> str:
         """The local name of a hub value, received from where it is if it is not here."""
         if name not in self.local:
             self.local[name] = f"x{len(self.local)}"
@@ -158,14 +121,38 @@ class StageBuilder:
                 self._bring_partials(name)
             elif name in self.state.values:
                 self._bring_carried(name)
+            elif any(i.name == name and i.role is Role.OTHER for i in self.graph.inputs):
+                self._bring_rows(name)
             else:
-                raise refuse(self.graph, node, f"input {name!r} is not a hub value", "report this model")
+                raise fail(
+                    "E0306", f"{name!r} is not a row of the model's width", NamedPlace(self.graph.name)
+                )
         return self.local[name]
+
+    def _bring_rows(self, name: str) -> None:
+        """Receive an input of the model, float32 rows, from the host."""
+        local = self.local[name]
+        parts = []
+        for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
+            port = tile.port(f"{local}_in", Direction.IN)
+            tile.value(local, Format.F32, cols)
+            tile.add(Receive(local, ((port, 0, cols),)), "input")
+            parts.append(StreamPart(self.builder.from_host(f"{name}{col}", [tile.end(port)]), col, cols))
+        width = sum(cols for _, cols in self.slots)
+        self.builder.streams.append(Stream(name, Direction.IN, DType.F32, width, tuple(parts)))
+        self._record(name, local)
+
+    def _record(self, name: str, local: str) -> None:
+        self.state.values[name] = [
+            Shard(t, local, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)
+        ]
 
     def _bring_carried(self, name: str) -> None:
         local = self.local[name]
-        shards, made_by = self.state.values[name], [self.producers[name]]
+        shards, made_by = self.state.values[name], self._maker(name)
         for tile, (_, cols), source in zip(self.tiles, self.slots, shards, strict=True):
+            if source.tile.phase:
+                source.tile.keep(source.name)
             out = source.tile.port(f"carry_{source.name}", Direction.OUT)
             source.tile.add(Send(source.name, ((out, 0, source.cols),)), "carry", made_by)
             port = tile.port(f"{local}_in", Direction.IN)
@@ -174,12 +161,10 @@ class StageBuilder:
             self.builder.connect(
                 f"carry{len(self.builder.channels)}", [source.tile.end(out)], [tile.end(port)]
             )
-        self.state.values[name] = [
-            Shard(t, local, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)
-        ]
+        self._record(name, local)
 
     def _bring_partials(self, name: str) -> None:
-        local, site, made_by = self.local[name], "reduce", [self.producers[name]]
+        local, site, made_by = self.local[name], "reduce", self._maker(name)
         sends: dict[int, tuple[TileBuilder, str, list[Part]]] = {}
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
             parts: list[Part] = []
@@ -198,6 +183,7 @@ class StageBuilder:
         bias = self.state.bias.get(name)
         if bias is not None:
             self._bias(local, bias)
+        self._record(name, local)
 
     def _send_part(
         self,
@@ -238,15 +224,13 @@ class StageBuilder:
         self.local[node.output.name] = name
         for tile, (_, cols) in zip(self.tiles, self.slots, strict=True):
             tile.value(name, Format.F32, cols, rows)
-        self.state.values[node.output.name] = [
-            Shard(t, name, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)
-        ]
+        self._record(node.output.name, name)
         return name
 
     def _embed(self, node: Node) -> None:
-        by_position = self.graph.input(Role.POSITIONS)
-        is_position = by_position is not None and node.inputs[0] == by_position.name
-        ids = "" if is_position else self._ids()
+        source = next(i for i in self.graph.inputs if i.name == node.inputs[0])
+        is_position = source.role is Role.POSITIONS
+        ids = "" if is_position else self._ids(source)
         out = self._out(node)
         assert isinstance(node.op, Embed)
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
@@ -270,8 +254,9 @@ class StageBuilder:
                 help=f"--max-context {have}",
             )
 
-    def _ids(self) -> str:
-        name = "ids"
+    def _ids(self, source: Input) -> str:
+        """Receive ids from the host: tokens, or token types."""
+        name, stream = ("types", source.name) if source.role is Role.TOKEN_TYPES else ("ids", "input_ids")
         if name not in self.tiles[0].values:
             ends = []
             for tile in self.tiles:
@@ -279,9 +264,8 @@ class StageBuilder:
                 port = tile.port(name, Direction.IN)
                 tile.add(Receive(name, ((port, 0, 1),)), "input")
                 ends.append(tile.end(port))
-            channel = self.builder.from_host("input_ids", ends)
-            part = StreamPart(channel, 0, 1)
-            self.builder.streams.append(Stream("input_ids", Direction.IN, DType.I32, 1, (part,)))
+            part = StreamPart(self.builder.from_host(stream, ends), 0, 1)
+            self.builder.streams.append(Stream(stream, Direction.IN, DType.I32, 1, (part,)))
         return name
 
     def _exchange(self, reduce: Reduce) -> tuple[str, str]:
@@ -304,7 +288,7 @@ class StageBuilder:
     def _norm(self, node: Node, rows: Rows) -> None:
         op = node.op
         assert isinstance(op, Norm)
-        x = self._bring(node.inputs[0], node)
+        x = self._bring(node.inputs[0])
         out = self._out(node, rows)
         width = sum(cols for _, cols in self.slots)
         to, back = self._exchange(Reduce.SUM)
@@ -316,7 +300,7 @@ class StageBuilder:
             tile.add(Normalise(out, x, op.kind, op.eps, width, gain, shift, to, back), "norm", [node])
 
     def _activation(self, node: Node, kind: Function) -> None:
-        x = self._bring(node.inputs[0], node)
+        x = self._bring(node.inputs[0])
         out = self._out(node)
         for tile in self.tiles:
             tile.add(Activate(out, x, kind), "activation", [node])
@@ -325,10 +309,10 @@ class StageBuilder:
         a, b = node.inputs
         if a in self.graph.constants:
             a, b = b, a
-        left = self._bring(a, node)
+        left = self._bring(a)
         adds = isinstance(node.op, Add)
         if b not in self.graph.constants:
-            right = self._bring(b, node)
+            right = self._bring(b)
             out = self._out(node)
             block = AddBlock(out, left, right) if adds else MulBlock(out, left, right)
             for tile in self.tiles:
@@ -348,9 +332,9 @@ class StageBuilder:
 
     def _feed(self, name: str, rows: Rows) -> None:
         """Quantise a value once and send it to whatever will read it."""
-        local, quantised = self.local[name], self.builder.arithmetic is Arithmetic.INT8
+        local, quantised = self._bring(name), self.builder.arithmetic is Arithmetic.INT8
         sent = f"{local}q" if quantised else local
-        made_by = [self.producers[name]]
+        made_by = self._maker(name)
         to, back = self._exchange(Reduce.MAX) if quantised else ("", "")
         for index, (tile, (_, cols)) in enumerate(zip(self.tiles, self.slots, strict=True)):
             if quantised:
@@ -360,15 +344,4 @@ class StageBuilder:
             scale = tile.port(f"{sent}_scale", Direction.OUT) if quantised and index == 0 else ""
             tile.add(Send(sent, ((data, 0, cols),), scale), "multicast", made_by)
         shards = [Shard(t, sent, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)]
-        self.state.feeds[name] = Feed(shards, quantised, [[] for _ in shards], [], rows, made_by[0])
-
-
-def connect_feed(builder: MappingBuilder, feed: Feed) -> None:
-    """Join a fed value to all ports that receive it."""
-    for shard, ends in zip(feed.shards, feed.data_ends, strict=True):
-        builder.connect(f"feed{len(builder.channels)}", [shard.tile.end(f"{shard.name}_out")], ends)
-    if feed.quantised:
-        first = feed.shards[0]
-        builder.connect(
-            f"scale{len(builder.channels)}", [first.tile.end(f"{first.name}_scale")], feed.scale_ends
-        )
+        self.state.feeds[name] = Feed(shards, quantised, [[] for _ in shards], [], rows, made_by)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compiler.ir.graph import Graph
@@ -12,10 +13,13 @@ from isa.program import Limits
 from .attention import AttentionBuilder
 from .builder import MappingBuilder
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
-from .hub import HubState, Partial, Sizes, StageBuilder, connect_feed
+from .feeds import HubState, Partial, connect_feed
+from .hub import Sizes, StageBuilder
 from .parts import Geometry, PartBuilder
 from .sections import Layout, Section, Stage, cut
 from .weights import Weights
+
+HELD_SHARE = 0.6  # of a tile's buffer, for the residual stream of a whole sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +55,33 @@ class Mapper:
                 self._section(section)
             for name in dict.fromkeys(s.input for s in sections):
                 connect_feed(self.builder, self.state.feeds[name])
+        left = [name for name in self.graph.outputs if name in self.state.partials]
+        if left:
+            self._stage(Stage(len(self.layout.stages), ()), (), left)
         return self.builder.finish(self.graph.name, self.limits)
 
-    def _stage(self, stage: Stage, sections: tuple[Section, ...]) -> None:
+    def _stage(self, stage: Stage, sections: tuple[Section, ...], left: Sequence[str] = ()) -> None:
+        """A hub stage: its operators, what its sections read, and what of it (or `left`) is the model's output."""
         wanted = list(dict.fromkeys(s.input for s in sections))
         outputs = {s.input for s in sections if s.output in self.graph.outputs}
         outputs -= {s.input for s in sections if s.output not in self.graph.outputs}
         kind = "embed" if stage.depth == 0 else "residual" if stage is not self.layout.stages[-1] else "final"
-        sizes = Sizes(self.options.hub_width, self.limits.max_context)
+        two_passes = not all(s.is_causal for s in sections)
+        sizes = Sizes(self._hub_width(), self.limits.max_context)
         builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
-        builder.build(stage, wanted, outputs, kind)
+        builder.build(stage, wanted, outputs, kind, two_passes=two_passes)
+        made = {node.output.name for node in stage.nodes}
+        for name in self.graph.outputs:
+            if name in made or name in left:
+                builder.to_host(name)
+
+    def _hub_width(self) -> int:
+        """Columns of a hub value a tile takes: fewer where it must hold a whole sequence between two passes."""
+        width = self.options.hub_width
+        if all(s.is_causal for s in self.layout.sections):
+            return width
+        rows = self.builder.hardware.buffer_bytes * HELD_SHARE / (4 * self.limits.max_context)
+        return max(min(width, int(rows) // 32 * 32), 32)
 
     def _section(self, section: Section) -> None:
         feed = self.state.feeds[section.input]
@@ -71,8 +92,8 @@ class Mapper:
             pieces = FeedForwardBuilder(self.parts, section, feed).build()
         else:
             pieces = DirectBuilder(self.parts, section, feed).build()
-        if section.output in self.graph.outputs:
-            to_host(self.parts, "logits", pieces)
+        if section.output in self.graph.outputs and section.last is None:
+            to_host(self.parts, section.output, pieces)
             return
         self.state.partials[section.output] = pieces
         if section.last is not None:

@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from compiler.ir.graph import Activation, Add, Attention, Graph, Linear, Mul, Node, Norm, Rotary
 from compiler.ir.mapping import (
     Activate,
+    AddRow,
     Append,
     Arithmetic,
     Attend,
     Format,
     LoadRows,
+    MulRow,
     Multiply,
     Normalise,
     Quantise,
     Rotate,
+    Scale,
 )
 from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Mul as MulBlock
@@ -31,7 +34,7 @@ from isa.hardware import Hardware
 from isa.program import ArrayKind, ArraySpec, Limits
 
 from .builder import MappingBuilder, TileBuilder
-from .hub import Feed, Partial
+from .feeds import Feed, Partial
 from .sections import node_place, refuse
 from .weights import Weights
 
@@ -103,17 +106,16 @@ class PartBuilder:
         tile.add(Quantise(name, x), "quantise", [node])
         return name
 
-    def columnwise(self, tile: TileBuilder, node: Node, local: dict[str, str]) -> None:
-        """An operator that works column by column, on the columns the tile has."""
+    def columnwise(self, tile: TileBuilder, node: Node, local: dict[str, str], col: int, width: int) -> None:
+        """An operator that works column by column, on the columns from `col` on (of `width`) that the tile has."""
         inputs = [local[name] for name in node.inputs if name in local]
-        if len(inputs) < len(node.inputs):
-            raise refuse(
-                self.graph, node, "a constant operand inside a section is not mapped", "report this model"
-            )
+        constants = [name for name in node.inputs if name in self.graph.constants]
         value = tile.values[inputs[0]]
         stem = f"{inputs[0]}_act" if isinstance(node.op, Activation) else "_".join(inputs)
         out = local[node.output.name] = tile.value(_fresh(tile, stem), Format.F32, value.cols, value.rows)
         match node.op:
+            case Add() | Mul() if constants:
+                self._with_constant(tile, node, inputs[0], out, (col, width))
             case Activation(kind=kind):
                 tile.add(Activate(out, inputs[0], kind), "activation", [node])
             case Add():
@@ -124,6 +126,17 @@ class PartBuilder:
                 raise refuse(
                     self.graph, node, "the operator does not work column by column", "report this model"
                 )
+
+    def _with_constant(self, tile: TileBuilder, node: Node, x: str, out: str, at: tuple[int, int]) -> None:
+        """A sum or product with a constant: one number, or one row of which the tile takes its columns."""
+        constant = next(name for name in node.inputs if name in self.graph.constants)
+        adds, (col, width) = isinstance(node.op, Add), at
+        factor = None if adds else self.weights.scalar(constant)
+        if factor is not None:
+            tile.add(Scale(out, x, factor), "scale", [node])
+            return
+        row = tile.constant(f"{out}_row", tile.values[out].cols, self.weights.row(constant, width, col))
+        tile.add(AddRow(out, x, row) if adds else MulRow(out, x, row), "row", [node])
 
     def headwise(self, tile: TileBuilder, node: Node, local: dict[str, str], heads: int) -> None:
         """An operator that works head by head, on the `heads` heads the tile has of its input."""
@@ -168,6 +181,9 @@ def attend(
     values = tile.array(ArraySpec("values", ArrayKind.KV, geometry.kv_rows, op.v_head_dim, dtype), None)
     tile.add(Append(keys, key), "append_k", [node])
     tile.add(Append(values, value), "append_v", [node])
+    if not op.causal:  # all keys and values first
+        tile.keep(query)
+        tile.phase = 1
     group = op.heads // op.kv_heads
     out = tile.value("attended", Format.F32, group * op.v_head_dim)
     block = Attend(
@@ -182,6 +198,7 @@ def attend(
         geometry.block,
         op.window or 0,
         op.softcap or 0.0,
+        op.causal,
     )
     tile.add(block, "attention", [node])
     return out

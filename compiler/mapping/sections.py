@@ -2,9 +2,10 @@
 
 *Hub* values are whole rows of the model's width: embeddings, the residual stream, norms. A *section* begins
 with linear layers that read one hub value (`first`), goes on with operators that work head by head or column by
-column (`inner`), and ends with a linear layer whose output is a hub value again (`last`), or with the model's
-output. Attention and the feed-forward layers are sections: they can be cut into parts that need nothing of each
-other until `last`, whose partial sums the network adds.
+column (`inner`), and ends with a linear layer whose output is a hub value again (`last`). Attention and the
+feed-forward layers are sections: they can be cut into parts that need nothing of each other until `last`, whose
+partial sums the network adds. A section may also end without `last`: its columns are then gathered by the hub (the
+dense layer of a prediction head), or are the model's output.
 
 Every section and hub operator has a *depth*: the number of sections before it. Hub operators of one depth form a
 stage, which runs on one tile or, cut by columns, on several.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.ir.graph import Add, Attention, Embed, Graph, Linear, Node, Norm, op_name
+from compiler.ir.graph import Add, Attention, Graph, Linear, Mul, Node, Norm, op_name
 from isa.diagnostics import NodePlace, fail
 
 
@@ -28,6 +29,13 @@ class Section:
     inner: tuple[Node, ...]
     last: Node | None
     output: str
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether its answer for a token needs no later token."""
+        return self.attention is None or (
+            isinstance(self.attention.op, Attention) and self.attention.op.causal
+        )
 
     @property
     def attention(self) -> Node | None:
@@ -76,10 +84,14 @@ class _Cutter:
         self.groups: dict[int, list[Node]] = {}
         self.consumers = graph.consumers()
         self.hub: list[tuple[int, Node]] = []
+        self.ends: dict[int, str] = {}  # group -> its output, where no linear layer ends it
 
     def run(self) -> Layout:
         for node in self.graph.nodes:
             values = [name for name in node.inputs if name and name not in self.graph.constants]
+            if self._ends_sections(node, values):
+                for name in values:
+                    self._close(name)
             inside = [self.owner[name] for name in values if name in self.owner]
             if inside:
                 self._inner(node, values, inside)
@@ -87,8 +99,10 @@ class _Cutter:
                 self._first(node)
             else:
                 self._hub(node, values)
-        sections = tuple(self._section(nodes) for nodes in self.groups.values())
-        depths = sorted({depth for depth, _ in self.hub})
+        for name in self.graph.outputs:
+            self._close(name)
+        sections = tuple(self._section(group, nodes) for group, nodes in self.groups.items())
+        depths = sorted({depth for depth, _ in self.hub} | {s.depth for s in sections})
         stages = tuple(Stage(d, tuple(n for depth, n in self.hub if depth == d)) for d in depths)
         return Layout(stages, tuple(sorted(sections, key=lambda s: s.depth)))
 
@@ -96,6 +110,19 @@ class _Cutter:
         depth = max((self.depth[name] for name in values), default=0)
         self.depth[node.output.name] = depth
         self.hub.append((depth, node))
+
+    def _ends_sections(self, node: Node, values: list[str]) -> bool:
+        """Whether an operator needs whole rows of what sections have cut: a norm, or a sum with a hub value."""
+        if isinstance(node.op, Norm):
+            return not _has_groups(node)
+        return isinstance(node.op, Add | Mul) and len({self.owner.get(name, -1) for name in values}) > 1
+
+    def _close(self, name: str) -> None:
+        """Let a value inside a section be its output, gathered by the hub."""
+        group = self.owner.pop(name, None)
+        if group is not None:
+            self.ends[group] = name
+            self.depth[name] = self.depth[self.groups[group][0].inputs[0]] + 1
 
     def _first(self, node: Node) -> None:
         """A linear layer on a hub value: joins the section of its siblings, or ends at once on the hub."""
@@ -147,20 +174,13 @@ class _Cutter:
         else:
             self.owner[node.output.name] = group
 
-    def _section(self, nodes: list[Node]) -> Section:
+    def _section(self, group: int, nodes: list[Node]) -> Section:
         head = nodes[0].inputs[0]
         first = tuple(n for n in nodes if isinstance(n.op, Linear) and n.inputs[0] == head)
         rest = [n for n in nodes if n not in first]
         last = next((n for n in rest if isinstance(n.op, Linear)), None)
         inner = tuple(n for n in rest if n is not last)
-        if last is None and inner:
-            raise refuse(
-                self.graph,
-                inner[-1],
-                "no linear layer follows this operator",
-                "report this model's structure",
-            )
-        output = (last or first[0]).output.name
+        output = last.output.name if last else self.ends.get(group, first[0].output.name)
         return Section(self.depth[head], head, first, inner, last, output)
 
 
@@ -170,7 +190,4 @@ def _has_groups(node: Node) -> bool:
 
 def cut(graph: Graph) -> Layout:
     """Stages and sections of a canonical graph. Raises `CimError` E0306 for structures beyond this scheme."""
-    layout = _Cutter(graph).run()
-    if not any(isinstance(n.op, Embed) for s in layout.stages for n in s.nodes):
-        raise fail("E0306", "the model does not begin with an embedding of token ids")
-    return layout
+    return _Cutter(graph).run()

@@ -44,8 +44,8 @@ class Sketch:
         self.constants[name] = tensor(values)
         return name
 
-    def add(self, op: Canonical, *inputs: str) -> str:
-        name = f"v{len(self.nodes)}"
+    def add(self, op: Canonical, *inputs: str, name: str = "") -> str:
+        name = name or f"v{len(self.nodes)}"
         self.nodes.append(
             Node(op, inputs, (Value(name, DType.FLOAT32, None),), (f"/{type(op).__name__}_{name}",))
         )
@@ -63,6 +63,7 @@ class Shape:
     inner: int = 128
     vocabulary: int = 96
     bias: bool = False
+    causal: bool = True
     window: int | None = None
     softcap: float | None = None
 
@@ -77,7 +78,7 @@ def decoder(shape: Shape = Shape(), seed: int = 0) -> Graph:
         x = _attention(s, x, shape, layer, dim)
         x = _feed_forward(s, x, shape, layer)
     n = _norm(s, x, shape, "final")
-    logits = _linear(s, n, "head", shape.width, shape.vocabulary, False)
+    logits = s.add(Linear(), n, s.weight("head.w", shape.width, shape.vocabulary), name="logits")
     caches = tuple(Cache(i, shape.kv_heads, dim, dim) for i in range(shape.layers))
     ids = Input(Value("ids", DType.INT64, None), Role.IDS)
     return Graph("sketch", (ids,), (logits,), tuple(s.nodes), s.constants, caches)
@@ -104,7 +105,17 @@ def _attention(s: Sketch, x: str, shape: Shape, layer: int, dim: int) -> str:
     v = _linear(s, n, f"l{layer}.v", shape.width, shape.kv_heads * dim, shape.bias)
     q = s.add(Rotary(shape.heads, dim, dim), q, "freq")
     k = s.add(Rotary(shape.kv_heads, dim, dim), k, "freq")
-    op = Attention(shape.heads, shape.kv_heads, dim, dim, dim**-0.5, True, shape.window, shape.softcap, layer)
+    op = Attention(
+        shape.heads,
+        shape.kv_heads,
+        dim,
+        dim,
+        dim**-0.5,
+        shape.causal,
+        shape.window,
+        shape.softcap,
+        layer if shape.causal else None,
+    )
     o = _linear(s, s.add(op, q, k, v), f"l{layer}.o", shape.heads * dim, shape.width, shape.bias)
     return s.add(Add(), x, o)
 
