@@ -124,7 +124,7 @@ def build_program(mapping: Mapping, hardware: Hardware, origin: Origin, *, shape
         mapping.memory,
         mapping.streams,
         origin,
-        None if shapes_only or mapping.data is None else LazyData(dict(mapping.data)),
+        data=None if shapes_only or mapping.data is None else LazyData(dict(mapping.data)),
     )
 
 
