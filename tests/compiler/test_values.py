@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from compiler.ir.mapping import Arithmetic
 from isa.program import Program
+from isa.verifier import verify
 from runtime.machine import Machine
 
 from .building import Choices, program_of, reference, run, tiny
@@ -21,6 +22,8 @@ SHAPES = {
     "llama": Shape(),
     "gpt": Shape(bias=True, kv_heads=4),
     "window": Shape(window=40, softcap=5.0),
+    "encoder": Shape(causal=False, bias=True, kv_heads=4),
+    "encoder-groups": Shape(causal=False),
     "spread": Shape(width=320, layers=1, heads=4, kv_heads=4, inner=256, vocabulary=64),
 }
 IDS = np.random.default_rng(1).integers(0, 64, LENGTH)
@@ -33,6 +36,13 @@ def test_ideal_arithmetic_equals_the_reference(name: str, hub_width: int) -> Non
     program = program_of(graph, tiny(14), Choices(128, Arithmetic.FLOAT32, hub_width))
     expected = reference(graph, IDS)
     np.testing.assert_allclose(run(Machine(program), IDS), expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("hub_width", [1024, 32])
+@pytest.mark.parametrize("arithmetic", Arithmetic)
+@pytest.mark.parametrize("name", SHAPES)
+def test_programs_verify(name: str, arithmetic: Arithmetic, hub_width: int) -> None:
+    verify(program_of(decoder(SHAPES[name]), tiny(14), Choices(128, arithmetic, hub_width)))
 
 
 @pytest.mark.parametrize("name", SHAPES)
