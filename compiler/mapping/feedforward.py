@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compiler.ir.graph import Node
 from compiler.ir.mapping import Format, Receive, Send
 from isa.instruction import DType
 from isa.program import Direction, Endpoint, Stream, StreamPart
@@ -151,14 +152,14 @@ class DirectBuilder:
         return pieces
 
 
-def to_host(parts: PartBuilder, name: str, pieces: list[Partial]) -> None:
+def to_host(parts: PartBuilder, name: str, pieces: list[Partial], made_by: Node) -> None:
     """Send a value of the model's output to the host, piece by piece."""
     builder = parts.builder
     stream = []
     for piece in pieces:
         (tile,) = piece.tiles
         port = tile.port("to_host", Direction.OUT)
-        tile.add(Send(piece.name, ((port, 0, piece.cols),)), "output")
+        tile.add(Send(piece.name, ((port, 0, piece.cols),)), "output", [made_by])
         channel = builder.to_host(f"{name}{len(builder.channels)}", tile.end(port))
         stream.append(StreamPart(channel, piece.col, piece.cols))
     total = sum(piece.cols for piece in pieces)

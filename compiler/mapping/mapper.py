@@ -93,7 +93,7 @@ class Mapper:
         else:
             pieces = DirectBuilder(self.parts, section, feed).build()
         if section.output in self.graph.outputs and section.last is None:
-            to_host(self.parts, section.output, pieces)
+            to_host(self.parts, section.output, pieces, section.first[0])
             return
         self.state.partials[section.output] = pieces
         if section.last is not None:

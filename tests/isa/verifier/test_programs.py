@@ -1,0 +1,86 @@
+"""Whole programs: right ones are accepted and run, wrong ones are refused with these words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isa.assembler import assemble_file
+from isa.diagnostics import CimError
+from isa.instruction import DType
+from isa.program import Direction, Program, Segment
+from isa.verifier import findings, verify
+from runtime.machine import Machine
+from runtime.timing import simulate
+
+FOLDER = Path(__file__).parents[2] / "golden" / "verifier"
+GOOD = sorted(path.stem for path in FOLDER.glob("good-*.cimasm"))
+BAD = sorted(path.stem for path in FOLDER.glob("bad-*.cimasm"))
+
+
+def program(name: str) -> Program:
+    """A program of the golden folder."""
+    return assemble_file(FOLDER / f"{name}.cimasm")
+
+
+def steps(limits_context: int, chunk: int, sequences: int) -> list[tuple[Segment, ...]]:
+    """Steps at the borders of what is allowed."""
+    last = limits_context - 1
+    block = last // chunk * chunk
+    return [
+        (Segment(1, 0, 1), Segment(chunk, chunk, 0)),
+        (Segment(last - block + 1, block, last - block + 1, sequences - 1),),
+        (Segment(1, last, 0), Segment(1, chunk - 1, 1), Segment(2, chunk, 2)),
+    ]
+
+
+def test_the_folder_is_found() -> None:
+    assert len(GOOD) >= 3
+    assert len(BAD) >= 9
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_accepted_programs_run(name: str) -> None:
+    good = program(name)
+    verify(good, name=name)
+    machine = Machine(good)
+    for step in steps(good.limits.max_context, good.limits.chunk, good.limits.sequences):
+        tokens = sum(segment.tokens for segment in step)
+        inputs = {
+            stream.name: np.ones(
+                (tokens, stream.columns), np.int32 if stream.dtype is DType.I32 else np.float32
+            )
+            for stream in good.streams
+            if stream.direction is Direction.IN
+        }
+        machine.step(step, inputs)
+        assert simulate(good, step).cycles > 0
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_findings(name: str, golden: Callable[[str, str], None]) -> None:
+    found = findings(program(name), name=name)
+    golden(f"verifier/{name}.txt", "\n".join(d.render() for d in found) + "\n")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_verify_raises_all_findings(name: str) -> None:
+    bad = program(name)
+    with pytest.raises(CimError) as error:
+        verify(bad)
+    assert error.value.diagnostics == findings(bad)
+
+
+def test_every_code_has_a_golden_program() -> None:
+    texts = "".join((FOLDER / f"{name}.txt").read_text() for name in BAD)
+    missing = {f"E04{n:02}" for n in range(1, 12)} - {code for code in _codes(texts)}
+    assert missing == {
+        "E0410"
+    }  # malformed programs are no assembly text: tests/isa/verifier/test_structure.py
+
+
+def _codes(text: str) -> set[str]:
+    return {part[:5] for part in text.split("error[")[1:]}
