@@ -11,7 +11,7 @@ from isa.program import ArraySpec
 
 from .arithmetic import divide
 from .buffer import Span, pitched
-from .context import Context
+from .context import FAR, Context
 from .poly import NOTHING, Poly
 from .state import State
 from .symbols import INT_HIGH, Op
@@ -105,7 +105,7 @@ class Operation:
 
     def _step(self, span: Span) -> Poly:
         """How far a post-increment goes: the whole length, or nothing if nothing is touched."""
-        length = span.end - span.start
+        length = self._whole_words(span.end - span.start)
         if not span.pitch or (self.bounds.at_least(span.rows, 1) and self.bounds.at_least(span.width, 1)):
             return length
         if self.bounds.at_most(span.rows, 0) or self.bounds.at_most(span.width, 0):
@@ -132,7 +132,8 @@ class Operation:
         span, bounds = touch.span, self.bounds
         if not (bounds.at_least(span.start, 0) and bounds.at_most(span.end, size)):
             low, high = bounds.lower(span.start), bounds.upper(span.end) - 1
-            message = f"`{touch.name}` can reach bytes {low}..{high}; the tile buffer has {size}"
+            reach = f"can reach bytes {low}..{high}" if high - low < FAR else "is not bounded"
+            message = f"`{touch.name}` {reach}; the tile buffer has {size}"
             self.ctx.find(
                 self.index, "E0402", message, *span.polys(), hint=f"it covers {self.ctx.extent(span)}"
             )
@@ -162,6 +163,14 @@ class Operation:
         hint = f"row is {self.ctx.text(row)}, and there are {self.ctx.text(rows)} rows"
         self.ctx.find(self.index, "E0403", message, row, rows, hint=hint)
 
+    def _check_group(self, inst: t.Deqg) -> None:
+        """The group of rows whose scales are meant must exist in every array that may be meant."""
+        group = self.ctx.value(self.state, inst.group)
+        for spec in self.arrays["a"]:
+            if not self.bounds.fits(group, 0, spec.groups - 1):
+                message = f"group {self.ctx.text(group)} may not exist: array {spec.name} has {spec.groups}"
+                self.ctx.find(self.index, "E0403", message, group)
+
     def _check_transposable(self) -> None:
         target = self.ctx.job.program.target
         if not target.macro.transposable:
@@ -175,6 +184,8 @@ class Operation:
             if inst.rot % 2 or inst.rot > inst.dim or not whole:
                 message = f"cannot turn {inst.rot} features of {inst.dim}-wide heads in rows of {inst.cols}"
                 self.ctx.find(self.index, "E0411", message)
+        if isinstance(inst, t.Deqg):
+            self._check_group(inst)
         if isinstance(inst, t.Smx) and (inst.causal or inst.window) and not inst.group:
             self.ctx.find(self.index, "E0411", "the rows of a token are counted in groups of 0")
 

@@ -17,6 +17,8 @@ from .script import Range, Recorder
 from .state import Knowledge, State
 from .symbols import Op, Shape, SymbolTable
 
+FAR = 1 << 40  # an interval wider than this is no bound that one could name
+
 
 class MemoryMap:
     """The declared regions of the chips' memories."""
@@ -106,7 +108,9 @@ class Context:
         """A value in words, with its range."""
         if not poly.terms:
             return str(poly.const)
-        return f"{self.table.text(poly)} ({self.values.plain.lower(poly)}..{self.values.plain.upper(poly)})"
+        low, high = self.values.plain.lower(poly), self.values.plain.upper(poly)
+        extent = f"{low}..{high}" if high - low < FAR else "not bounded"
+        return f"{self.table.text(poly)} ({extent})"
 
     def extent(self, span: Span) -> str:
         """A span in words."""

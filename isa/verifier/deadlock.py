@@ -1,10 +1,9 @@
 """Whether every message comes about: no circle of tiles in which each waits for the next (E0406).
 
-A *unit* is one phase of one tile: a straight part, or a loop over the segments. Units that exchange messages form a
-*group*. Groups are brought into an order in which every tile goes through its units; then one pass of each group is
-executed from empty channels, with the waits of the scripts. What a tile waits for is fixed by the program, and a
-message once possible stays possible; so if these executions complete, every execution does, with any number of segments
-(docs/verifier.md has the argument).
+Phases of tiles that exchange messages form a group (`groups.py`); groups come one after the other. One pass of each
+group is executed from empty channels, with the waits of the scripts. What a tile waits for is fixed by the program, and
+a message once possible stays possible; so if these executions complete, every execution does, with any number of
+segments (docs/verifier.md has the argument).
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ from isa.program import HOST, Direction, Program
 
 from .binding import Binding
 from .channels import BoundEvent, TileScript
+from .groups import Groups, Step, Unit
 
 MAX_SHOWN = 12  # tiles of a circle that are named
-
-Unit = tuple[int, int]  # tile, phase
 
 
 @dataclass(slots=True)
@@ -131,83 +129,14 @@ class GroupRun:
         return f"{mine} waits to receive on {meeting.name} from {other}"
 
 
-class _Groups:
-    """Units with messages, joined where they exchange some (a forest in which every unit leads to its group)."""
-
-    def __init__(self, binding: Binding, scripts: list[TileScript]) -> None:
-        self.units = [
-            (tile, phase)
-            for tile, script in enumerate(scripts)
-            for phase, events in enumerate(script.phases)
-            if events
-        ]
-        self._leads_to: dict[Unit, Unit] = {unit: unit for unit in self.units}
-        heads: dict[tuple[int, int], Unit] = {}  # the first unit seen of each meeting's how-many-th phase
-        for tile, phase in self.units:
-            ports = {event.port for event in scripts[tile].phases[phase]}
-            for port in ports:
-                earlier = scripts[tile].phases[:phase]
-                ordinal = sum(any(event.port == port for event in events) for events in earlier)
-                head = heads.setdefault((binding.ports[tile][port], ordinal), (tile, phase))
-                self._leads_to[self.group(head)] = self.group((tile, phase))
-
-    def group(self, unit: Unit) -> Unit:
-        """The unit that stands for the group."""
-        way = []
-        while self._leads_to[unit] != unit:
-            way.append(unit)
-            unit = self._leads_to[unit]
-        for passed in way:
-            self._leads_to[passed] = unit
-        return unit
-
-    def members(self) -> dict[Unit, list[Unit]]:
-        """The units of each group."""
-        found: dict[Unit, list[Unit]] = {}
-        for unit in self.units:
-            found.setdefault(self.group(unit), []).append(unit)
-        return found
-
-
-def _successors(groups: _Groups) -> dict[Unit, dict[Unit, Unit]]:
-    """Which groups must come after which, because a tile goes through units of both: group -> group -> the unit."""
-    after: dict[Unit, dict[Unit, Unit]] = {}
-    previous: Unit | None = None
-    for unit in groups.units:
-        if previous is not None and previous[0] == unit[0]:
-            after.setdefault(groups.group(previous), {}).setdefault(groups.group(unit), unit)
-        previous = unit
-    return after
-
-
-def _order_problem(groups: _Groups) -> Unit | None:
-    """A unit that would have to come both before and after others; None if the groups have an order."""
-    after = _successors(groups)
-    entering = dict.fromkeys(groups.members(), 0)
-    for following in after.values():
-        for group in following:
-            entering[group] += 1
-    ready = [group for group, count in entering.items() if not count]
-    while ready:
-        for group in after.get(ready.pop(), ()):
-            entering[group] -= 1
-            if not entering[group]:
-                ready.append(group)
-    for following in after.values():
-        for group, unit in following.items():
-            if entering[group]:
-                return unit
-    return None
-
-
 def find_deadlock(
     program: Program, binding: Binding, scripts: list[TileScript], name: str
 ) -> Diagnostic | None:
     """The first circle of waiting tiles; None if every message comes about. The ends of all channels must agree."""
-    groups = _Groups(binding, scripts)
-    unit = _order_problem(groups)
-    if unit is not None:
-        return _disorder(program, scripts, unit, name)
+    groups = Groups(binding, scripts)
+    way = groups.disorder()
+    if way:
+        return _disorder(program, binding, scripts, way, name)
     for units in groups.members().values():
         run = GroupRun(program, binding, scripts, units)
         stuck = run.execute()
@@ -216,16 +145,30 @@ def find_deadlock(
     return None
 
 
-def _disorder(program: Program, scripts: list[TileScript], unit: Unit, name: str) -> Diagnostic:
-    """Loops of tiles wait for each other as wholes."""
-    tile, phase = unit
-    message = (
-        f"{program.tiles[tile].name} has messages in several loops, and other tiles exchange theirs in an order that "
-        "needs a later loop before an earlier one has ended"
+def _disorder(
+    program: Program, binding: Binding, scripts: list[TileScript], way: list[Step], name: str
+) -> Diagnostic:
+    """Whole phases wait for each other: `way` leads from one to a later one of the same tile."""
+    notes = []
+    for (tile, phase), meeting in way:
+        place = _place(program, tile, scripts[tile].phases[phase][0].index, name)
+        who = f"{program.tiles[tile].name}, the part with instruction {place.index} `{place.text}`"
+        how = (
+            f"goes along with the next over {binding.meetings[meeting].name}"
+            if meeting >= 0
+            else "needs the next first"
+        )
+        notes.append(f"{who}: {how}")
+    notes[-1] = f"{notes[-1].rpartition(': ')[0]}: comes after the first"
+    tiles = [program.tiles[tile].name for (tile, _), _ in way]
+    tile, phase = way[0][0]
+    return Diagnostic(
+        "E0406",
+        f"loops wait for each other as wholes: {' - '.join(dict.fromkeys(tiles))} - {tiles[0]}",
+        _place(program, tile, scripts[tile].phases[phase][0].index, name),
+        "messages of different loops over the segments belong in different loops of the other tiles too",
+        tuple(notes[:MAX_SHOWN]),
     )
-    place = _place(program, tile, scripts[tile].phases[phase][0].index, name)
-    hint = "messages of different loops over the segments belong in different loops of the other tiles too"
-    return Diagnostic("E0406", message, place, hint)
 
 
 def _place(program: Program, tile: int, index: int, name: str) -> InstructionPlace:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from isa.instruction import DType
 from isa.operands import WORD_BYTES, Space
-from isa.program import ArrayData, ArrayKind, Program, Role, Slice, TensorInfo, Tile
+from isa.program import ArrayData, ArrayKind, ArraySpec, Program, Role, Slice, TensorInfo, Tile
 
 from .code import check_code
 from .report import Report
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Named = tuple[str, int, int]  # what it is, first byte, one past the last
 
@@ -25,6 +29,7 @@ def check_structure(program: Program, report: Report) -> None:
         ("channel", [channel.name for channel in program.channels]),
         ("barrier", [barrier.name for barrier in program.barriers]),
         ("stream", [stream.name for stream in program.streams]),
+        ("host part", [part.name for part in program.hosts]),
     ):
         _check_unique(what, names, report)
     for role in program.roles:
@@ -79,6 +84,10 @@ def _check_arrays(program: Program, role: Role, report: Report) -> None:
         elif spec.dtype not in (DType.I8, DType.F32):
             message = f"array {spec.name} holds {spec.dtype.value}; arrays hold int8, or float32 in ideal arithmetic"
             report.thing(place, "E0410", message)
+        elif spec.block < 0 or (spec.block and spec.kind is not ArrayKind.WEIGHT):
+            report.thing(
+                place, "E0410", f"array {spec.name} cannot have scales by blocks of {spec.block} rows"
+            )
         else:
             macros += spec.macros(target.macro_rows, target.macro_cols)
     if macros > target.macros_per_tile:
@@ -151,27 +160,21 @@ def _check_tile(tile: Tile, role: Role, tensors: dict[str, TensorInfo], report: 
         if not -(1 << 63) <= param < 1 << 63:
             report.thing(place, "E0410", f"parameter {param} does not fit a register")
     for spec, data in zip(role.arrays, arrays, strict=False):
-        _check_array_data(place, spec.kind, data, (spec.rows, spec.cols), spec.dtype, tensors, report)
+        _check_array_data(place, spec, data, tensors, report)
     for constant, where in zip(role.constants, tile.constants, strict=False):
         _check_slice(place, where, constant.dtype, constant.shape, tensors, report)
 
 
 def _check_array_data(
-    place: str,
-    kind: ArrayKind,
-    data: ArrayData | None,
-    shape: tuple[int, int],
-    dtype: DType,
-    tensors: dict[str, TensorInfo],
-    report: Report,
+    place: str, spec: ArraySpec, data: ArrayData | None, tensors: dict[str, TensorInfo], report: Report
 ) -> None:
-    if (data is None) != (kind is ArrayKind.KV):
+    if (data is None) != (spec.kind is ArrayKind.KV):
         what = "a weight array has no contents" if data is None else "a KV array has contents"
         report.thing(place, "E0410", what)
     elif data is not None:
-        _check_slice(place, data.values, dtype, shape, tensors, report)
+        _check_slice(place, data.values, spec.dtype, (spec.rows, spec.cols), tensors, report)
         if data.scales is not None:
-            _check_slice(place, data.scales, DType.F32, shape[1:], tensors, report)
+            _check_slice(place, data.scales, DType.F32, spec.scale_shape, tensors, report)
 
 
 def _check_slice(
@@ -210,19 +213,30 @@ def _check_slice(
 
 
 def _check_tensors(program: Program, report: Report) -> None:
+    names = {tensor.name for tensor in program.tensors}
+    carried = set(
+        program.data or ()
+    )  # asking a mapping whether it has a name may make it compute the contents
     for tensor in program.tensors:
         place = f"tensor {tensor.name}"
         if any(extent < 1 for extent in tensor.shape):
             report.thing(place, "E0410", f"its shape is {list(tensor.shape)}")
         if program.data is None:
             continue
-        values = program.data.get(tensor.name)
-        if values is None:
+        if tensor.name not in carried:
             report.thing(place, "E0410", "the program declares it but does not carry it")
-        elif tuple(values.shape) != tensor.shape or values.dtype.name != tensor.dtype.value:
-            given = f"{values.dtype.name} {list(values.shape)}"
-            message = f"it is {given}, declared {tensor.dtype.value} {list(tensor.shape)}"
-            report.thing(place, "E0410", message)
+        elif isinstance(program.data, dict):  # other mappings may have to compute what they are asked for
+            _check_contents(place, tensor, program.data[tensor.name], report)
+    for part in program.hosts:
+        if part.model not in names:
+            report.thing(f"host part {part.name}", "E0410", f"there is no tensor {part.model!r}")
+
+
+def _check_contents(place: str, tensor: TensorInfo, values: NDArray[Any], report: Report) -> None:
+    if tuple(values.shape) != tensor.shape or values.dtype.name != tensor.dtype.value:
+        given = f"{values.dtype.name} {list(values.shape)}"
+        message = f"it is {given}, declared {tensor.dtype.value} {list(tensor.shape)}"
+        report.thing(place, "E0410", message)
 
 
 def _check_memory(program: Program, report: Report) -> None:

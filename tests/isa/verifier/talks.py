@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from isa import instructions as t
 from isa.operands import PortRef, Special
@@ -23,7 +24,7 @@ from isa.program import (
 )
 
 from .assembly import Item, Loop, at, flatten, tiny
-from .generator import ONE, SEGMENT, SEGMENTS, TOKENS, Random
+from .choices import ONE, SEGMENT, SEGMENTS, TOKENS, Random
 
 SLOTS = 6  # places in the buffer that messages come from and go to
 SLOT_BYTES = 32  # two share a granule
@@ -136,4 +137,4 @@ def _role(tile: int, loops: list[list[Item]], ports: tuple[Port, ...]) -> Role:
 
 
 STEP = tuple(Segment(CHUNK, CHUNK * n, 0) for n in range(3))
-NO_INPUTS: dict[str, np.ndarray] = {}  # type: ignore[type-arg]
+NO_INPUTS: dict[str, NDArray[Any]] = {}

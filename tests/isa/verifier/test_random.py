@@ -12,7 +12,8 @@ from isa.verifier import findings
 from runtime.machine import Machine
 from runtime.timing import simulate
 
-from .generator import WORDS_OF_ROW, Random, random_program, random_step
+from .choices import WORDS_OF_ROW, Random
+from .generator import random_program, random_step
 from .talks import NO_INPUTS, STEP, random_talk
 
 seeds = st.integers(0, 1 << 32)

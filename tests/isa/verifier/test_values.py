@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,10 @@ from isa.program import Limits, Program, Role, Segment, Tile
 from isa.verifier.context import Context, Job, MemoryMap, open_context
 from isa.verifier.poly import Poly, symbol_poly
 from isa.verifier.report import Report
-from isa.verifier.scalars import execute_scalar
+from isa.verifier.scalars import condition, execute_scalar
 from isa.verifier.state import State
 from isa.verifier.symbols import Op
-from runtime.scalars import SCALAR, special, wrap
+from runtime.scalars import BRANCH, SCALAR, special, wrap
 
 from .assembly import tiny
 
@@ -33,7 +34,7 @@ _SPECIAL = {
     Op.SEQUENCE: Special.SEQUENCE,
     Op.END: Special.END,
 }
-_OPERATIONS = {
+_OPERATIONS: dict[Op, Callable[[int, int], int]] = {
     Op.MIN: min,
     Op.MAX: max,
     Op.DIV: lambda a, b: a // b,
@@ -46,11 +47,11 @@ _OPERATIONS = {
 }
 
 
-def context() -> Context:
+def context(limits: Limits = LIMITS) -> Context:
     """An analysis of a role with two parameters, one equal in both of its tiles."""
     role = Role("r", (t.Halt(),), ("same", "other"))
     tiles = tuple(Tile(f"t{n}", "r", n, 0, params) for n, params in enumerate(PARAMS))
-    program = Program(tiny(), LIMITS, (role,), tiles)
+    program = Program(tiny(), limits, (role,), tiles)
     return open_context(Job(program, role, (0, 1), Report("p"), MemoryMap(program)))
 
 
@@ -83,18 +84,20 @@ class World:
         if symbol.op is Op.PARAM:
             return self.ctx.param_values[number][self.tile]
         if symbol.op in _OPERATIONS:
-            return int(_OPERATIONS[symbol.op](*map(self.value, symbol.args)))
+            left, right = map(self.value, symbol.args)
+            return _OPERATIONS[symbol.op](left, right)
         raise UnknownValueError
 
 
-def _segments() -> list[Segment]:
+def _segments(limits: Limits = LIMITS) -> list[Segment]:
     """Every segment there can be."""
     return [
         Segment(tokens, position, outputs, sequence)
-        for position in range(LIMITS.max_context)
-        for tokens in range(1, LIMITS.chunk - position % LIMITS.chunk + 1)
+        for position in range(limits.max_context)
+        for tokens in range(1, limits.chunk - position % limits.chunk + 1)
+        if position + tokens <= limits.max_context
         for outputs in (0, tokens)
-        for sequence in range(LIMITS.sequences)
+        for sequence in range(limits.sequences)
     ]
 
 
@@ -174,6 +177,56 @@ def test_parameters_can_be_put_in_later(code: list[Any], segment: Segment) -> No
         for value, poly in zip(_concrete(code, world), state.regs, strict=True):
             if ctx.table.shared(put := ctx.values.substitute(poly, params)):
                 assert world.value(put) == value
+
+
+@given(
+    st.lists(instruction, min_size=1, max_size=5),
+    st.sampled_from(sorted(BRANCH, key=lambda kind: kind.opcode)),
+    st.integers(1, 13),
+    operand,
+    st.lists(st.sampled_from(SEGMENTS), min_size=8, max_size=8),
+)
+@settings(max_examples=300)
+def test_branches(code: list[Any], kind: Any, a: int, b: Reg | int, segments: list[Segment]) -> None:
+    ctx = context()
+    state = _symbolic(ctx, code)
+    if state is None:
+        return
+    inst = kind(Reg(a), b, 1)
+    left, right = ctx.value(state, inst.a), ctx.value(state, inst.b)
+    decided, if_taken, if_passed = condition(inst, left, right, ctx.values.plain)
+    for number, segment in enumerate(segments):
+        world = World(ctx, number % 2, segment)
+        regs = _concrete(code, world)
+        taken = BRANCH[kind](regs[a], regs[b.index] if isinstance(b, Reg) else b)
+        assert decided in (None, taken)
+        for poly in if_taken if taken else if_passed:
+            try:
+                assert world.value(poly) >= 0
+            except UnknownValueError:
+                continue
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(12, 4), Limits(10, 4), Limits(12, 5), Limits(7, 1), Limits(5, 8)], ids=str
+)
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 5, 8, 10, 12])
+def test_blocks_of_positions(limits: Limits, block: int) -> None:
+    """Quotients of positions and lengths, which are put into a common form where segments lie within blocks."""
+    ctx = context(limits)
+    facts = {op: ctx.values.segment_fact(op, Poly()) for op in (Op.TOKENS, Op.POSITION)}
+    length = facts[Op.TOKENS] + facts[Op.POSITION]
+    for dividend in (facts[Op.POSITION], length.plus(-1), length.plus(block - 1), length):
+        state = State()
+        state.set(1, dividend)
+        execute_scalar(ctx, 0, t.Div(Reg(2), Reg(1), block), state)
+        execute_scalar(ctx, 0, t.Mod(Reg(3), Reg(1), block), state)
+        sums = state.regs[3] + facts[Op.TOKENS]
+        for segment in _segments(limits):
+            world = World(ctx, 0, segment)
+            assert world.value(state.regs[2]) == world.value(dividend) // block
+            assert world.value(state.regs[3]) == world.value(dividend) % block
+            assert world.value(sums) <= ctx.values.plain.upper(sums)
 
 
 # ------------------------------------------------------------------------------------------- bounds that are tight
