@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compiler.passes.attach_hosts import AttachHosts
+from compiler.passes.drop_roundings import DropRoundings
 from compiler.passes.emit_program import EmitProgram
 from compiler.passes.explain_mapping import ExplainMapping
 from compiler.passes.place_blocks import PlaceBlocks
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
     from isa.hardware import Hardware
 
 BACKEND_PIPELINE: tuple[Pass, ...] = (
+    DropRoundings(),
     PlaceBlocks(),
     ExplainMapping(),
     EmitProgram(),
     ScheduleCode(),
+    AttachHosts(),
     VerifyProgram(),
 )
 

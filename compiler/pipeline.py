@@ -16,15 +16,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from compiler.ir.graph import Graph
     from compiler.ir.mapping import Mapping
+    from compiler.ir.roundings import Roundings
     from isa.hardware import Hardware
     from isa.program import Program
+
+
+DEFAULT_CONTEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
 class CompileOptions:
     """What the person asked for: the options of `cim compile`."""
 
-    max_context: int = 512
+    max_context: int | None = None  # None: DEFAULT_CONTEXT, or as many positions as the model knows if those are fewer
     batch: int = 1
     kv: str = "auto"
     place: str = "auto"
@@ -33,6 +37,8 @@ class CompileOptions:
     shapes_only: bool = False
     explain: bool = False
     chunk: int | None = None
+    bind: str | None = None
+    """An `.npz` file with the values of weights that the model file makes inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class Compilation:
     mapping: Mapping | None = None
     program: Program | None = None
     findings: list[Finding] = field(default_factory=list)
+    roundings: Roundings | None = None
+    """The roundings of activations that a quantised file asks for, while they are set aside."""
     notes: list[str] = field(default_factory=list)
     """What the compiler chose and why, for `--explain`."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .asm_hosts import host_lines
 from .asm_text import endpoint_text, one_line, pair, slice_text, span_text, type_text, word
 from .instruction import DType
 from .instructions import Loop
@@ -31,7 +32,7 @@ def program_text(program: Program, *, values: bool = False) -> str:
     for role in program.roles:
         lines += ["", *role_lines(role)]
     lines += ["", *tile_lines(program, program.tiles), "", *channel_lines(program, program.channels)]
-    lines += [*barrier_lines(program), *memory_lines(program), *stream_lines(program)]
+    lines += [*barrier_lines(program), *memory_lines(program), *stream_lines(program), *host_lines(program)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -111,7 +112,8 @@ def declaration_lines(role: Role, heads: dict[str, str]) -> Iterator[str]:
 def _arrays(role: Role) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for index, a in enumerate(role.arrays):
-        rows.append((f".array a{index}", word(a.name), a.kind.value, type_text(a.dtype, (a.rows, a.cols))))
+        kind = type_text(a.dtype, (a.rows, a.cols)) + (f" block {a.block}" if a.block else "")
+        rows.append((f".array a{index}", word(a.name), a.kind.value, kind))
     return rows
 
 

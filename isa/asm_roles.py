@@ -132,7 +132,8 @@ class RoleBuilder:
             raise LineError(
                 "E0104", "an array has rows and columns", s.token(3), "write, for example, i8[256,64]"
             )
-        self.arrays.append(ArraySpec(name, kind, shape[0], shape[1], dtype))
+        block = 0 if s.option(4) is None else natural(s.token(4), "block")
+        self.arrays.append(ArraySpec(name, kind, shape[0], shape[1], dtype, block))
 
     def _port(self, s: Statement) -> None:
         self._number(s.token(0), len(self.ports), "port")

@@ -206,4 +206,14 @@ DIRECTIVES = (
         ".stream NAME in|out f32 columns N via CHANNEL[FIRST:END] ...",
         "what the host exchanges in every segment",
     ),
+    Directive(
+        "host",
+        "file",
+        ".host NAME before|after TENSOR DEFINITION",
+        "a part of the model that the host runs: the tensor holds an ONNX model; its definition, without weights",
+    ),
+    Directive("reads", "file", ".reads NAME ...", "inputs of the part above"),
+    Directive("makes", "file", ".makes NAME ...", "outputs of the part above"),
+    Directive("runs", "file", ".runs NODE ...", "the ONNX nodes of the part above"),
+    Directive("result", "file", ".result NAME ...", "the model's outputs where the host makes some of them"),
 )

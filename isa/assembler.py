@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lark import Token
 
+from .asm_hosts import Hosts
 from .asm_lines import LineError, Source, Statement, misfit
 from .asm_roles import ROLE_RULES, RoleBuilder, member_of, name_of, natural, unique
 from .asm_tensors import Tensors
@@ -95,6 +96,7 @@ class _Assembly:
         self.barriers: list[BarrierGroup] = []
         self.memory: list[MemoryRegion] = []
         self.streams: dict[str, Stream] = {}
+        self.hosts = Hosts(self._know_tensor)
         self.role: RoleBuilder | None = None
         self.tile: TileBuilder | None = None
         self.lost: set[str] = set()  # first words of wrong lines: what they declare is not known
@@ -338,6 +340,9 @@ class _Assembly:
         parts = tuple(self._part(token) for token in s.all()[4:])
         self.streams[name] = Stream(name, direction, dtype, natural(s.token(3), "columns"), parts)
 
+    def _host(self, s: Statement) -> None:
+        self.hosts.take(s)
+
     def _part(self, token: Token) -> StreamPart:
         try:
             channel, first, count = split_span(token)
@@ -369,6 +374,8 @@ class _Assembly:
             memory=tuple(self.memory),
             streams=tuple(self.streams.values()),
             origin=Origin(**self.origin, options=tuple(self.options)),
+            hosts=tuple(self.hosts.parts),
+            results=tuple(self.hosts.results),
             data=data,
         )
 
@@ -386,4 +393,5 @@ _HANDLERS: dict[str, Callable[[_Assembly, Statement], None]] = {
     "barrier": _Assembly._barrier,
     "memory": _Assembly._memory,
     "stream": _Assembly._stream,
+    **dict.fromkeys(("host", "reads", "makes", "runs", "result"), _Assembly._host),
 }

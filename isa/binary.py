@@ -1,7 +1,8 @@
 """Program files (`.cim`): one safetensors file with the program in its header and texts and weights as tensors.
 
     metadata["cim"]     JSON: format version, digest of the instruction table, target, limits, origin, roles
-                        without their code, tiles, channels, barriers, tensor declarations, memory, streams
+                        without their code, tiles, channels, barriers, tensor declarations, memory, streams, host
+                        partitions
     text/<role>         uint8 [instructions, 16]: the role's instruction words
     data/<tensor>       a tensor's contents; none of them in a shapes-only program
 
@@ -32,6 +33,7 @@ from .program import (
     FORMAT_VERSION,
     BarrierGroup,
     Channel,
+    HostPart,
     Limits,
     MemoryRegion,
     Origin,
@@ -62,6 +64,8 @@ _SECTIONS: dict[str, Any] = {
     "tensors": tuple[TensorInfo, ...],
     "memory": tuple[MemoryRegion, ...],
     "streams": tuple[Stream, ...],
+    "hosts": tuple[HostPart, ...],
+    "results": tuple[str, ...],
 }
 
 

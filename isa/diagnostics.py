@@ -197,6 +197,11 @@ CODES: dict[str, Code] = {
     "E0410": Code(
         "malformed program", "Roles, tiles, channels and tensors of the program do not fit together."
     ),
+    "E0411": Code(
+        "undefined operation",
+        "An instruction may meet operands that it is not defined for: a divisor of zero, a shift beyond 31, a "
+        "negative length, a segment that is not in the step.",
+    ),
     "E0501": Code(
         "unknown target", "There is no target of this name; `cim targets` lists them, or give a .toml file."
     ),
@@ -209,5 +214,9 @@ CODES: dict[str, Code] = {
     ),
     "E0605": Code(
         "not a statistics file", "The file is not the JSON that `--stats` writes, or is of another version."
+    ),
+    "E0606": Code(
+        "host partition failed",
+        "A part of the model that the host runs cannot be loaded or run there (ONNX Runtime, ONNX's evaluator).",
     ),
 }

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from math import prod
 
+from .asm_hosts import host_lines
 from .asm_notes import Notes, Peers, count, grouped, places
 from .asm_print import (
     barrier_lines,
@@ -134,6 +135,7 @@ class _Listing:
             yield from barrier_lines(program)
             yield from memory_lines(program)
             yield from stream_lines(program)
+            yield from host_lines(program)
             return
         yield from tile_lines(program, self.tiles[only])
         yield ""

@@ -53,6 +53,8 @@ _SCALE = {
     "mW": 1e-3,
     "W": 1.0,
     "GB/s": 1e9,
+    "GFLOP/s": 1e9,
+    "TFLOP/s": 1e12,
     "byte/cycle": 1.0,
     "mm2": 1.0,
     "KiB": 1024.0,
@@ -70,6 +72,7 @@ _DIMENSION = {
     "power": {"mW", "W"},
     "power a byte": {"pW/bit"},
     "bandwidth": {"GB/s"},
+    "rate of operations": {"GFLOP/s", "TFLOP/s"},
     "port width": {"byte/cycle"},
     "area": {"mm2"},
     "ratio": {"1"},
@@ -124,6 +127,7 @@ Power = Annotated[Quantity, _of("power")]
 LeakageByte = Annotated[Quantity, _of("power a byte")]
 Bandwidth = Annotated[Quantity, _of("bandwidth", positive=True)]
 Width = Annotated[Quantity, _of("port width", positive=True)]
+Rate = Annotated[Quantity, _of("rate of operations", positive=True)]
 Area = Annotated[Quantity, _of("area")]
 Ratio = Annotated[Quantity, _of("ratio", positive=True)]
 
@@ -219,6 +223,15 @@ class Link(_Model):
     static_power: Power
 
 
+class Host(_Model):
+    """The host's processor, which runs what has no place on the chip: a roofline and its power."""
+
+    flops: Rate  # float32 operations a second, sustained
+    bandwidth: Bandwidth  # of its memory, sustained
+    dispatch: Time  # to call one operator
+    power: Power  # while it works
+
+
 class Chip(_Model):
     """A chip: a mesh of tiles."""
 
@@ -251,6 +264,7 @@ class Hardware(_Model):
     gbuf: Memory
     chip_link: Link
     host_link: Link
+    host: Host
 
     @model_validator(mode="after")
     def _consistent(self) -> Hardware:

@@ -241,6 +241,23 @@ class Wscale(_Cim, opcode=0x24, timing=Timing.ROW_WRITE, energy=Energy.ROW_WRITE
     src: Annotated[Addr, reads(F32, "a.cols")]
 
 
+class Mvmw(_Cim, opcode=0x25, timing=Timing.ACTIVATE, energy=Energy.ACTIVATE):
+    """`mvm` of parts of vectors: rows of src are `pitch` words apart, and `rows` of their elements are taken.
+
+    This is how weights whose scales change along the rows are used: a group of rows at a time, each group's sums
+    dequantised by its own scales (`deqg`).
+    """
+
+    a: Window
+    dst: Annotated[Addr, writes(I32, "n", "a.cols")]
+    src: Annotated[Addr, reads(I8, "n", "rows", pitch="pitch")]
+    n: Reg
+    row: Reg
+    rows: Length
+    pitch: U16
+    acc: bool = False
+
+
 class Mvmf(_Cim, opcode=0x28, timing=Timing.ACTIVATE, energy=Energy.ACTIVATE):
     """`mvm` in ideal arithmetic: float32 vectors on a float32 array, each sum rounded once.
 
@@ -364,6 +381,17 @@ class Vscale(_Vector, opcode=0x3A, work=Work(alu=2)):
     cols: Length
 
 
+class Vouter(_Vector, opcode=0x3E, work=Work(alu=2)):
+    """dst[i, j] = src[i, j] + column[i] * row[j]: what the zero points of weights add to a product."""
+
+    dst: BlockOut
+    src: Block
+    column: Column
+    row: RowVector
+    n: Reg
+    cols: Length
+
+
 class _Immediate(_Vector):
     dst: BlockOut
     src: Block
@@ -471,6 +499,16 @@ class Vamax(_Reduce, opcode=0x53, work=Work(alu=2, row_alu=63)):
     """dst[i] = largest magnitude in row i (0 if it is empty)."""
 
 
+class Vsumq(_Vector, opcode=0x54, work=Work(alu=1, row_alu=64)):
+    """Sums of quantised rows: dst[i] = (sum of the integers of row i) * scales[i]. The sum is exact."""
+
+    dst: ColumnOut
+    src: Annotated[Addr, reads(I8, "n", "cols")]
+    scales: Column
+    n: Reg
+    cols: Length
+
+
 class Quant(_Vector, opcode=0x58, work=Work(alu=5, row_alu=64, row_sfu=1)):
     """Quantise each row to int8: scales[i] = max|src[i]| / 127, dst = src / scale, to nearest even, within 127."""
 
@@ -511,6 +549,21 @@ class Deqc(_Vector, opcode=0x5C, work=Work(alu=3, cols="a.cols")):
     src: Annotated[Addr, reads(I32, "n", "a.cols")]
     scales: Column
     n: Reg
+
+
+class Deqg(_Vector, opcode=0x62, work=Work(alu=4, cols="a.cols")):
+    """Sums of `mvmw` to float32: dst[i, c] = (src[i, c] * scales[i]) * (scale of column c in group `group` of a).
+
+    With `acc` that is added to what is at dst.
+    """
+
+    a: Scales
+    dst: Annotated[Addr, writes(F32, "n", "a.cols")]
+    src: Annotated[Addr, reads(I32, "n", "a.cols")]
+    scales: Column
+    n: Reg
+    group: Reg
+    acc: bool = False
 
 
 class Deqr(_Vector, opcode=0x5D, work=Work(alu=3)):

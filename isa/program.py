@@ -37,7 +37,8 @@ class ArraySpec:
     """A logical array of a role: rows x cols elements, built of ceil(rows/R) x ceil(cols/C) macros.
 
     Rows and columns of one array never share a macro with another array. A KV array has a float32 scale for each
-    row, a weight array one for each column; both are kept beside the cells.
+    row, a weight array one for each column, or, with `block`, one for each column and group of `block` rows; they
+    are kept beside the cells.
     """
 
     name: str
@@ -45,6 +46,17 @@ class ArraySpec:
     rows: int
     cols: int
     dtype: DType = DType.I8
+    block: int = 0
+
+    @property
+    def groups(self) -> int:
+        """Groups of rows that have column scales of their own."""
+        return -(-self.rows // self.block) if self.block else 1
+
+    @property
+    def scale_shape(self) -> tuple[int, ...]:
+        """The shape of the column scales."""
+        return (self.groups, self.cols) if self.block else (self.cols,)
 
     def macros(self, macro_rows: int, macro_cols: int) -> int:
         """How many macros of macro_rows x macro_cols elements the array occupies."""
@@ -124,7 +136,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class ArrayData:
-    """What a weight array holds: values [rows, cols] and the float32 scale of each column."""
+    """What a weight array holds: values [rows, cols] and its float32 column scales (`ArraySpec.scale_shape`)."""
 
     values: Slice
     scales: Slice | None = None
@@ -229,6 +241,31 @@ class Stream:
     parts: tuple[StreamPart, ...]
 
 
+class Moment(Enum):
+    """When the host runs its part of a model."""
+
+    BEFORE = "before"  # it makes rows that the chip takes
+    AFTER = "after"  # it takes rows that the chip made
+
+
+@dataclass(frozen=True, slots=True)
+class HostPart:
+    """A piece of the model that the host runs, an ONNX model of its own: tensor `model` (int8) holds its bytes.
+
+    `inputs` and `outputs` are the ONNX model's, in its order. Those that are streams of the program have one row a
+    token there; the ONNX model says which axes they have here. `definition` is the same model without its weights, in
+    Base64: enough to tell what it costs. `nodes` are the ONNX nodes of the original file.
+    """
+
+    name: str
+    moment: Moment
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    model: str
+    definition: str
+    nodes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the program is compiled for; the verifier proves it for everything within.
@@ -255,7 +292,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """All that a machine needs. `data` maps tensor names to arrays, or is None for a shapes-only program."""
+    """All that a machine needs. `data` maps tensor names to arrays, or is None for a shapes-only program.
+
+    `results` names the model's outputs where host partitions make some of them.
+    """
 
     target: Hardware
     limits: Limits
@@ -267,6 +307,8 @@ class Program:
     memory: tuple[MemoryRegion, ...] = ()
     streams: tuple[Stream, ...] = ()
     origin: Origin = Origin()
+    hosts: tuple[HostPart, ...] = ()
+    results: tuple[str, ...] = ()
     data: Mapping[str, NDArray[Any]] | None = field(default=None, compare=False, repr=False)
 
     def role(self, name: str) -> Role:

@@ -29,6 +29,7 @@ class Component(Enum):
     HOST_LINK = "host_link"
     DRAM = "dram"
     GBUF = "gbuf"
+    HOST = "host"
 
 
 class Category(Enum):
@@ -49,7 +50,7 @@ def constant(target: Hardware, path: str) -> Quantity:
 
 @dataclass(frozen=True, slots=True)
 class EventInfo:
-    """What one count of an event is and which constant (times `factor`, if any) is its energy."""
+    """What one count of an event is and which constant (times `factor`, if any, and `scale`) is its energy."""
 
     description: str
     unit: str
@@ -57,6 +58,7 @@ class EventInfo:
     constant: str
     factor: str | None = None
     category: Category = Category.DYNAMIC
+    scale: float = 1.0
 
 
 @unique
@@ -130,6 +132,9 @@ class Event(Enum):
     GBUF_WRITE_BYTE = EventInfo(
         "a byte is written to a global buffer", "byte", Component.GBUF, "gbuf.write_energy"
     )
+    HOST_BUSY_NS = EventInfo(
+        "the host's processor works for a nanosecond", "ns", Component.HOST, "host.power", scale=1e-9
+    )
 
     @property
     def key(self) -> str:
@@ -145,7 +150,7 @@ class Event(Enum):
     def joules(self, target: Hardware) -> float:
         """The energy of one count, in joules."""
         info = self.info
-        each = constant(target, info.constant).si
+        each = constant(target, info.constant).si * info.scale
         return each * constant(target, info.factor).si if info.factor else each
 
 
@@ -202,6 +207,7 @@ class Bound(Enum):
     DRAM = "dram"
     GBUF = "gbuf"
     SEQUENCER = "sequencer"
+    HOST = "host"
 
 
 class Resource(Enum):
@@ -218,6 +224,7 @@ class Resource(Enum):
     HOST_LINK = "host_link"
     DRAM = "dram"
     GBUF = "gbuf"
+    HOST = "host"
 
 
 class Sink(Protocol):

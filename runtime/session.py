@@ -19,7 +19,8 @@ from isa.program import Direction, Program, Segment, segments_of
 
 from . import numerics
 from .engine.reference import Observer
-from .machine import Machine
+from .hostside import HostSide
+from .machine import Machine, check_segments
 
 INPUT_IDS = "input_ids"
 LOGITS = "logits"
@@ -54,18 +55,32 @@ class Generation:
     stopped: Stopped
 
 
-def _check_streams(program: Program) -> int:
-    """The number of logits of a program that takes `input_ids` and gives `logits`. Raises `CimError` E0601."""
+def is_decoder(program: Program) -> bool:
+    """Whether the program takes tokens alone and gives one result, without the host's help."""
     inputs = [s.name for s in program.streams if s.direction is Direction.IN]
-    outputs = [s for s in program.streams if s.direction is Direction.OUT]
-    if inputs != [INPUT_IDS] or [s.name for s in outputs] != [LOGITS]:
-        names = f"{', '.join(inputs) or 'nothing'} -> {', '.join(s.name for s in outputs) or 'nothing'}"
-        raise fail("E0601", f"the program is not a decoder of tokens: it computes {names}")
-    return outputs[0].columns
+    outputs = [s.name for s in program.streams if s.direction is Direction.OUT]
+    return inputs == [INPUT_IDS] and outputs == [LOGITS] and not program.hosts
+
+
+def _not_a_decoder(program: Program) -> Exception:
+    streams = {d: ", ".join(s.name for s in program.streams if s.direction is d) for d in Direction}
+    names = f"{streams[Direction.IN] or 'nothing'} -> {streams[Direction.OUT] or 'nothing'}"
+    return fail("E0601", f"the program is not a decoder of tokens: it computes {names}")
+
+
+def _host_of(program: Program) -> HostSide | None:
+    """The host's side of a decoder that needs one. Raises `CimError` E0601 if the program is no decoder."""
+    if is_decoder(program):
+        return None
+    made = {INPUT_IDS, *(name for part in program.hosts for name in part.outputs)}
+    inputs = {s.name for s in program.streams if s.direction is Direction.IN}
+    if not program.hosts or not inputs <= made or len(program.results) != 1:
+        raise _not_a_decoder(program)
+    return HostSide(program)
 
 
 class Session:
-    """A decoder program ready to run.
+    """A decoder program ready to run, with its host partitions if it has some.
 
     `on_step(segments)` is called after each step; `observer` after each instruction (see runtime/engine).
     Raises `CimError` E0603 for a shapes-only program, E0601 for one that is not a decoder of tokens.
@@ -79,7 +94,10 @@ class Session:
         on_step: Callable[[Step], None] | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self.vocabulary = _check_streams(program)
+        self._host = _host_of(program)
+        self._result = LOGITS if self._host is None else program.results[0]
+        columns = {s.name: s.columns for s in program.streams if s.direction is Direction.OUT}
+        self.vocabulary = columns.get(self._result) or self._width()
         self.program = program
         self.engine = engine
         self.steps: list[Step] = []
@@ -101,13 +119,28 @@ class Session:
         """
         step = tuple(segments)
         ids = self._checked_ids(tokens)
-        logits: Logits = self._machine.step(step, {INPUT_IDS: ids})[LOGITS]
+        logits = self._through(step, ids)
         for segment in step:
             self._positions[segment.sequence] = segment.position + segment.tokens
         self.steps.append(step)
         if self._on_step is not None:
             self._on_step(step)
         return logits
+
+    def _width(self) -> int:
+        assert self._host is not None
+        return self._host.width(self._result)
+
+    def _through(self, step: Step, ids: NDArray[np.int32]) -> Logits:
+        """Host, chip, host: the logits of the rows asked for."""
+        if self._host is None:
+            logits: Logits = self._machine.step(step, {INPUT_IDS: ids})[LOGITS]
+            return logits
+        check_segments(self.program.limits, step)
+        made = {INPUT_IDS: ids, **self._host.rows(step, ids)}
+        wanted = [s.name for s in self.program.streams if s.direction is Direction.IN]
+        rows = self._machine.step(step, {name: made[name] for name in wanted})
+        return np.asarray(self._host.results(rows)[self._result], np.float32)
 
     def step(
         self, tokens: Sequence[int], position: int | None = None, *, sequence: int = 0, last_only: bool = True

@@ -48,8 +48,10 @@ from isa.program import (
     Constant,
     Direction,
     Endpoint,
+    HostPart,
     Limits,
     MemoryRegion,
+    Moment,
     Origin,
     Port,
     Program,
@@ -159,6 +161,7 @@ def roles(draw: st.DrawFn, name: str = "role") -> Role:
             draw(st.integers(0, 99)),
             16,
             draw(st.sampled_from(DType)),
+            draw(st.integers(0, 9)),
         )
         for _ in range(draw(st.integers(0, 3)))
     )
@@ -213,6 +216,16 @@ def _ends(filled: list[tuple[Tile, Role]]) -> st.SearchStrategy[tuple[Endpoint, 
     ).map(tuple)
 
 
+_NAMES = st.sampled_from([(), ("x",), ("/a/b", "two words", "reads")])
+
+
+def host_parts(name: str, tensors: tuple[TensorInfo, ...]) -> st.SearchStrategy[HostPart]:
+    """A host partition whose model is one of the tensors."""
+    models, texts = st.sampled_from([t.name for t in tensors]), st.sampled_from(["", "CAdCBnRvb2w6+/=="])
+    moments = st.sampled_from(Moment)
+    return st.builds(HostPart, st.just(name), moments, _NAMES, _NAMES, models, texts, _NAMES)
+
+
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
     """A program in which every name resolves and branches go forward."""
@@ -252,5 +265,7 @@ def programs(draw: st.DrawFn) -> Program:
         tensors=tensors,
         memory=tuple(draw(st.lists(memory, max_size=2))),
         streams=streams,
+        hosts=tuple(draw(host_parts(n, tensors)) for n in draw(_unique(NAME, 0, 2))),
+        results=draw(_NAMES),
         origin=Origin(draw(NAME), draw(NAME), draw(NAME), draw(options)),
     )

@@ -50,6 +50,7 @@ from isa.instructions import (
     Vmulc,
     Vmuli,
     Vmulr,
+    Vouter,
     Vrelu,
     Vrsqrt,
     Vscale,
@@ -57,6 +58,7 @@ from isa.instructions import (
     Vsilu,
     Vsubc,
     Vsum,
+    Vsumq,
     Vsumsq,
     Vtanh,
     Wrow,
@@ -67,6 +69,7 @@ from isa.operands import ZERO, Addr, Mem
 
 from .attend import emit_attend
 from .emitter import KV_ROW, POSITION, Emitter, words
+from .grouped import emit_grouped
 
 _UNARY: dict[Function, type[Inst]] = {
     Function.RELU: Vrelu,
@@ -215,10 +218,17 @@ def _(op: Quantise, e: Emitter) -> None:
 def _(op: Multiply, e: Emitter) -> None:
     n, out, array = e.rows(op.out), e.at(op.out), e.array(op.array)
     rows, cols = e.array_rows(op.array), e.array_cols(op.array)
-    if e.int8:
+    spec = e.template.arrays[e.array_index[op.array]]
+    if spec.block:
+        emit_grouped(op, spec, e)
+    elif e.int8:
         e.add(Mvm(array, out, e.at(op.x), n, ZERO, rows), Deqc(array, out, out, e.at(f"{op.x}.scale"), n))
     else:
         e.add(Mvmf(array, out, e.at(op.x), n, ZERO, rows))
+    if op.offset:
+        total = e.tmp("total")
+        e.add(Vsumq(total, e.at(op.x), e.at(f"{op.x}.scale"), n, rows))
+        e.add(Vouter(out, out, total, e.at(op.offset), n, cols))
     if op.bias:
         e.add(Vaddr(out, out, e.at(op.bias), n, cols))
 

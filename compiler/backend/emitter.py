@@ -162,9 +162,9 @@ class Emitter:
         """Append to the current phase."""
         self.phase.body += [Line(inst, self.site) for inst in instructions]
 
-    def loop(self, count: Count, emit: Callable[[Reg], None]) -> None:
-        """Append a counted loop; `emit` appends its body, given the counter."""
-        counter = self.register()
+    def loop(self, count: Count, emit: Callable[[Reg], None], counter: Reg | None = None) -> None:
+        """Append a counted loop; `emit` appends its body, given the counter (a register of its own, or `counter`)."""
+        counter = counter or self.register()
         phase = self.phase
         label = len(phase.labels)
         phase.labels.append(-1)

@@ -18,6 +18,7 @@ from compiler.ir.mapping import (
     Attend,
     Block,
     Format,
+    Multiply,
     Normalise,
     Operation,
     Quantise,
@@ -26,7 +27,10 @@ from compiler.ir.mapping import (
 )
 from isa.hardware import Hardware
 from isa.instruction import DType
-from isa.program import Constant, Limits, Region
+from isa.program import ArraySpec, Constant, Limits, Region
+
+GROUP_SUMS = ("sums", "odd_sums")
+"""Working spaces of a product with groups of scales: sums of even and of odd groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,12 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
             return {"part": 4}
         case Activate(function=Function.QUICK_GELU, x=x):
             return {"gate": 4 * next(v.cols for v in template.values if v.name == x)}
+        case Multiply(array=array) if (spec := _array(template, array)).block:
+            return dict.fromkeys(GROUP_SUMS, 4 * spec.cols)
+        case Multiply(offset=offset) if offset:
+            return {"total": 4}
         case Append(array=array) if int8:
-            spec = next(a for a in template.arrays if a.name == array)
-            return {"rows": spec.cols, "scale": 4}
+            return {"rows": _array(template, array).cols, "scale": 4}
         case Attend(group=g, dim=dim, v_dim=v_dim, block=block):
             space = {
                 "q": 4 * g * dim,
@@ -85,6 +92,10 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
             return space
         case _:
             return {}
+
+
+def _array(template: Template, name: str) -> ArraySpec:
+    return next(a for a in template.arrays if a.name == name)
 
 
 def scratch_name(index: int, name: str) -> str:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 
+from compiler.frontend.branches import Taken, take
+from compiler.frontend.settle import read_values, settle
 from compiler.frontend.tensors import TensorReader
 from compiler.ir.dims import Extent, Shape, axis, bind, parse_extent
 from compiler.ir.graph import AttributeValue, Graph, Input, Node, Onnx, Role, Value
@@ -27,10 +31,22 @@ SHAPES_ONLY_KEY = "cim.shapes_only"
 DEFAULT_OPSET = 17
 """Assumed for ai.onnx when a file imports no operator set at all."""
 
-_OURS = ("batch", "sequence", "past")
+_ENCODER = r"encoder|cross|memory"
+"""In the names of inputs that belong to another sequence."""
+
+_Raw = tuple[str, Role, DType, Shape]
+"""An input as the file has it."""
+
+_NAMELESS = ("", "None", "?", "*")
+"""What stands where an axis has no name: two such axes need not be equal."""
+
+_BY_TOKEN = (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES)
+
+_OURS = ("batch", "sequence", "past", "source")
 """Our names for the free axes."""
 
 _ROLES: tuple[tuple[str, Role], ...] = (
+    (r"(past|cache).*(encoder|cross)|(encoder|cross).*(past|cache)", Role.CROSS),
     (r"past|(^|_)(k|key|v|value)_cache", Role.PAST),
     (r"position", Role.POSITIONS),
     (r"token_type|segment", Role.TOKEN_TYPES),
@@ -46,12 +62,15 @@ def import_model(
     shapes_only: bool = False,
     dims: Mapping[str, int] | None = None,
     keep_dead: bool = False,
+    branch: bool = False,
+    bind: str | Path | None = None,
 ) -> Graph:
     """Read `path`. Nodes carry ONNX operators; constants are lazy; free axes have our names.
 
     `dims` fixes free axes, by the file's name for them or ours ("batch", "sequence", "past"). With
     `shapes_only`, weights that the file leaves out become declarations without data. `keep_dead` keeps
-    nodes that no output needs.
+    nodes that no output needs. Where a boolean input chooses between two graphs, the one for `branch` is read.
+    `bind` is an `.npz` file with values of weights that the model file makes inputs.
     """
     path = Path(path)
     model = read_proto(path)
@@ -60,19 +79,23 @@ def import_model(
     versions = {o.domain: o.version for o in model.opset_import}
     versions["ai.onnx"] = versions.setdefault("", versions.get("ai.onnx", DEFAULT_OPSET))
     proto = model.graph
-    constants = {t.name: reader.read(t) for t in proto.initializer}
+    taken = take(proto, branch)
+    constants = {t.name: reader.read(t) for t in (*proto.initializer, *taken.weights)}
     _check_dims(proto.input, dims or {}, path)
     inputs = _inputs(proto.input, set(constants), dict(dims or {}))
+    if taken.switches:
+        inputs = _used(inputs, taken)
     graph = Graph(
         proto.name or path.stem,
         inputs,
         tuple(o.name for o in proto.output),
-        tuple(_nodes(proto.node, versions, reader)),
+        tuple(_nodes(taken.nodes, versions, reader)),
         constants,
         model=str(path),
     )
     _check_defined(graph)
-    return Editor(graph).finish(keep_dead)
+    values = {} if bind is None else read_values(Path(bind))
+    return settle(Editor(graph).finish(keep_dead), values, shapes_only)
 
 
 def read_proto(path: Path) -> onnx.ModelProto:
@@ -87,7 +110,7 @@ def read_proto(path: Path) -> onnx.ModelProto:
         raise _unreadable(path, "is truncated or is not an ONNX file") from None
     if not model.graph.node:
         raise _unreadable(path, "holds no ONNX graph")
-    return model
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
 
 
 def _unreadable(path: Path, what: str) -> Exception:
@@ -109,9 +132,16 @@ def _nodes(protos: Sequence[onnx.NodeProto], versions: Mapping[str, int], reader
         attributes = tuple((a.name, _attribute(a, reader)) for a in proto.attribute)
         op = Onnx(domain, proto.op_type, versions.get(domain, 1), attributes)
         inputs = tuple(redeclared.get(i, i) for i in proto.input)
-        outputs = tuple(_declare(o, made, redeclared) for o in proto.output)
+        outputs = _identified(tuple(_declare(o, made, redeclared) for o in proto.output), name)
         nodes.append(Node(op, _trimmed(inputs), outputs, (name,)))
     return nodes
+
+
+def _identified(outputs: tuple[Value, ...], node: str) -> tuple[Value, ...]:
+    """A node is known by its first output, so that has a name even where the file leaves it out."""
+    if not outputs or outputs[0].name:
+        return outputs
+    return (replace(outputs[0], name=f"{node}:0"), *outputs[1:])
 
 
 def _declare(name: str, made: set[str], redeclared: dict[str, str]) -> Value:
@@ -159,21 +189,53 @@ def _inputs(
     protos: Sequence[onnx.ValueInfoProto], initializers: set[str], dims: dict[str, int]
 ) -> tuple[Input, ...]:
     raw = [(p.name, _role(p), _elements(p), _dims(p)) for p in protos if p.name not in initializers]
+    raw = _with_sources(raw)
     roles = {role for _, role, _, _ in raw}
     names = _axis_names(raw)
     inputs: list[Input] = []
     for name, role, dtype, shape in raw:
         renamed = tuple(bind(_renamed(_bound(e, dims), names), dims) for e in shape)
-        if role is Role.PAST and len(shape) == 4:
-            renamed = (*renamed[:2], _free(renamed[2], "past", dims), renamed[3])
-        if (role is Role.PAST and len(shape) == 4) or (role is Role.MASK and len(shape) == 2):
+        if role is Role.PAST and len(shape) in (4, 5):
+            # [batch, heads, tokens, depth], or keys and values of that form in one.
+            renamed = (*renamed[:-2], _free(renamed[-2], "past", dims), renamed[-1])
+            renamed = (*renamed[:-4], _free(renamed[-4], "batch", dims), *renamed[-3:])
+        if role is Role.CROSS and len(shape) == 4:
+            renamed = (
+                _free(renamed[0], "batch", dims),
+                renamed[1],
+                _free(renamed[2], "source", dims),
+                renamed[3],
+            )
+        if role is Role.SOURCE:
+            renamed = (_free(renamed[0], "batch", dims), _free(renamed[1], "source", dims), *renamed[2:])
+        if role is Role.MASK and len(shape) == 2:
             # Some exporters give every input axes of its own.
             renamed = (_free(renamed[0], "batch", dims), *renamed[1:])
-        if role is Role.MASK and len(shape) == 2:
+        if role is Role.MASK and len(shape) == 2 and re.search(_ENCODER, name):
+            renamed = (renamed[0], _free(renamed[1], "source", dims))
+        elif role is Role.MASK and len(shape) == 2:
             total = axis("past") + axis("sequence") if Role.PAST in roles else axis("sequence")
             renamed = (renamed[0], renamed[1] if isinstance(renamed[1], int) else bind(total, dims))
         inputs.append(Input(Value(name, dtype, renamed), role))
     return tuple(inputs)
+
+
+def _used(inputs: Sequence[Input], taken: Taken) -> tuple[Input, ...]:
+    """The inputs that the branch reads: the caches are those of the other one. Switches stay, to be seen."""
+    names = {name for node in taken.nodes for name in node.input}
+    kept = (i for i in inputs if i.name in names | taken.switches)
+    return tuple(Input(i.value, Role.SWITCH) if i.name in taken.switches else i for i in kept)
+
+
+def _with_sources(raw: Sequence[_Raw]) -> list[_Raw]:
+    """Rows of an encoder are a source if the model has tokens, or rows, of its own."""
+
+    def is_source(given: _Raw) -> bool:
+        name, role, dtype, shape = given
+        return role is Role.OTHER and dtype.is_float and len(shape) == 3 and bool(re.search(_ENCODER, name))
+
+    own = [r for r in raw if r[1] is Role.IDS or (r[1] is Role.OTHER and len(r[3]) == 3 and not is_source(r))]
+    return [(r[0], Role.SOURCE, *r[2:]) if own and is_source(r) else r for r in raw]
 
 
 def _check_dims(protos: Sequence[onnx.ValueInfoProto], dims: Mapping[str, int], path: Path) -> None:
@@ -203,7 +265,7 @@ def _dims(proto: onnx.ValueInfoProto) -> tuple[Extent, ...]:
     for at, dim in enumerate(proto.type.tensor_type.shape.dim):
         if dim.HasField("dim_value"):
             out.append(int(dim.dim_value))
-        elif dim.dim_param:
+        elif dim.dim_param not in _NAMELESS:
             out.append(axis(dim.dim_param))
         else:
             out.append(axis(f"{proto.name}_{at}"))
@@ -214,11 +276,22 @@ def _axis_names(raw: Sequence[tuple[str, Role, DType, Shape]]) -> dict[str, Exte
     """Our names for the axes of [batch, sequence] inputs, by the file's names."""
     names: dict[str, Extent] = {}
     for _, role, _, shape in raw:
-        if role in (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES) and len(shape) == 2:
+        if role in _BY_TOKEN and len(shape) == 2:
             for extent, ours in zip(shape, ("batch", "sequence"), strict=True):
                 if not isinstance(extent, int):
                     names.setdefault(str(extent), axis(ours))
+    if not any(role in _BY_TOKEN and len(shape) == 2 for _, role, _, shape in raw):
+        names |= _row_axis_names(raw)
     return names
+
+
+def _row_axis_names(raw: Sequence[tuple[str, Role, DType, Shape]]) -> dict[str, Extent]:
+    """The same for a model that starts from rows [batch, sequence, features] or from heads of them."""
+    for _, role, dtype, shape in raw:
+        if role is Role.OTHER and dtype.is_float and len(shape) in (3, 4):
+            pairs = zip((shape[0], shape[-2]), ("batch", "sequence"), strict=True)
+            return {str(extent): axis(ours) for extent, ours in pairs if not isinstance(extent, int)}
+    return {}
 
 
 def _bound(extent: Extent, dims: Mapping[str, int]) -> Extent:

@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from compiler.ir import meaning
-from compiler.ir.dims import Dim, Shape, resolve
+from compiler.ir.dims import resolve
+from compiler.ir.feeding import Sizes, as_heads, as_rows, default_feed, join, sequences, sizes_of
 from compiler.ir.graph import (
     Activation,
     Add,
@@ -23,6 +24,7 @@ from compiler.ir.graph import (
     Cache,
     Canonical,
     Embed,
+    FakeQuant,
     Graph,
     Input,
     Linear,
@@ -32,14 +34,12 @@ from compiler.ir.graph import (
     Onnx,
     Role,
     Rotary,
-    Value,
 )
 from compiler.ir.meaning import Ints
 from compiler.ir.tensor import Array, DType, Symbolic, Tensor
 from compiler.ops.call import Call, KernelError
 from compiler.ops.registry import kernel_of
 
-Sizes = Mapping[str, int]
 Observer = Callable[[Node, Array], None]
 
 
@@ -79,6 +79,7 @@ class KvCache:
 
     keys: list[Array] = field(default_factory=list)
     values: list[Array] = field(default_factory=list)
+    cross: list[bool] = field(default_factory=list)
 
     @classmethod
     def empty(cls, graph: Graph, batch: int = 1) -> KvCache:
@@ -86,12 +87,14 @@ class KvCache:
         return cls(
             [np.zeros((batch, c.kv_heads, 0, c.head_dim), np.float32) for c in graph.caches],
             [np.zeros((batch, c.kv_heads, 0, c.v_head_dim), np.float32) for c in graph.caches],
+            [c.cross for c in graph.caches],
         )
 
     @property
     def length(self) -> int:
-        """Tokens in the cache (0 if the model has no attention with a cache)."""
-        return self.keys[0].shape[2] if self.keys else 0
+        """Tokens in the cache (0 if the model has no attention with a cache). Those of a source do not count."""
+        own = (key for key, cross in zip(self.keys, self.cross, strict=True) if not cross)
+        return next((key.shape[2] for key in own), 0)
 
     def append(self, index: int, key: Array, value: Array) -> None:
         """Add the rows of new tokens, [batch, kv_heads, new, head_dim]."""
@@ -181,13 +184,15 @@ class Interpreter:
             case Rotary():
                 return meaning.rotary(op, x, _given(inputs, 1), self._positions(x))
             case Attention():
-                return self._attention(op, x, _given(inputs, 1), _given(inputs, 2))
+                return self._attention(op, x, inputs)
             case Activation(kind):
                 return meaning.function(kind, x)
             case Add():
                 return x + _given(inputs, 1)
             case Mul():
                 return x * _given(inputs, 1)
+            case FakeQuant():
+                return meaning.fake_quant(op, x)
 
     def _positions(self, rows: Array) -> Ints:
         if self.positions is not None:
@@ -195,15 +200,22 @@ class Interpreter:
         past = self.sizes.get("past", 0)
         return np.arange(past, past + rows.shape[-2])
 
-    def _attention(self, op: Attention, q: Array, k: Array, v: Array) -> Array:
+    def _attention(self, op: Attention, q: Array, inputs: tuple[Array | None, ...]) -> Array:
         flat = q.ndim == 2
-        q, k, v = (x[None] if flat else x for x in (q, k, v))
-        keys, values = meaning.split_heads(k, op.kv_heads), meaning.split_heads(v, op.kv_heads)
         if op.cache is not None and self.cache is not None:
-            self.cache.append(op.cache, keys, values)
+            if not op.cross or not self.cache.keys[op.cache].shape[2]:
+                self.cache.append(op.cache, *self._new_heads(op, inputs, flat))
             keys, values = self.cache.keys[op.cache], self.cache.values[op.cache]
-        out = meaning.attention(op, q, keys, values)
+        else:
+            keys, values = self._new_heads(op, inputs, flat)
+        bias = inputs[3] if len(inputs) > 3 else None
+        out = meaning.attention(op, q[None] if flat else q, keys, values, bias)
         return out[0] if flat else out
+
+    def _new_heads(self, op: Attention, inputs: tuple[Array | None, ...], flat: bool) -> tuple[Array, Array]:
+        """Keys and values of the step as [batch, kv_heads, tokens, d]."""
+        k, v = (meaning.split_heads(_given(inputs, i), op.kv_heads) for i in (1, 2))
+        return (k[None], v[None]) if flat else (k, v)
 
 
 def _given(inputs: tuple[Array | None, ...], index: int) -> Array:
@@ -220,12 +232,14 @@ def evaluate(
     positions: Ints | None = None,
     cache: KvCache | None = None,
     observe: Observer | None = None,
+    rows: Mapping[str, Array] | None = None,
 ) -> Array:
     """The first output of a canonical graph, float32 [n, features], for the tokens `ids` [n].
 
     `positions` are the absolute positions of the tokens, by default those after the tokens in `cache`.
     `cache` is appended to; without one the tokens are the whole sequence. `observe` is called with
-    every node and its value, in order.
+    every node and its value, in order. `rows` are the inputs that are rows: of the tokens, or of a source (which may
+    be left out once the cache holds the source's keys and values).
     """
     cache = KvCache.empty(graph) if cache is None else cache
     past = cache.length
@@ -239,6 +253,8 @@ def evaluate(
                 feeds[given.name] = at
             case Role.TOKEN_TYPES:
                 feeds[given.name] = np.zeros(len(ids), np.int64)
+            case Role.SOURCE | Role.OTHER:
+                feeds[given.name] = _fed((rows or {}).get(given.name), given, {})
             case _:
                 raise UnavailableError(given.name)
     sizes = {"tokens": len(ids), "batch": 1, "sequence": len(ids), "past": past}
@@ -246,57 +262,41 @@ def evaluate(
     return _walk(graph, interpreter, observe)[graph.outputs[0]]
 
 
-def run(graph: Graph, feeds: Mapping[str, Array], observe: Observer | None = None) -> dict[str, Array]:
+def run(
+    graph: Graph, feeds: Mapping[str, Array], observe: Observer | None = None, *, wide: bool = False
+) -> dict[str, Array]:
     """The outputs of a graph of any level, by the names of the ONNX file, from its inputs likewise.
 
     Inputs that have a default may be left out: the mask (all ones), positions (counted from the
-    past length) and token types (zeros). At the canonical level rows come without batch axes.
+    past length) and token types (zeros). At the canonical level a batch is several sequences, one after another.
+    `wide` computes in float64.
     """
+    feeds = as_rows(graph, feeds)
+    parts = sequences(graph, feeds)
+    results = [_run_one(graph, part, observe, wide) for part in parts]
+    return join(results, graph) if parts and len(parts[0]) and _has_batch(parts, feeds) else results[0]
+
+
+def _has_batch(parts: list[dict[str, Array]], feeds: Mapping[str, Array]) -> bool:
+    return any(parts[0][name].ndim < feed.ndim for name, feed in feeds.items())
+
+
+def _run_one(
+    graph: Graph, feeds: Mapping[str, Array], observe: Observer | None, wide: bool
+) -> dict[str, Array]:
     sizes = sizes_of(graph, feeds)
-    given = {i.name: _shaped(i.value, feeds.get(i.name), i, sizes) for i in graph.inputs}
+    given = {i.name: _fed(feeds.get(i.name), i, sizes) for i in graph.inputs}
+    at = next((given[i.name] for i in graph.inputs if i.role is Role.POSITIONS), None)
     cache = _past(graph, feeds, sizes)
-    values = _walk(graph, Interpreter(_index(graph), given, sizes, cache=cache), observe)
-    for at, declared in enumerate(graph.caches):
-        values[declared.present_key] = cache.keys[at]
-        values[declared.present_value] = cache.values[at]
+    positions = at if graph.is_canonical else None
+    values = _walk(graph, Interpreter(_index(graph), given, sizes, positions, cache, wide), observe)
+    for number, declared in enumerate(graph.caches):
+        keys, kept = cache.keys[number], cache.values[number]
+        values[declared.present_key], values[declared.present_value] = keys, kept
+        if declared.is_stacked:
+            values[declared.present_key] = np.stack([keys, kept])
     values.pop("", None)
-    return values
-
-
-def sizes_of(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, int]:
-    """The lengths of the free axes, from the shapes of what is fed."""
-    sizes: dict[str, int] = {"past": 0}
-    for given in graph.inputs:
-        feed = feeds.get(given.name)
-        if feed is not None and given.value.shape is not None and len(given.value.shape) == feed.ndim:
-            _unify(given.value.shape, feed.shape, sizes)
-    for cache in graph.caches:
-        if cache.past_key in feeds:
-            sizes["batch"], sizes["past"] = feeds[cache.past_key].shape[0], feeds[cache.past_key].shape[2]
-    ids = next((feeds[i.name] for i in graph.inputs if i.role is Role.IDS and i.name in feeds), None)
-    if ids is not None:
-        sizes.setdefault("sequence", ids.shape[-1])
-        sizes.setdefault("batch", ids.shape[0] if ids.ndim > 1 else 1)
-        sizes.setdefault("tokens", int(ids.size))
-    return sizes
-
-
-def default_feed(given: Input, sizes: Sizes) -> Array | None:
-    """What an input holds unless told otherwise: no padding, positions in order, token type 0."""
-    if given.value.shape is None:
-        return None
-    shape = tuple(resolve(e, sizes) for e in given.value.shape)
-    dtype = given.value.dtype.numpy
-    match given.role:
-        case Role.MASK:
-            return np.ones(shape, dtype)
-        case Role.TOKEN_TYPES:
-            return np.zeros(shape, dtype)
-        case Role.POSITIONS:
-            past = sizes.get("past", 0)
-            return np.broadcast_to(np.arange(past, past + shape[-1]), shape).astype(dtype)
-        case _:
-            return None
+    return as_heads(graph, values)
 
 
 def _walk(graph: Graph, interpreter: Interpreter, observe: Observer | None) -> dict[str, Array]:
@@ -324,26 +324,17 @@ def _past(graph: Graph, feeds: Mapping[str, Array], sizes: Sizes) -> KvCache:
     cache = KvCache.empty(graph, sizes.get("batch", 1))
     for at, declared in enumerate(graph.caches):
         if declared.past_key in feeds:
-            cache.keys[at], cache.values[at] = feeds[declared.past_key], feeds[declared.past_value]
+            key, value = feeds[declared.past_key], feeds[declared.past_value]
+            cache.keys[at], cache.values[at] = (key[0], value[1]) if key.ndim == 5 else (key, value)
     return cache
 
 
-def _shaped(value: Value, feed: Array | None, given: Input, sizes: Sizes) -> Array:
+def _fed(feed: Array | None, given: Input, sizes: Sizes) -> Array:
     if feed is None:
         feed = default_feed(given, sizes)
     if feed is None:
         raise UnavailableError(given.name)
-    if value.shape is not None and len(value.shape) == 1 and feed.ndim == 2:
-        return feed.reshape(-1)
     return feed
-
-
-def _unify(shape: Shape, actual: tuple[int, ...], sizes: dict[str, int]) -> None:
-    for extent, size in zip(shape, actual, strict=True):
-        if isinstance(extent, Dim) and len(extent.terms) == 1:
-            (names, factor) = extent.terms[0]
-            if len(names) == 1 and factor == 1:
-                sizes[names[0]] = size
 
 
 __all__ = [

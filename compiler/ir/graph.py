@@ -18,6 +18,7 @@ from enum import Enum
 
 from compiler.ir.dims import Shape
 from compiler.ir.tensor import DType, Tensor
+from isa.program import Moment
 
 AttributeValue = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Tensor
 """What an attribute of an ONNX node may hold. A nested graph is named, not kept (`"graph:NAME"`)."""
@@ -102,13 +103,21 @@ class Rotary:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """`attention(q, k, v)`: q is heads x head_dim, k kv_heads x head_dim, v kv_heads x v_head_dim.
+    """`attention(q, k, v; bias?)`: q is heads x head_dim, k kv_heads x head_dim, v kv_heads x v_head_dim.
 
     For each head h, with its own kv head h * kv_heads // heads:
-    softmax over tokens t of softcap(scale * q.k_t), times v_t. A token sees itself and the tokens before
+    softmax over tokens t of softcap(scale * q.k_t) + bias, times v_t. A token sees itself and the tokens before
     it if `causal`, of those only the last `window` (itself included) if that is set. `softcap` c is
     c * tanh(s / c). `cache` is the index in `Graph.caches` of the cache that k and v are
     appended to; without one the keys are those of the step.
+
+    `bias` depends on the head and on how far the key is from the query, d = t - position of the query:
+    bias[heads, 2r+1] adds bias[h, r + clip(d, -r, r)] (buckets of T5; 0 at d = 0, 0 for keys that are not seen),
+    bias[heads] adds bias[h] * d (ALiBi).
+
+    With `cross` the keys are rows of the source (`Role.SOURCE`), every one of which is seen. They are
+    written to the cache by the first step of a sequence, while it is empty; later steps only read them, and do
+    not look at k and v, which are "" in a model that never computes them (the cache comes as an input).
     """
 
     heads: int
@@ -120,6 +129,7 @@ class Attention:
     window: int | None = None
     softcap: float | None = None
     cache: int | None = None
+    cross: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +149,25 @@ class Mul:
     """`mul(a, b)`: element by element. `b` may be a constant of one row or of one number."""
 
 
-Canonical = Embed | Norm | Linear | Rotary | Attention | Activation | Add | Mul
+@dataclass(frozen=True, slots=True)
+class FakeQuant:
+    """`fakequant(x)`: x rounded to the numbers that the file's integers can express.
+
+    (clip(round(x / scale) + zero, low, high) - zero) * scale, ties to even. Without a scale it follows from the
+    values of all rows (DynamicQuantizeLinear): the range of x and 0, in steps of 1/255.
+    """
+
+    scale: float | None = None
+    zero: int = 0
+    low: int = 0
+    high: int = 255
+
+
+Canonical = Embed | Norm | Linear | Rotary | Attention | Activation | Add | Mul | FakeQuant
 Operator = Onnx | Canonical
 
 CANONICAL: Mapping[str, type[Canonical]] = {
-    c.__name__.lower(): c for c in (Embed, Norm, Linear, Rotary, Attention, Activation, Add, Mul)
+    c.__name__.lower(): c for c in (Embed, Norm, Linear, Rotary, Attention, Activation, Add, Mul, FakeQuant)
 }
 """The names of the canonical operators in the text form."""
 
@@ -163,7 +187,16 @@ class Role(Enum):
     MASK = "mask"
     TOKEN_TYPES = "token_types"
     PAST = "past"
+    CROSS = "cross"
+    """Keys or values of another sequence, kept from the first step on."""
+    SOURCE = "source"
+    """Rows of another sequence (what an encoder made): [source, features]."""
+    SWITCH = "switch"
+    """Chooses between the two graphs of a merged decoder; gone once these are one."""
+    WEIGHT = "weight"
+    """A weight that the file makes an input, and whose value is not given."""
     OTHER = "other"
+    """Rows that take the place of embeddings, [tokens, features], if floats; anything else cannot be fed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +210,11 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input of the model."""
+    """An input of the model. With `heads`, the file has its rows as [batch, heads, tokens, depth]."""
 
     value: Value
     role: Role
+    heads: int = 0
 
     @property
     def name(self) -> str:
@@ -208,7 +242,8 @@ class Cache:
     """Keys and values of one attention layer, kept from step to step.
 
     `key` and `value` are [batch, kv_heads, tokens, head_dim] in the model file; the names are
-    empty where the file has no such input or output (a model exported without a cache).
+    empty where the file has no such input or output (a model exported without a cache). Where both have one
+    name, the file holds both in one tensor [2, batch, kv_heads, tokens, head_dim].
     """
 
     layer: int
@@ -219,13 +254,38 @@ class Cache:
     past_value: str = ""
     present_key: str = ""
     present_value: str = ""
+    cross: bool = False
+    """Whether it holds the source's keys and values, written once."""
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether keys and values are halves of one output of the file."""
+        return bool(self.present_key) and self.present_key == self.present_value
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A piece of the ONNX file that the host runs, before or after the chip.
+
+    `model` holds the bytes of an ONNX model (uint8); `inputs` and `outputs` are its own, in its order, and
+    have the axes that the file gives them. What the chip takes of them, or gives to them, are rows.
+    `sources` are its ONNX nodes.
+    """
+
+    name: str
+    moment: Moment
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    model: Tensor
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
     """A model. Nodes are in an order in which every value is made before it is used.
 
-    Graph outputs are names of values. Treat as immutable; passes use `rewrite.Editor`.
+    Graph outputs are names of values. Treat as immutable; passes use `rewrite.Editor`. With `hosts`, nodes,
+    inputs and outputs are those of the chip's part, and `results` are the outputs of the whole model.
     """
 
     name: str
@@ -236,6 +296,10 @@ class Graph:
     caches: tuple[Cache, ...] = ()
     model: str = field(default="", compare=False)
     """The path of the model file, for diagnostics."""
+    hosts: tuple[Partition, ...] = ()
+    results: tuple[str, ...] = ()
+    by_head: tuple[tuple[str, int], ...] = ()
+    """Outputs that the file has as [batch, heads, tokens, depth], with the number of heads."""
 
     def values(self) -> Iterator[Value]:
         """Every value that is not a constant: inputs, then outputs of nodes."""

@@ -22,11 +22,13 @@ from compiler.ir.graph import (
     NormKind,
     Onnx,
     Operator,
+    Partition,
     Role,
     Value,
 )
 from compiler.ir.tensor import (
     Declared,
+    Dequantised,
     DType,
     Inline,
     Reshaped,
@@ -37,6 +39,7 @@ from compiler.ir.tensor import (
     Transposed,
 )
 from isa.diagnostics import FilePlace, fail
+from isa.program import Moment
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
@@ -50,7 +53,7 @@ class _Word:
 
 
 T = TypeVar("T")
-E = TypeVar("E", Role, NormKind, Function)
+E = TypeVar("E", Role, NormKind, Function, Moment)
 
 Scalar = int | float | str | _Word
 Literal = Scalar | Tensor | tuple[Scalar, ...]
@@ -89,6 +92,7 @@ class _Builder:
         """The whole."""
         inputs, outputs, nodes = list[Input](), list[str](), list[Node]()
         constants, caches = dict[str, Tensor](), list[Cache]()
+        hosts, results, by_head = list[Partition](), list[str](), list[tuple[str, int]]()
         title, *items = tree.children
         for item in items:
             assert not isinstance(item, str)
@@ -98,17 +102,23 @@ class _Builder:
                 case "const":
                     constants[_name(_token(item, 0))] = self._tensor(_tree(item, 1))
                 case "cache":
-                    caches.append(self._cache(item))
+                    caches.append(self._listed(Cache, item))
+                case "host":
+                    hosts.append(self._listed(Partition, item))
+                case "result":
+                    results.append(_name(_token(item, 0)))
                 case "node":
                     nodes.append(self._node(item))
                 case _:
                     outputs.append(_name(_token(item, 0)))
+                    by_head += [(outputs[-1], n) for n in _heads(item)]
         name = json.loads(str(title))
-        return Graph(name, tuple(inputs), tuple(outputs), tuple(nodes), constants, tuple(caches))
+        lists = tuple(inputs), tuple(outputs), tuple(nodes)
+        return Graph(name, *lists, constants, tuple(caches), hosts=tuple(hosts), results=tuple(results), by_head=tuple(by_head))
 
     def _input(self, tree: Tree[Token]) -> Input:
         role = self._member(Role, _token(tree, 1))
-        return Input(self._value(_tree(tree, 0)), role)
+        return Input(self._value(_tree(tree, 0)), role, *_heads(tree))
 
     def _node(self, tree: Tree[Token]) -> Node:
         outputs, inputs, sources = list[Value](), list[str](), tuple[str, ...]()
@@ -142,9 +152,10 @@ class _Builder:
             raise self._problem(token, f"{name!r} is no canonical operator")
         return self._record(CANONICAL[name], pairs, token)
 
-    def _cache(self, tree: Tree[Token]) -> Cache:
+    def _listed(self, kind: type[T], tree: Tree[Token]) -> T:
+        """A cache or host partition."""
         first = next(iter(tree.scan_values(lambda _: True)))
-        return self._record(Cache, self._pairs(tree), first)
+        return self._record(kind, self._pairs(tree), first)
 
     def _record(self, kind: type[T], pairs: dict[str, Literal], at: Token) -> T:
         """A dataclass from its fields as text."""
@@ -166,6 +177,8 @@ class _Builder:
             return {"true": True, "false": False, "none": None}[value.text]
         if declared == "NormKind":
             return self._member(NormKind, at, value.text)
+        if declared == "Moment":
+            return self._member(Moment, at, value.text)
         return self._member(Function, at, value.text)
 
     def _member(self, members: type[E], at: Token, text: str = "") -> E:
@@ -219,14 +232,33 @@ class _Builder:
                 return Tensor(dtype, exact, Sliced(self._tensor(_tree(source, 0)), axis, start, stop))
             case "reshaped":
                 return Tensor(dtype, exact, Reshaped(self._tensor(_tree(source, 0))))
+            case "dequantised":
+                return Tensor(dtype, exact, self._dequantised(source))
             case _:
                 numbers = [_scalar(t) for t in _tree(source, 0).children if isinstance(t, str)]
                 return Tensor(dtype, exact, Inline(np.array(numbers).astype(dtype.numpy).tobytes()))
+
+    def _dequantised(self, tree: Tree[Token]) -> Dequantised:
+        values, scales = self._tensor(_tree(tree, 0)), self._tensor(_tree(tree, 1))
+        zeros, along = _tree(tree, 2).children, _tree(tree, 3).children
+        return Dequantised(
+            values,
+            scales,
+            self._tensor(_tree(_tree(tree, 2), 0)) if zeros else None,
+            int(_token(_tree(tree, 3), 0)) if along else None,
+            int(_token(tree, 4)),
+        )
 
     def _problem(self, token: Token, message: str) -> Exception:
         line = token.line or 1
         shown = self.lines[line - 1] if line <= len(self.lines) else ""
         return fail("E0204", message, FilePlace(self.path, line, token.column or 1, shown, len(token)))
+
+
+def _heads(tree: Tree[Token]) -> list[int]:
+    """The number of heads at the end of a line, if it has one."""
+    last = tree.children[-1]
+    return [int(last)] if last is not None and getattr(last, "type", "") == "INT" else []
 
 
 def _token(tree: Tree[Token], index: int) -> Token:

@@ -1,7 +1,8 @@
 """The text form of a `Graph`: `parse_graph(print_graph(g)) == g`.
 
 Weights print as references to where their data is; after parsing they have no data. Constants of up
-to `INLINE_LIMIT` elements print in full. One line is one input, constant, cache, node or output.
+to `INLINE_LIMIT` elements print in full. One line is one input, constant, cache, host partition, node,
+output or result.
 """
 
 from __future__ import annotations
@@ -16,9 +17,19 @@ from typing import assert_never
 import numpy as np
 
 from compiler.ir.dims import Shape
-from compiler.ir.graph import Cache, Graph, Node, Onnx, Operator, Value, op_name
+from compiler.ir.graph import Cache, Graph, Node, Onnx, Operator, Partition, Value, op_name
 from compiler.ir.graph_parse import parse_graph
-from compiler.ir.tensor import Declared, Inline, Reshaped, Sliced, Stored, Symbolic, Tensor, Transposed
+from compiler.ir.tensor import (
+    Declared,
+    Dequantised,
+    Inline,
+    Reshaped,
+    Sliced,
+    Stored,
+    Symbolic,
+    Tensor,
+    Transposed,
+)
 
 _BARE = re.compile(r"[A-Za-z0-9_./\-]+")
 
@@ -31,15 +42,20 @@ def print_graph(graph: Graph) -> str:
 def _lines(graph: Graph) -> Iterator[str]:
     yield f"graph {_quoted(graph.name)} {{"
     for given in graph.inputs:
-        yield f"  input {_value(given.value)} {given.role.value}"
+        yield f"  input {_value(given.value)} {given.role.value}{f' {given.heads}' if given.heads else ''}"
     for name, constant in graph.constants.items():
         yield f"  const {_name(name)}: {_tensor(constant)}"
     for cache in graph.caches:
-        yield f"  cache {_cache(cache)}"
+        yield f"  cache {_record(cache)}"
+    for part in graph.hosts:
+        yield f"  host {_record(part)}"
     for node in graph.nodes:
         yield f"  {print_node(node)}"
+    heads = dict(graph.by_head)
     for output in graph.outputs:
-        yield f"  output {_name(output)}"
+        yield f"  output {_name(output)}{f' {heads[output]}' if output in heads else ''}"
+    for result in graph.results:
+        yield f"  result {_name(result)}"
     yield "}"
 
 
@@ -65,8 +81,8 @@ def _attributes(op: Operator) -> str:
     return f" {{{', '.join(shown)}}}" if shown else ""
 
 
-def _cache(cache: Cache) -> str:
-    return " ".join(f"{f.name}={_literal(getattr(cache, f.name))}" for f in fields(cache))
+def _record(record: Cache | Partition) -> str:
+    return " ".join(f"{f.name}={_literal(getattr(record, f.name))}" for f in fields(record))
 
 
 def _literal(value: object) -> str:
@@ -115,6 +131,10 @@ def _tensor(tensor: Tensor) -> str:
             return f"{kind} = slice({_tensor(base)}, {axis}, {start}, {stop})"
         case Reshaped(base):
             return f"{kind} = reshape({_tensor(base)})"
+        case Dequantised(values, scales, zeros, axis, block):
+            parts = (_tensor(values), _tensor(scales), "none" if zeros is None else _tensor(zeros))
+            along = "none" if axis is None else str(axis)
+            return f"{kind} = dequantise({', '.join(parts)}, {along}, {block})"
         case _:
             assert_never(source)
 

@@ -10,6 +10,7 @@ from compiler.ir.graph import (
     Add,
     Attention,
     Embed,
+    FakeQuant,
     Graph,
     Linear,
     Mul,
@@ -68,10 +69,11 @@ _ARITY: dict[type[object], tuple[int, int]] = {
     Norm: (2, 3),
     Linear: (2, 3),
     Rotary: (2, 2),
-    Attention: (3, 3),
+    Attention: (3, 4),
     Activation: (1, 1),
     Add: (2, 2),
     Mul: (2, 2),
+    FakeQuant: (1, 1),
 }
 """How many inputs canonical operators take: at least, at most."""
 
@@ -91,6 +93,8 @@ def _node(graph: Graph, node: Node, values: dict[str, Value]) -> Iterator[Diagno
 
 def _width(graph: Graph, values: dict[str, Value], name: str) -> Extent | None:
     """Features of a row of a value."""
+    if not name:
+        return None
     shape = graph.constants[name].shape if name in graph.constants else values[name].shape
     return shape[-1] if shape else None
 
@@ -113,11 +117,11 @@ def _rules(
             yield from _expect((widths[0],), (heads * head_dim,), "the row")
             yield from _expect(_shape(constants[1]), (rotary_dim // 2,), "inv_freq")
         case Attention():
-            yield from _attention(graph, node.op, widths, out)
+            yield from _attention(graph, node, node.op, widths, out)
         case Add() | Mul():
             if constants[1] is None or constants[1].count != 1:
                 yield from _expect((widths[1],), (widths[0],), "the second operand")
-        case Activation():
+        case Activation() | FakeQuant():
             yield from _expect((out,), (widths[0],), "the result")
 
 
@@ -129,10 +133,16 @@ def _norm(op: Norm, width: Extent | None, constants: list[Tensor | None]) -> Ite
         yield "an RMS norm has no beta"
 
 
-def _attention(graph: Graph, op: Attention, widths: list[Extent | None], out: Extent | None) -> Iterator[str]:
+def _attention(
+    graph: Graph, node: Node, op: Attention, widths: list[Extent | None], out: Extent | None
+) -> Iterator[str]:
     wanted = (op.heads * op.head_dim, op.kv_heads * op.head_dim, op.kv_heads * op.v_head_dim)
-    for width, count, name in zip(widths, wanted, "qkv", strict=True):
+    for width, count, name in zip(widths, wanted, "qkv", strict=False):
         yield from _expect((width,), (count,), name)
+    if "" in node.inputs[:3] and not (op.cross and node.inputs[0] and node.inputs[1] == node.inputs[2]):
+        yield "only keys and values of a source may be left out, both"
+    if len(node.inputs) > 3:
+        yield from _bias(graph.constants.get(node.inputs[3]), op.heads)
     yield from _expect((out,), (op.heads * op.v_head_dim,), "the result")
     if op.heads % op.kv_heads:
         yield f"{op.kv_heads} kv heads do not divide {op.heads} heads"
@@ -143,6 +153,17 @@ def _attention(graph: Graph, op: Attention, widths: list[Extent | None], out: Ex
         cache = graph.caches[op.cache]
         kept = (cache.kv_heads, cache.head_dim, cache.v_head_dim)
         yield from _expect(kept, (op.kv_heads, op.head_dim, op.v_head_dim), "the cache")
+        if cache.cross is not op.cross:
+            yield "the attention and its cache disagree on whose keys they are"
+
+
+def _bias(constant: Tensor | None, heads: int) -> Iterator[str]:
+    shape = _shape(constant)
+    if shape is not None and len(shape) == 2 and isinstance(shape[1], int) and not shape[1] % 2:
+        yield "the bias has no column for distance 0"
+    yield from _expect(
+        shape, (heads,) if shape is not None and len(shape) == 1 else (heads, None), "the bias"
+    )
 
 
 def _shape(constant: Tensor | None) -> tuple[Extent, ...] | None:

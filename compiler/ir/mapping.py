@@ -197,12 +197,16 @@ class Quantise:
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """out = x times the weights in `array`, dequantised; plus the constant `bias` ("" for none)."""
+    """out = x times the weights in `array`, dequantised; plus the constant `bias` ("" for none).
+
+    `offset` is a constant that adds its element to every weight of a column: the sum of x's row times it is added.
+    """
 
     out: str
     x: str
     array: str
     bias: str = ""
+    offset: str = ""
 
 
 @dataclass(frozen=True, slots=True)

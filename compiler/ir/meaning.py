@@ -7,9 +7,10 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir.graph import Attention, Function, Norm, NormKind, Rotary
+from compiler.ir.graph import Attention, FakeQuant, Function, Norm, NormKind, Rotary
 from compiler.ir.tensor import Array
 from compiler.ops.elementwise import gelu, gelu_tanh, sigmoid
+from compiler.ops.quantised import dynamic_grid, rounded
 from compiler.ops.reduction import layer_norm, rms_norm, softmax
 
 Ints = NDArray[np.int64]
@@ -34,6 +35,16 @@ def function(kind: Function, x: Array) -> Array:
             return np.asarray(np.tanh(x))
         case _:
             assert_never(kind)
+
+
+def fake_quant(op: FakeQuant, x: Array) -> Array:
+    """x rounded to the grid of `op`; a grid without a scale is that of all of x."""
+    if op.scale is None:
+        scale, offset = dynamic_grid(x)
+        zero = offset.astype(x.dtype)
+    else:
+        scale, zero = np.asarray(op.scale, x.dtype), np.asarray(op.zero, x.dtype)
+    return np.asarray((rounded(x, scale, zero, op.low, op.high) - zero) * scale, x.dtype)
 
 
 def norm(op: Norm, x: Array, gamma: Array, beta: Array | None) -> Array:
@@ -77,13 +88,24 @@ def visible(op: Attention, queries: int, keys: int) -> NDArray[np.bool_]:
     return seen
 
 
-def attention(op: Attention, q: Array, k: Array, v: Array) -> Array:
+def bias_of(bias: Array, queries: int, keys: int) -> Array:
+    """[heads, queries, keys] from the bias of an attention by distance, or by slopes."""
+    distance = np.arange(keys)[None, :] - np.arange(keys - queries, keys)[:, None]
+    if bias.ndim == 1:
+        return np.asarray(bias[:, None, None] * distance.astype(bias.dtype))
+    reach = bias.shape[1] // 2
+    return np.asarray(bias[:, reach + np.clip(distance, -reach, reach)])
+
+
+def attention(op: Attention, q: Array, k: Array, v: Array, bias: Array | None = None) -> Array:
     """`op` of q [batch, new, heads*head_dim] on all keys and values [batch, kv_heads, tokens, d]."""
     repeat = op.heads // op.kv_heads
     scores = split_heads(q, op.heads) @ np.repeat(k, repeat, axis=1).swapaxes(-1, -2)
     scores = scores * np.asarray(op.scale, scores.dtype)
     if op.softcap is not None:
         scores = np.tanh(scores / np.asarray(op.softcap, scores.dtype)) * np.asarray(op.softcap, scores.dtype)
+    if bias is not None:
+        scores = scores + bias_of(bias, *scores.shape[-2:]).astype(scores.dtype)
     seen = visible(op, scores.shape[-2], scores.shape[-1])
     probabilities = softmax(np.where(seen, scores, np.asarray(-np.inf, scores.dtype)))
     context = probabilities @ np.repeat(v, repeat, axis=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 from compiler.ir.dims import Shape
-from compiler.ir.graph import Cache, Graph, Input, Node, Operator, Value
+from compiler.ir.graph import Cache, Graph, Input, Node, Operator, Partition, Value
 from compiler.ir.tensor import DType, Tensor
 
 
@@ -29,6 +29,9 @@ class Editor:
         self.outputs: list[str] = list(graph.outputs)
         self.constants: dict[str, Tensor] = dict(graph.constants)
         self.caches: list[Cache] = list(graph.caches)
+        self.hosts: list[Partition] = list(graph.hosts)
+        self.results: tuple[str, ...] = graph.results
+        self.by_head: dict[str, int] = dict(graph.by_head)
         self.changed = False
         self._nodes: dict[int, Placed] = {}
         self._producer: dict[str, int] = {}
@@ -134,6 +137,11 @@ class Editor:
         self.constants[name] = value
         return name
 
+    def shared_constant(self, name: str, value: Tensor) -> str:
+        """A constant that has this value; made under `name` if there is none."""
+        same = next((n for n, constant in self.constants.items() if constant == value), None)
+        return same or self.add_constant(name, value)
+
     def fresh(self, name: str) -> str:
         """`name`, or `name.1`, `name.2` ... if it is taken."""
         candidate, count = name, 0
@@ -141,6 +149,12 @@ class Editor:
             count += 1
             candidate = f"{name}.{count}"
         return candidate
+
+    def reshape_input(self, given: Input, shape: Shape) -> None:
+        """Give an input of the model another shape."""
+        new = replace(given, value=replace(given.value, shape=shape))
+        self.inputs = [new if i.name == given.name else i for i in self.inputs]
+        self._values[given.name] = new.value
 
     def retype(self, node: Node, types: Iterable[tuple[DType, Shape | None]]) -> None:
         """Set the types of a node's outputs."""
@@ -164,6 +178,9 @@ class Editor:
             {name: value for name, value in self.constants.items() if name in used},
             tuple(self.caches),
             self.model,
+            tuple(self.hosts),
+            self.results,
+            tuple((name, heads) for name, heads in self.by_head.items() if name in self.outputs),
         )
 
     def _add(self, node: Node, rank: float) -> None:

@@ -129,7 +129,22 @@ class Reshaped:
     base: Tensor
 
 
-Source = Inline | Stored | Declared | Symbolic | Transposed | Sliced | Reshaped
+@dataclass(frozen=True, slots=True)
+class Dequantised:
+    """(values - zeros) * scales: integers as the file holds them (int8, uint8, 4 bits, int32).
+
+    `axis` None: one scale. Else one for each index along `axis`, or, with `block`, one for every `block`
+    elements along it (then scales and zeros have the rank of the values). See `compiler.ir.quantised`.
+    """
+
+    values: Tensor
+    scales: Tensor
+    zeros: Tensor | None
+    axis: int | None = None
+    block: int = 0
+
+
+Source = Inline | Stored | Declared | Symbolic | Transposed | Sliced | Reshaped | Dequantised
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +161,17 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
+    def is_quantised(self) -> bool:
+        """Whether it is, or views, integers with scales."""
+        match self.source:
+            case Transposed(base) | Sliced(base) | Reshaped(base):
+                return base.is_quantised
+            case Dequantised():
+                return True
+            case _:
+                return False
+
+    @property
     def has_data(self) -> bool:
         """Whether `data` gives an array."""
         match self.source:
@@ -153,6 +179,8 @@ class Tensor:
                 return base.has_data
             case Stored(load=load):
                 return load is not None
+            case Dequantised(values, scales, zeros):
+                return values.has_data and scales.has_data and (zeros is None or zeros.has_data)
             case Inline():
                 return True
             case Declared() | Symbolic():
@@ -171,6 +199,8 @@ class Tensor:
                 return base.data()[(slice(None),) * at + (slice(start, stop),)]
             case Reshaped(base):
                 return base.data().reshape(self.shape)
+            case Dequantised() if self.has_data:
+                return self._dequantised(self.source)
             case _:
                 raise self._no_data()
 
@@ -206,6 +236,12 @@ class Tensor:
                 return base.reshape(shape)
             case _:
                 return Tensor(self.dtype, shape, Reshaped(self))
+
+    def _dequantised(self, source: Dequantised) -> Array:
+        from compiler.ir.quantised import dequantise
+
+        zeros = None if source.zeros is None else source.zeros.data()
+        return dequantise(source.values.data(), source.scales.data(), zeros, source.axis or 0, source.block)
 
     def _no_data(self) -> Exception:
         name = self.source.name if isinstance(self.source, Declared) else str(self.source)

@@ -24,10 +24,12 @@ HELD_SHARE = 0.6  # of a tile's buffer, for the residual stream of a whole seque
 
 @dataclass(frozen=True, slots=True)
 class MapOptions:
-    """Choices of the mapper. `hub_width`: columns of a hub value a tile takes; `block`: rows of a KV block."""
+    """Choices of the mapper. `hub_width`: columns of a hub value a tile takes; `block`: rows of a KV block;
+    `weight_bits`: to what float weights are quantised in int8 arithmetic."""
 
     hub_width: int = 1024
     block: int = 512
+    weight_bits: int = 8
 
 
 class Mapper:
@@ -38,7 +40,7 @@ class Mapper:
     ) -> None:
         self.graph, self.limits, self.options = graph, limits, options
         self.builder = MappingBuilder(hardware, arithmetic)
-        self.weights = Weights(graph, self.builder)
+        self.weights = Weights(graph, self.builder, options.weight_bits)
         rows = hardware.macro_rows
         most = -(-limits.max_context // rows) * rows
         block = min(max(options.block // rows, 1) * rows, most)
@@ -101,7 +103,19 @@ class Mapper:
 
 
 def map_graph(
-    graph: Graph, hardware: Hardware, limits: Limits, arithmetic: Arithmetic, options: MapOptions
+    graph: Graph,
+    hardware: Hardware,
+    limits: Limits,
+    arithmetic: Arithmetic,
+    options: MapOptions,
+    notes: list[str] | None = None,
 ) -> Mapping:
-    """Place a canonical graph on a target. Raises `CimError` E03xx if it does not fit."""
-    return Mapper(graph, hardware, limits, arithmetic, options).run()
+    """Place a canonical graph on a target. What is worth saying about its weights goes to `notes`.
+
+    Raises `CimError` E03xx if it does not fit.
+    """
+    mapper = Mapper(graph, hardware, limits, arithmetic, options)
+    mapping = mapper.run()
+    if notes is not None:
+        notes += mapper.weights.summary()
+    return mapping

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from compiler.ir.graph import Embed, Graph, Role
 from compiler.ir.mapping import Arithmetic
 from compiler.pipeline import CompileOptions
 from isa.diagnostics import fail
 
 
 def arithmetic_of(weights: str) -> Arithmetic:
-    """The arithmetic that `--weights` asks for. Raises `CimError` E0305 for int4, which is not there yet."""
-    if weights == "int4":
-        raise fail(
-            "E0305",
-            "int4 weights are not available yet",
-            help="--weights int8, or float32 for ideal arithmetic",
-        )
-    return Arithmetic(weights)
+    """The arithmetic that `--weights` asks for. Weights of 4 bits lie in cells of 8."""
+    return Arithmetic.INT8 if weights == "int4" else Arithmetic(weights)
+
+
+def weight_bits(weights: str) -> int:
+    """Bits that float weights are quantised to in int8 arithmetic."""
+    return 4 if weights == "int4" else 8
+
+
+def learned_positions(graph: Graph) -> int | None:
+    """How many positions the model has learned embeddings for; None if it computes them."""
+    source = graph.input(Role.POSITIONS)
+    rows = [
+        int(graph.constants[node.inputs[1]].shape[0]) - node.op.offset
+        for node in graph.nodes
+        if isinstance(node.op, Embed) and source is not None and node.inputs[0] == source.name
+    ]
+    return min(rows, default=None)
 
 
 def check_policies(options: CompileOptions) -> None:

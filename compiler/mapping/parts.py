@@ -89,12 +89,15 @@ class PartBuilder:
         bias: bool,
     ) -> str:
         """name = x times weight[at:at+size] of a linear layer, on `tile`; returns the value's name."""
-        spec = ArraySpec(f"w_{name}", ArrayKind.WEIGHT, size[0], size[1], self.builder.arithmetic.dtype)
-        array = tile.array(spec, self.weights.array(node, *at))
+        dtype, block = self.builder.arithmetic.dtype, self.weights.block(node, at[0], size[0])
+        spec = ArraySpec(f"w_{name}", ArrayKind.WEIGHT, size[0], size[1], dtype, block)
+        array = tile.array(spec, self.weights.array(node, *at, block=block))
         content = self.weights.bias(node, at[1]) if bias else None
         constant = tile.constant(f"b_{name}", size[1], content) if content is not None else ""
         tile.value(name, Format.F32, size[1], tile.values[x].rows)
-        tile.add(Multiply(name, x, array, constant), name, [node])
+        shift = self.weights.offset(node, at[1])
+        offset = tile.constant(f"z_{name}", size[1], shift) if shift is not None else ""
+        tile.add(Multiply(name, x, array, constant, offset), name, [node])
         return name
 
     def quantise(self, tile: TileBuilder, x: str, node: Node) -> str:

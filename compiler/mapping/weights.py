@@ -1,19 +1,31 @@
-"""Weights as arrays hold them: int8 with a scale for each output channel, or float32 in ideal arithmetic."""
+"""Weights as arrays hold them: int8 with a scale for each output channel, or for each channel and group of rows;
+or float32 in ideal arithmetic."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir.graph import Graph, Node, Rotary
+from compiler.ir.graph import Graph, Node, Rotary, op_name
 from compiler.ir.mapping import Arithmetic
+from compiler.ir.quantised import IntegerWeight, fits_int8, has_offset, integers, row_block
 from compiler.ir.tensor import Tensor
+from isa.diagnostics import NodePlace, fail
 from isa.instruction import DType
+from isa.operands import WORD_BYTES
 from isa.program import ArrayData, Slice
 
 from .builder import MappingBuilder
 
 WEIGHT_LEVELS = 127
+INT4_LEVELS = 7
+INT4_BLOCK = 128
+"""Rows that share a scale in each column when weights are quantised to 4 bits."""
 
 
 def float32(tensor: Tensor) -> NDArray[np.float32]:
@@ -21,43 +33,158 @@ def float32(tensor: Tensor) -> NDArray[np.float32]:
     return np.asarray(tensor.data(), dtype=np.float32)
 
 
-def quantise_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def quantise_weight(
+    weight: NDArray[np.float32], levels: int = WEIGHT_LEVELS
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """int8 values and a scale a column: weight[k, n] is about values[k, n] * scales[n]. Zero columns get scale 0."""
     largest = np.abs(weight).max(axis=0)
-    scales = (largest / np.float32(WEIGHT_LEVELS)).astype(np.float32)
+    scales = (largest / np.float32(levels)).astype(np.float32)
     inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales > 0)
-    values = np.clip(np.rint(weight * inverse), -WEIGHT_LEVELS, WEIGHT_LEVELS).astype(np.int8)
+    values = np.clip(np.rint(weight * inverse), -levels, levels).astype(np.int8)
     return values, scales
 
 
-class Weights:
-    """Declares the tensors of linear layers, constants and tables in a `MappingBuilder`."""
+def quantise_in_groups(
+    weight: NDArray[np.float32], levels: int, block: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """As `quantise_weight`, each group of `block` rows (0: all) by itself: values [K, N], scales [groups, N]."""
+    rows = len(weight)
+    starts = range(0, rows, block or rows or 1)
+    parts = [quantise_weight(weight[at : at + (block or rows)], levels) for at in starts]
+    return np.concatenate([v for v, _ in parts]), np.stack([s for _, s in parts])
 
-    def __init__(self, graph: Graph, builder: MappingBuilder) -> None:
-        self.graph, self.builder = graph, builder
-        self._quantised: dict[str, tuple[NDArray[np.int8], NDArray[np.float32]]] = {}
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """How a weight is held: rows of a group of scales (0: all rows are one), what makes values and scales, and
+    whether something is to be added to every weight of a column."""
+
+    block: int
+    make: Callable[[], IntegerWeight]
+    has_offset: bool = False
+
+
+class Weights:
+    """Declares the tensors of linear layers, constants and tables in a `MappingBuilder`.
+
+    Integers of a quantised file are taken as they are. Other weights are quantised to int8, or with `bits` = 4 to
+    4 bits in groups of `INT4_BLOCK` rows. `notes` says which weights of the file could not be taken, and why.
+    """
+
+    def __init__(self, graph: Graph, builder: MappingBuilder, bits: int = 8) -> None:
+        self.graph, self.builder, self.bits = graph, builder, bits
+        self.notes: list[str] = []
+        self.kept: set[str] = set()
+        self._cells: dict[str, _Cells] = {}
 
     def shape(self, node: Node) -> tuple[int, int]:
         """Rows K and columns N of a linear layer's weight."""
         rows, cols = self.graph.constants[node.inputs[1]].shape
         return int(rows), int(cols)
 
-    def array(self, node: Node, row: int, col: int) -> ArrayData:
-        """What an array holds whose first element is weight[row, col] of a linear layer."""
+    def block(self, node: Node, row: int, rows: int) -> int:
+        """Rows that share scales in an array of the weight's rows row..row+rows-1; 0 if all do."""
+        if self.builder.arithmetic is Arithmetic.FLOAT32:
+            return 0
+        block = self._held(node).block
+        if not block or row // block == (row + rows - 1) // block:
+            return 0
+        step = gcd(block, row)
+        if step % WORD_BYTES:
+            place = NodePlace(
+                self.graph.model or self.graph.name, " ".join(node.sources[:1]), op_name(node.op)
+            )
+            raise fail(
+                "E0306",
+                f"a tile's rows begin at row {row} of weights whose scales change every {block} rows; groups of "
+                f"{step} rows are too small",
+                place,
+                "heads as deep as a multiple of 4",
+            )
+        return step
+
+    def array(self, node: Node, row: int, col: int, block: int = 0) -> ArrayData:
+        """What an array holds whose first element is weight[row, col] of a linear layer. `block`: as `block` says."""
         name = node.inputs[1]
         weight = self.graph.constants[name]
         if self.builder.arithmetic is Arithmetic.FLOAT32:
             self.builder.tensor(name, DType.F32, weight.shape, lambda: float32(weight))
             return ArrayData(Slice(name, (row, col)))
-        values, scales = f"{name}.int8", f"{name}.scale"
-        self.builder.tensor(values, DType.I8, weight.shape, lambda: self._both(name)[0])
-        self.builder.tensor(scales, DType.F32, weight.shape[1:], lambda: self._both(name)[1])
-        return ArrayData(Slice(values, (row, col)), Slice(scales, (col,)))
+        held = self._held(node)
+        values = self.builder.tensor(f"{name}.int8", DType.I8, weight.shape, lambda: held.make().values)
+        rows, cols = self.shape(node)
+        if not held.block:
+            scales = self.builder.tensor(f"{name}.scale", DType.F32, (cols,), lambda: held.make().scales[0])
+            return ArrayData(Slice(values, (row, col)), Slice(scales, (col,)))
+        step = block or held.block
+        groups = -(-rows // step)
 
-    def _both(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        if name not in self._quantised:
-            self._quantised[name] = quantise_weight(float32(self.graph.constants[name]))
-        return self._quantised[name]
+        def spread() -> NDArray[np.float32]:
+            return np.asarray(held.make().scales[np.arange(groups) * step // held.block], np.float32)
+
+        scales = self.builder.tensor(f"{name}.scale{step}", DType.F32, (groups, cols), spread)
+        return ArrayData(Slice(values, (row, col)), Slice(scales, (row // step, col)))
+
+    def offset(self, node: Node, col: int) -> Slice | None:
+        """What is to be added to every weight of a column, from column `col` on; None if nothing."""
+        if self.builder.arithmetic is Arithmetic.FLOAT32 or not self._held(node).has_offset:
+            return None
+        held, cols = self._held(node), self.shape(node)[1]
+
+        def make() -> NDArray[np.float32]:
+            offsets = held.make().offsets
+            assert offsets is not None
+            return offsets
+
+        return Slice(self.builder.tensor(f"{node.inputs[1]}.offset", DType.F32, (cols,), make), (col,))
+
+    def _held(self, node: Node) -> _Cells:
+        name = node.inputs[1]
+        if name not in self._cells:
+            self._cells[name] = self._from_file(node) or self._quantised(self.graph.constants[name])
+        return self._cells[name]
+
+    def _from_file(self, node: Node) -> _Cells | None:
+        """The integers of the file, if it has some that arrays can take."""
+        weight = self.graph.constants[node.inputs[1]]
+        if not weight.is_quantised:
+            return None
+        block = row_block(weight)
+        why = ""
+        if block is None or block % WORD_BYTES:
+            why = "their scales change along the rows too often"
+        elif not has_offset(weight) and not fits_int8(weight):
+            why = "they do not fit int8 once their zero points are taken away"
+        if block is None or why:
+            place = node.sources[0] if node.sources else node.output.name
+            self.notes.append(f"weights: the file's integers of {place} are quantised again: {why}")
+            return None
+        self.kept.add(node.inputs[1])
+
+        @cache
+        def make() -> IntegerWeight:
+            found = integers(weight)
+            assert found is not None
+            return found
+
+        return _Cells(block, make, has_offset(weight))
+
+    def _quantised(self, weight: Tensor) -> _Cells:
+        levels = WEIGHT_LEVELS if self.bits == 8 else INT4_LEVELS
+        block = 0 if self.bits == 8 or weight.shape[0] <= INT4_BLOCK else INT4_BLOCK
+
+        @cache
+        def make() -> IntegerWeight:
+            values, scales = quantise_in_groups(float32(weight), levels, block)
+            return IntegerWeight(values, scales, block)
+
+        return _Cells(block, make)
+
+    def summary(self) -> list[str]:
+        """What was taken from the file, for `--explain`."""
+        if not self.kept:
+            return self.notes
+        return [f"weights: {len(self.kept)} keep the integers and scales of the file", *self.notes]
 
     def bias(self, node: Node, col: int) -> Slice | None:
         """The bias of a linear layer from column `col` on, or None if it has none."""

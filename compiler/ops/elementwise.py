@@ -102,11 +102,6 @@ def _gelu(call: Call) -> Array:
     return gelu_tanh(call[0]) if call.text("approximate", "none") == "tanh" else gelu(call[0])
 
 
-def _quick_gelu(call: Call) -> Array:
-    x = call[0]
-    return (x * sigmoid(call.number("alpha", 1.702) * x)).astype(x.dtype)
-
-
 def _swish(call: Call) -> Array:
     x = call[0]
     return (x * sigmoid(call.number("alpha", 1.0) * x)).astype(x.dtype)
@@ -142,7 +137,8 @@ def _is_infinite(call: Call) -> Array:
 
 
 def _dropout(call: Call) -> tuple[Array, ...]:
-    if (training := call.optional(2)) is not None and bool(training):
+    ratio, training = call.optional(1), call.optional(2)
+    if training is not None and bool(training) and (ratio is None or float(ratio)):
         raise KernelError("Dropout in training mode is random")
     return (call[0], np.ones_like(call[0], dtype=bool))
 
@@ -200,11 +196,3 @@ ELEMENTWISE: dict[str, Kernel] = {
     "Where": _where,
 }
 """Kernels of ai.onnx by operator type."""
-
-ELEMENTWISE_MICROSOFT: dict[str, Kernel] = {
-    "Gelu": _unary(gelu),
-    "QuickGelu": _quick_gelu,
-    "FastGelu": lambda c: gelu_tanh(c[0] if (bias := c.optional(1)) is None else np.add(c[0], bias)),
-    "BiasGelu": lambda c: gelu(np.add(c[0], c[1])),
-}
-"""Kernels of com.microsoft."""

@@ -16,6 +16,7 @@ from compiler.ops.registry import Fate, entry_of
 from compiler.passes import GRAPH_PIPELINE
 from compiler.passes.legalise import Legalise, Refusal, refused
 from compiler.pipeline import Compilation, CompileOptions, run_pipeline
+from isa.program import Moment
 
 
 class Verdict(Enum):
@@ -24,6 +25,7 @@ class Verdict(Enum):
     CHIP = "on chip"
     LAYOUT = "layout"
     FOLDED = "folded"
+    HOST = "host"
     REFUSED = "refused"
     STUCK = "stuck"
     """It could be compiled, but not beside a node that is refused."""
@@ -50,7 +52,26 @@ def explain_model(
     final = c.require_graph()
     refusals = {r.place.node: r for r in refused(final, tuple(c.findings))}
     parts, left = _parts(final), {s for n in final.nodes if isinstance(n.op, Onnx) for s in n.sources}
-    return [_verdict(node, parts, left, refusals.get(node.sources[0])) for node in raw.nodes]
+    hosted = {source: part.moment for part in reversed(final.hosts) for source in part.sources}
+    why = {finding.node: finding.reason for finding in c.findings}
+    found = []
+    for node in raw.nodes:
+        name = node.sources[0]
+        if name in hosted and name not in parts and name not in refusals:
+            found.append(_hosted(node, hosted[name], why.get(name)))
+        else:
+            found.append(_verdict(node, parts, left, refusals.get(name)))
+    return found
+
+
+def _hosted(node: Node, moment: Moment, reason: str | None) -> NodeVerdict:
+    """The verdict on a node of a host partition, with the reason if it is the cause."""
+    assert isinstance(node.op, Onnx)
+    where = "in front of the chip's part" if moment is Moment.BEFORE else "behind the chip's part"
+    entry = entry_of(node.op)
+    why = entry.note if entry is not None and entry.fate is Fate.HOST else reason
+    note = f"{where}: {why or 'goes with its neighbours'}"
+    return NodeVerdict(node.sources[0], op_name(node.op), Verdict.HOST, note)
 
 
 def _parts(graph: Graph) -> dict[str, Node]:

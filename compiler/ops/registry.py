@@ -12,8 +12,10 @@ from enum import Enum
 
 from compiler.ir.graph import Onnx
 from compiler.ops.call import Kernel, ShapeRule
-from compiler.ops.elementwise import ELEMENTWISE, ELEMENTWISE_MICROSOFT
+from compiler.ops.elementwise import ELEMENTWISE
+from compiler.ops.fused import FUSED
 from compiler.ops.layout import LAYOUT, MAKING
+from compiler.ops.quantised import QUANTISED, QUANTISED_MICROSOFT, QUANTISED_NOTES
 from compiler.ops.reduction import PRODUCTS, REDUCTIONS, ROWWISE
 from compiler.ops.rotary import ROTARY
 from compiler.ops.shapes import SHAPES
@@ -30,7 +32,13 @@ class Fate(Enum):
     """Moves elements; absorbed into how the neighbours read and write."""
     FOLDED = "folded"
     """Computed by the compiler: constants, shapes, masks, positions."""
+    HOST = "host"
+    """Has no place on the chip: runs on the host, in front of the first layer or behind the last."""
     REFUSED = "refused"
+
+
+OFF_CHIP = (Fate.HOST, Fate.REFUSED)
+"""Between two layers such operators stand in the way."""
 
 
 class Trait(Enum):
@@ -55,6 +63,8 @@ class OpEntry:
     trait: Trait = Trait.OTHER
     kernel: Kernel | None = None
     shape: ShapeRule | None = None
+    expands: bool = False
+    """Whether other operators are written in its place before anything else (so that it has no kernel)."""
 
 
 _KERNELS: Mapping[str, Kernel] = {
@@ -65,6 +75,7 @@ _KERNELS: Mapping[str, Kernel] = {
     **REDUCTIONS,
     **ROWWISE,
     **ROTARY,
+    **QUANTISED,
 }
 
 _CHIP: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -74,6 +85,7 @@ _CHIP: Mapping[str, tuple[tuple[str, ...], str]] = {
     "LayerNormalization": (("norm",), "over the last axis"),
     "RMSNormalization": (("norm",), "over the last axis"),
     "SimplifiedLayerNormalization": (("norm",), "over the last axis"),
+    "Einsum": (("linear", "attention"), "of two operands, without repeated letters"),
     "Gather": (("embed",), "rows of a table by token id or position; elsewhere folded"),
     "Add": (("add", "linear", "norm"), "of two activations, or a bias"),
     "Sub": (("norm", "rotary"), "inside a normalisation or a rotation"),
@@ -95,9 +107,10 @@ _CHIP: Mapping[str, tuple[tuple[str, ...], str]] = {
     "Sin": (("rotary",), "of position x frequency"),
     "Cos": (("rotary",), "of position x frequency"),
     "RotaryEmbedding": (("rotary",), "heads of [batch, heads, tokens, depth] or rows"),
+    **{kind: QUANTISED_NOTES[kind] for kind in QUANTISED},
 }
 
-_ATTENTION_FORMS = "no output of scores, no ragged batch (nonpad_kv_seqlen), no window attributes"
+_ATTENTION_FORMS = "no output of scores, no ragged batch (nonpad_kv_seqlen), no window to the right"
 
 _FOLDED: Mapping[str, str] = {
     "Constant": "",
@@ -110,9 +123,11 @@ _FOLDED: Mapping[str, str] = {
     "Where": "masks, and the guard behind a softmax",
 }
 
-_CNN_HELP = "cim compiles transformer blocks; run the convolutional part elsewhere and compile the rest"
+_CNN_HELP = (
+    "in front of a transformer's layers, or behind them, the host runs it; a whole CNN is not compiled"
+)
 
-_REFUSED: tuple[tuple[str, str, str, str], ...] = (
+_HOSTED: tuple[tuple[str, str, str, str], ...] = (
     ("", "Conv", "convolutions have no mapping to the attention and feed-forward tiles", _CNN_HELP),
     ("", "ConvTranspose", "convolutions have no mapping to the tiles", _CNN_HELP),
     ("", "ConvInteger", "convolutions have no mapping to the tiles", _CNN_HELP),
@@ -121,12 +136,47 @@ _REFUSED: tuple[tuple[str, str, str, str], ...] = (
     ("", "AveragePool", "pooling over images has no mapping to the tiles", _CNN_HELP),
     ("", "GlobalAveragePool", "pooling over images has no mapping to the tiles", _CNN_HELP),
     ("", "BatchNormalization", "batch normalisation belongs to convolutional networks", _CNN_HELP),
-    ("", "LSTM", "recurrent layers are not transformer blocks", ""),
-    ("", "GRU", "recurrent layers are not transformer blocks", ""),
-    ("", "RNN", "recurrent layers are not transformer blocks", ""),
+    ("", "LSTM", "recurrent layers are not transformer blocks", _CNN_HELP),
+    ("", "GRU", "recurrent layers are not transformer blocks", _CNN_HELP),
+    ("", "RNN", "recurrent layers are not transformer blocks", _CNN_HELP),
     ("", "If", "control flow over data cannot be scheduled ahead", "export the model without branches"),
-    ("", "Loop", "control flow over data cannot be scheduled ahead", "export one step of the loop"),
-    ("", "Scan", "control flow over data cannot be scheduled ahead", "export one step of the scan"),
+    (
+        "",
+        "Scan",
+        "steps that wait for each other have no mapping to the tiles",
+        "export one step of the scan",
+    ),
+)
+
+_REFUSED: tuple[tuple[str, str, str, str], ...] = (
+    (
+        "",
+        "Loop",
+        "how often a loop runs depends on data, so it cannot be scheduled ahead",
+        "export one step of the loop",
+    ),
+    ("", "LinearAttention", "its recurrent state is none that an array of keys and values holds", ""),
+    ("", "CausalConvWithState", "its convolution state is none that an array of keys and values holds", ""),
+    ("", "FlexAttention", "it is written as a program over scores", "export plain attention with its mask"),
+    (MICROSOFT, "LinearAttention", "its recurrent state is none that an array of keys and values holds", ""),
+    (MICROSOFT, "MoE", "which weights a token needs depends on data", "compile a model without experts"),
+    (MICROSOFT, "QMoE", "which weights a token needs depends on data", "compile a model without experts"),
+    (MICROSOFT, "PagedAttention", "pages of its cache are a server's", "export GroupQueryAttention"),
+    (MICROSOFT, "SparseAttention", "which blocks of keys it sees is data", "export plain attention"),
+    (MICROSOFT, "LongformerAttention", "which keys a token sees is data", "export plain attention"),
+    (MICROSOFT, "PackedAttention", "it takes padding out by data", "export Attention; sequences come without padding"),
+    (
+        MICROSOFT,
+        "PackedMultiHeadAttention",
+        "it takes padding out by data",
+        "export MultiHeadAttention; sequences come without padding",
+    ),
+    (
+        MICROSOFT,
+        "WhisperBeamSearch",
+        "a search loop in a node cannot be scheduled ahead",
+        "compile the decoder inside it",
+    ),
     (
         MICROSOFT,
         "BeamSearch",
@@ -151,7 +201,7 @@ _REFUSED: tuple[tuple[str, str, str, str], ...] = (
 def _trait(kind: str) -> Trait:
     if kind in LAYOUT:
         return Trait.MOVEMENT
-    if kind in ELEMENTWISE or kind in ELEMENTWISE_MICROSOFT:
+    if kind in ELEMENTWISE:
         return Trait.ELEMENTWISE
     return Trait.REDUCTION if kind in REDUCTIONS else Trait.OTHER
 
@@ -170,12 +220,18 @@ def _known(kind: str) -> OpEntry:
 
 def _entries() -> Iterable[OpEntry]:
     yield from (_known(kind) for kind in _KERNELS)
-    yield OpEntry("", "Attention", Fate.CHIP, ("attention",), _ATTENTION_FORMS, shape=SHAPES["Attention"])
-    for kind, kernel in ELEMENTWISE_MICROSOFT.items():
-        shape = SHAPES.get(kind)
-        yield OpEntry(MICROSOFT, kind, Fate.CHIP, ("activation",), "", "", Trait.ELEMENTWISE, kernel, shape)
+    yield OpEntry(
+        "", "Attention", Fate.CHIP, ("attention",), _ATTENTION_FORMS, shape=SHAPES["Attention"], expands=True
+    )
+    for kind, fused in FUSED.items():
+        yield OpEntry(MICROSOFT, kind, Fate.CHIP, fused.becomes, fused.note, shape=fused.shape, expands=True)
+    for kind, kernel in QUANTISED_MICROSOFT.items():
+        becomes, note = QUANTISED_NOTES[kind]
+        yield OpEntry(MICROSOFT, kind, Fate.CHIP, becomes, note, kernel=kernel, shape=SHAPES.get(kind))
+    for domain, kind, reason, way_out in _HOSTED:
+        yield OpEntry(domain, kind, Fate.HOST, (), reason, way_out)
     for domain, kind, reason, way_out in _REFUSED:
-        yield OpEntry(domain, kind, Fate.REFUSED, (), reason, way_out)
+        yield OpEntry(domain, kind, Fate.REFUSED, (), reason, way_out, shape=SHAPES.get(kind))
 
 
 OPERATORS: Mapping[tuple[str, str], OpEntry] = {(e.domain, e.kind): e for e in _entries()}

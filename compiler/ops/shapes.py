@@ -29,7 +29,9 @@ def _wider(a: Extent, b: Extent) -> Extent:
 
 def _elementwise(dtype: DType | None = None, source: int = 0) -> ShapeRule:
     def rule(call: ShapeCall) -> list[OutputType]:
-        shape = reduce(broadcast, [call.shape(i) for i in range(len(call.inputs)) if call.inputs[i]])
+        # Where names of an axis differ, the operand that gives the type knows best.
+        order = sorted((i for i in range(len(call.inputs)) if call.inputs[i]), key=lambda i: i != source)
+        shape = reduce(broadcast, [call.shape(i) for i in order])
         return [(dtype or call.dtype_of(source), shape)]
 
     return rule
@@ -44,7 +46,7 @@ def _normalised(call: ShapeCall) -> list[OutputType]:
 
 
 def _cast(call: ShapeCall) -> list[OutputType]:
-    return [(call.dtype("to") or DType.OTHER, call.shape(0))]
+    return [(call.dtype("to") or DType.OTHER, _known_shape(call))]
 
 
 def _clip(call: ShapeCall) -> list[OutputType]:
@@ -153,7 +155,11 @@ def _concat(call: ShapeCall) -> list[OutputType]:
     total: Extent = 0
     for shape in shapes:
         total = total + shape[at]
-    return [(call.dtype_of(0), (*shapes[0][:at], total, *shapes[0][at + 1 :]))]
+    # Elsewhere the sizes are equal; a number says more than a name.
+    shared = [
+        next((e for e in extents if isinstance(e, int)), extents[0]) for extents in zip(*shapes, strict=True)
+    ]
+    return [(call.dtype_of(0), (*shared[:at], total, *shared[at + 1 :]))]
 
 
 def _expand(call: ShapeCall) -> list[OutputType]:
@@ -226,6 +232,14 @@ def _gemm(call: ShapeCall) -> list[OutputType]:
     return [(call.dtype_of(0), (rows, columns))]
 
 
+def _einsum(call: ShapeCall) -> list[OutputType]:
+    terms, _, result = call.text("equation", "").replace(" ", "").partition("->")
+    sizes: dict[str, Extent] = {}
+    for index, term in enumerate(terms.split(",")):
+        sizes.update(zip(term, call.shape(index), strict=True))
+    return [(call.dtype_of(0), tuple(sizes[letter] for letter in result))]
+
+
 def _reduce(call: ShapeCall) -> list[OutputType]:
     shape, axes = call.shape(0), call.numbers(1, "axes")
     if not axes and call.integer("noop_with_empty_axes", 0):
@@ -278,8 +292,38 @@ _UNARY = (
     "Abs", "Neg", "Sqrt", "Exp", "Log", "Erf", "Tanh", "Sigmoid", "Relu", "Softplus", "Sin", "Cos", "Reciprocal",
     "Floor", "Ceil", "Round", "Sign", "Identity", "HardSigmoid", "HardSwish", "LeakyRelu", "Elu", "Gelu", "Swish",
     "Softmax", "LogSoftmax", "RotaryEmbedding", "CumSum", "Trilu", "ScatterND", "CastLike",
-    "FastGelu", "QuickGelu", "BiasGelu",
 )  # fmt: skip
+
+
+def _known_shape(call: ShapeCall) -> Shape | None:
+    """The shape of the first input; None if unknown. For operators whose result has another type."""
+    first = call.inputs[0]
+    return None if first is None else first.shape
+
+
+def _quantise(call: ShapeCall) -> list[OutputType]:
+    kind = call.dtype_of(2) if len(call.inputs) > 2 and call.inputs[2] else call.dtype("output_dtype")
+    return [(kind or DType.UINT8, _known_shape(call))]
+
+
+def _dequantise(call: ShapeCall) -> list[OutputType]:
+    return [(call.dtype_of(1), _known_shape(call))]
+
+
+def _dynamic_quantise(call: ShapeCall) -> list[OutputType]:
+    return [(DType.UINT8, _known_shape(call)), (DType.FLOAT32, ()), (DType.UINT8, ())]
+
+
+def _matmul_integer(call: ShapeCall) -> list[OutputType]:
+    try:
+        return [(DType.INT32, shape) for _, shape in _matmul(call)]
+    except UnknownShapeError:
+        return [(DType.INT32, None)]
+
+
+def _conv_integer(call: ShapeCall) -> list[OutputType]:
+    return [(DType.INT32, None)]
+
 
 SHAPES: dict[str, ShapeRule] = {
     **{kind: _elementwise(DType.BOOL) for kind in _LOGICAL},
@@ -311,8 +355,14 @@ SHAPES: dict[str, ShapeRule] = {
     "ConstantOfShape": _constant_of_shape,
     "MatMul": _matmul,
     "Gemm": _gemm,
+    "Einsum": _einsum,
     "ArgMax": _argmax,
     "Attention": _attention,
+    "QuantizeLinear": _quantise,
+    "DequantizeLinear": _dequantise,
+    "DynamicQuantizeLinear": _dynamic_quantise,
+    "MatMulInteger": _matmul_integer,
+    "ConvInteger": _conv_integer,
 }
 """Shape rules by operator type (the same in every domain that has the type)."""
 

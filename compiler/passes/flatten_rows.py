@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from compiler.ir.dims import Extent, axis
-from compiler.ir.graph import Embed, Input, Node, Onnx, Role, Value
+from compiler.ir.dims import Dim, Extent, axis
+from compiler.ir.graph import Embed, Input, Node, Onnx, Role, Rotary, Value
 from compiler.ir.rewrite import Editor
-from compiler.passes.layouts import follow, is_same_rows
+from compiler.passes.layouts import Moved, follow, is_same_rows
 from compiler.passes.regions import Prober, Survey, is_movement, is_onnx
 from compiler.pipeline import Compilation, Pass
 
@@ -41,11 +41,26 @@ class FlattenRows(Pass):
 
 def _straight(survey: Survey, prober: Prober, name: str) -> str:
     """The value whose rows `name` repeats, or `name`."""
+    moved = _moved(survey, prober, name)
+    return moved.region.roots[0] if moved is not None and is_same_rows(moved) else name
+
+
+def _moved(survey: Survey, prober: Prober, name: str) -> Moved | None:
     node = survey.editor.producer(name)
     if node is None or not (is_movement(node) or is_onnx(node, "Cast", "Identity")):
-        return name
-    moved = follow(survey, prober, prober.at(3, 2 if prober.has_past() else 0, batch=2), name)
-    return moved.region.roots[0] if moved is not None and is_same_rows(moved) else name
+        return None
+    return follow(survey, prober, prober.at(3, 2 if prober.has_past() else 0, batch=2), name)
+
+
+def _straight_heads(survey: Survey, prober: Prober, name: str) -> tuple[str, int]:
+    """The value whose rows `name` has as [batch, heads, tokens, depth], and the number of heads; or `name`."""
+    moved = _moved(survey, prober, name)
+    if moved is None or moved.tags.ndim != 4:
+        return name, 0
+    batch, heads, tokens, depth = moved.tags.shape
+    rows = moved.tags.swapaxes(1, 2).reshape(batch, tokens, heads * depth)
+    same = is_same_rows(replace(moved, tags=rows))
+    return (moved.region.roots[0], heads) if same else (name, 0)
 
 
 def _rewire(survey: Survey, prober: Prober, node: Node) -> None:
@@ -60,10 +75,14 @@ def _rewire_outputs(survey: Survey, prober: Prober) -> None:
     """An output that repeats the rows of a value becomes that value's name."""
     editor = survey.editor
     for output in list(editor.outputs):
-        source = _straight(survey, prober, output)
+        source, heads = _straight(survey, prober, output), 0
+        if source == output:
+            source, heads = _straight_heads(survey, prober, output)
         node = editor.producer(source)
         if source == output or node is None or isinstance(node.op, Onnx):
             continue
+        if heads:
+            editor.by_head[output] = heads
         passed = editor.producer(output)
         assert passed is not None
         editor.remove(passed)
@@ -75,20 +94,32 @@ def _rewire_outputs(survey: Survey, prober: Prober) -> None:
 
 def _retype(editor: Editor) -> None:
     """[batch, sequence, features] -> [tokens, features] for values, [tokens] for ids and positions."""
+    lengths = {i.name: axis("source") for i in editor.inputs if i.role is Role.SOURCE}
     for node in list(editor.nodes()):
         width: Extent = (node.output.shape or (0,))[-1]
         if isinstance(node.op, Embed):
             width = editor.constants[node.inputs[1]].shape[1]
-        value = Value(node.output.name, node.output.dtype, (_tokens(), width))
+        count = lengths.setdefault(node.output.name, lengths.get(node.inputs[0], _tokens()))
+        value = Value(node.output.name, node.output.dtype, (count, width))
         editor.replace(node, replace(node, outputs=(value,)))
     used = {i for node in editor.nodes() for i in node.inputs}
-    wanted = (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES)
-    editor.inputs = [
-        Input(replace(i.value, shape=(_tokens(),)), i.role) if i.role in wanted else i
-        for i in editor.inputs
-        if i.name in used
-    ]
+    turns = any(isinstance(node.op, Rotary) for node in editor.nodes())
+    wanted = {Role.SWITCH, *((Role.POSITIONS,) if turns else ())}
+    kept = [i for i in editor.inputs if i.name in used or i.role in wanted]
+    editor.inputs = [_flat(i) for i in kept]
 
 
-def _tokens() -> Extent:
+def _flat(given: Input) -> Input:
+    """An input as one number, or one row, a token."""
+    shape = given.value.shape or ()
+    if given.role in (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES):
+        return replace(given, value=replace(given.value, shape=(_tokens(),)))
+    if given.role is Role.OTHER and len(shape) > 1:
+        return replace(given, value=replace(given.value, shape=(_tokens(), shape[-1])))
+    if given.role is Role.SOURCE:
+        return replace(given, value=replace(given.value, shape=(axis("source"), shape[-1])))
+    return given
+
+
+def _tokens() -> Dim:
     return axis("tokens")

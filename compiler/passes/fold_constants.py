@@ -8,10 +8,11 @@ import numpy as np
 
 from compiler.ir.dims import Extent, Shape, UndecidedError, size_of
 from compiler.ir.graph import Node, Onnx, Value
+from compiler.ir.quantised import dequantised
 from compiler.ir.rewrite import Editor
-from compiler.ir.tensor import Array, Declared, DType, Symbolic, Tensor, symbolic, tensor
-from compiler.ops.call import Call, KernelError, ShapeCall
-from compiler.ops.registry import Fate, Trait, entry_of, trait_of
+from compiler.ir.tensor import Array, Declared, DType, Stored, Symbolic, Tensor, symbolic, tensor
+from compiler.ops.call import Attributes, Call, KernelError, ShapeCall
+from compiler.ops.registry import OFF_CHIP, Trait, entry_of, kernel_of, trait_of
 from compiler.ops.shapes import infer
 from compiler.pipeline import Compilation, Pass
 
@@ -56,6 +57,8 @@ class _Folder:
         node = self._renamed(node)
         if self._fold(node):
             return
+        if _is(node, "Concat"):
+            self._learn(node)
         kept = self._same_as(node)
         if kept is not None and node.output.name not in self.editor.outputs:
             # Identity(x) == x, Cast of x to its own type == x, Dropout(x) == x in inference.
@@ -81,6 +84,20 @@ class _Folder:
         types = infer(None if entry is None else entry.shape, call)
         return tuple(Value(v.name, d, s) for v, (d, s) in zip(node.outputs, types, strict=True))
 
+    def _learn(self, node: Node) -> None:
+        """Inputs that are joined with values of known sizes have those sizes (a file may name the depth of a head)."""
+        assert isinstance(node.op, Onnx)
+        known = node.output.shape
+        for name in node.inputs:
+            given = next((i for i in self.editor.inputs if i.name == name), None)
+            if given is None or known is None or given.value.shape is None:
+                continue
+            at = Attributes(node.op).integer("axis", 0) % len(known)
+            pairs = enumerate(zip(given.value.shape, known, strict=True))
+            shape = tuple(k if i != at and isinstance(k, int) else e for i, (e, k) in pairs)
+            if shape != given.value.shape:
+                self.editor.reshape_input(given, shape)
+
     def _integers(self, name: str) -> tuple[Extent, ...] | None:
         """The elements of a small integer constant."""
         constant = self.editor.constant(name)
@@ -95,7 +112,7 @@ class _Folder:
     def _fold(self, node: Node) -> bool:
         """Replace `node` by constants if it can be."""
         assert isinstance(node.op, Onnx)
-        results = self._shape_of(node) or self._viewed(node) or self._computed(node)
+        results = self._shape_of(node) or self._weight(node) or self._viewed(node) or self._computed(node)
         if results is None:
             return False
         for value, result in zip(node.outputs, results, strict=False):
@@ -115,13 +132,49 @@ class _Folder:
         part = shape[call.integer("start", 0) : call.integer("end", len(shape))]
         return [symbolic(tuple(part), (len(part),))]
 
+    def _weight(self, node: Node) -> list[Tensor] | None:
+        """DequantizeLinear of a constant with several axes keeps its integers; QuantizeLinear of a large constant
+        makes them when they are asked for."""
+        if _is(node, "QuantizeLinear"):
+            return self._quantised(node)
+        if not _is(node, "DequantizeLinear"):
+            return None
+        values, scales, *rest = (self.editor.constant(i) if i else None for i in node.inputs)
+        zeros = rest[0] if rest else None
+        if (
+            values is None
+            or scales is None
+            or len(values.shape) < 2
+            or (any(node.inputs[2:]) and zeros is None)
+        ):
+            return None
+        call = ShapeCall(node.op, (), ())  # type: ignore[arg-type]
+        return [dequantised(values, scales, zeros, call.integer("axis", 1), call.integer("block_size", 0))]
+
+    def _quantised(self, node: Node) -> list[Tensor] | None:
+        assert isinstance(node.op, Onnx)
+        op, kernel = node.op, kernel_of(node.op)
+        inputs = [self.editor.constant(i) if i else None for i in node.inputs]
+        shape = inputs[0].shape if inputs[0] is not None else ()
+        if kernel is None or inputs[0] is None or inputs[0].count <= COPY_LIMIT:
+            return None
+        if any(i is None or not i.has_data for i in inputs):
+            return None
+
+        def make() -> Array:
+            result = kernel(Call(op, tuple(None if i is None else i.data() for i in inputs)))
+            assert not isinstance(result, tuple)
+            return result
+
+        return [Tensor(node.output.dtype, shape, Stored(f"computed:{node.output.name}", make))]
+
     def _viewed(self, node: Node) -> list[Tensor] | None:
         """Large constants, or such without data: movement becomes a lazy view."""
         assert isinstance(node.op, Onnx)
         source = self.editor.constant(node.inputs[0]) if node.inputs else None
         if source is None or isinstance(source.source, Symbolic):
             return None
-        if source.count <= COPY_LIMIT and source.has_data:
+        if source.count <= COPY_LIMIT and source.has_data and not source.is_quantised:
             return None
         known = [self._integers(i) for i in node.inputs[1:]]
         shape = node.output.shape
@@ -146,7 +199,7 @@ class _Folder:
     def _computed(self, node: Node) -> list[Tensor] | None:
         assert isinstance(node.op, Onnx)
         entry = entry_of(node.op)
-        if entry is None or entry.kernel is None or entry.fate is Fate.REFUSED:
+        if entry is None or entry.kernel is None or entry.fate in OFF_CHIP:
             return None
         arrays: list[Array | None] = []
         for name in node.inputs:
@@ -177,12 +230,20 @@ class _Folder:
             return array.reshape(constant.shape)
         return constant.data() if constant.has_data else None
 
+    def _drops_nothing(self, node: Node) -> bool:
+        """Whether a Dropout is one of inference, or has the ratio 0."""
+        ratio, training = (self.editor.constant(i) for i in (*node.inputs[1:3], "", "")[:2])
+        if len(node.inputs) < 3:
+            return True
+        known = [t for t in (ratio, training) if t is not None and t.has_data]
+        return any(not t.data().any() for t in known)
+
     def _same_as(self, node: Node) -> str | None:
         """The value that `node` merely repeats."""
         if not node.inputs:
             return None
         before, after = self.editor.value(node.inputs[0]), node.output
-        if _is(node, "Identity", "Dropout") and len(node.inputs) < 3:
+        if _is(node, "Identity") or (_is(node, "Dropout") and self._drops_nothing(node)):
             return node.inputs[0]
         if _is(node, "Cast", "CastLike") and before is not None and before.dtype is after.dtype:
             return node.inputs[0]

@@ -18,8 +18,8 @@ from compiler.ir.graph import Linear, Node, Onnx, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, symbolic
 from compiler.ops.call import KernelError
-from compiler.passes.recognise_linear import RESHAPE, columns, reshape_to
-from compiler.passes.regions import Prober, Region, Survey, is_movement, is_onnx, scalar, trace
+from compiler.passes.recognise_linear import RESHAPE, Columns, columns, reshape_to
+from compiler.passes.regions import Prober, Region, Survey, is_movement, is_onnx, lead_of, scalar, trace
 
 Tags = NDArray[np.int64]
 TRANSPOSE_HEADS = Onnx("", "Transpose", 18, (("perm", (0, 2, 1, 3)),))
@@ -84,7 +84,7 @@ def _read(
         return None
     scale = float(ones.flat[0])
     tags = np.rint(moved / scale)
-    if not np.allclose(tags * scale, moved, rtol=1e-9):
+    if np.abs(tags * scale - moved).max() > 1e-6 * abs(scale):
         return None
     return Moved(region, scale, tags.astype(np.int64), starts, shapes)
 
@@ -107,34 +107,42 @@ def take_columns(survey: Survey, rows: str, wanted: Tags, name: str) -> str | No
     if shape and shape[-1] == count and np.array_equal(wanted, np.arange(count)):
         return rows
     linear = editor.producer(rows)
-    if (
-        linear is None
-        or not isinstance(linear.op, Linear)
-        or not np.array_equal(wanted, wanted[0] + np.arange(count))
-    ):
+    groups = _groups(wanted)
+    if linear is None or not isinstance(linear.op, Linear) or groups is None:
         return None
     value = Value(editor.fresh(name), linear.output.dtype, None)
-    columns(editor, linear, int(wanted[0]), int(wanted[0]) + count, value, ())
+    columns(editor, linear, groups, value, ())
     survey.note(value.name)
     return value.name
 
 
-def as_three_axes(survey: Survey, rows: str, sources: tuple[str, ...]) -> str:
-    """`rows` as [batch, sequence, features]: rows of two axes are reshaped."""
+def _groups(wanted: Tags) -> Columns | None:
+    """`wanted` as equal groups of successive columns at equal distances, none of which crosses a distance."""
+    breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
+    length = int(breaks[0]) if len(breaks) else len(wanted)
+    if len(wanted) % length:
+        return None
+    grid = wanted.reshape(-1, length)
+    start, stride = int(grid[0, 0]), int(grid[1, 0] - grid[0, 0]) if len(grid) > 1 else 0
+    expected = start + stride * np.arange(len(grid))[:, None] + np.arange(length)
+    if not np.array_equal(grid, expected) or (stride and (stride < 0 or start % stride + length > stride)):
+        return None
+    return Columns(start, length, len(grid), stride)
+
+
+def as_three_axes(survey: Survey, rows: str, sources: tuple[str, ...], cross: bool = False) -> str:
+    """`rows` as [batch, sequence, features] (or source, for `cross`): rows of two axes are reshaped."""
     editor = survey.editor
     shape = editor.shape(rows)
     if shape is None or len(shape) != 2:
         return rows
     lead = leading_axes(editor)
-    return _reshaped(survey, rows, (*lead, shape[-1]), sources)
+    return _reshaped(survey, rows, (lead[0], axis("source") if cross else lead[1], shape[-1]), sources)
 
 
 def leading_axes(editor: Editor) -> Shape:
     """[batch, sequence] as the inputs have them: names, or numbers that the file fixes."""
-    for given in editor.inputs:
-        if given.role.value in ("ids", "positions", "token_types") and len(given.value.shape or ()) == 2:
-            return given.value.shape or ()
-    return (axis("batch"), axis("sequence"))
+    return lead_of(editor.inputs) or (axis("batch"), axis("sequence"))
 
 
 def sequence_axis(editor: Editor, value: Value) -> int | None:

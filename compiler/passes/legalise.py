@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from compiler.ir.graph import Graph, Node, Onnx, Role, op_name
+from compiler.ir.graph import Graph, Input, Node, Onnx, Role, op_name
 from compiler.ir.rewrite import Editor
-from compiler.ops.registry import MICROSOFT, Fate, entry_of
+from compiler.ops.registry import MICROSOFT, OFF_CHIP, Fate, entry_of
 from compiler.passes.regions import Survey
 from compiler.pipeline import Compilation, Finding, Pass
 from isa.diagnostics import CimError, Diagnostic, NodePlace
@@ -51,6 +51,13 @@ def refused(graph: Graph, findings: tuple[Finding, ...]) -> list[Refusal]:
     something else is.
     """
     left = [node for node in graph.nodes if isinstance(node.op, Onnx)]
+    if any(_is_hopeless(node) for node in left):
+        elsewhere = [node for node in left if _is_hopeless(node) or _is_off_chip(node)]
+        return [_refusal(graph, node, {}) for node in sorted(elsewhere, key=_how_hopeless)]
+    unbound = [_unbound(graph, i) for i in graph.inputs if i.role is Role.WEIGHT]
+    unbound += [_shapeless(graph, i) for i in graph.inputs if left and _is_shapeless(i)]
+    if unbound:
+        return unbound
     survey = Survey(Editor(graph))
     data = [n for n in left if any(survey.is_data(v.name) for v in n.outputs)]
     why = {f.node: f for f in findings}
@@ -59,6 +66,27 @@ def refused(graph: Graph, findings: tuple[Finding, ...]) -> list[Refusal]:
         [r for r in found if r.place.node in why] or [r for r in found if not _is_bystander(r, left)] or found
     )
     return blamed + _strange_inputs(graph, bool(left))
+
+
+def _is_hopeless(node: Node) -> bool:
+    """Whether nothing can be done about a node: nobody knows it, or it cannot be scheduled."""
+    entry = entry_of(node.op) if isinstance(node.op, Onnx) else None
+    return entry is None or entry.fate is Fate.REFUSED
+
+
+def _is_off_chip(node: Node) -> bool:
+    entry = entry_of(node.op) if isinstance(node.op, Onnx) else None
+    return entry is not None and entry.fate in OFF_CHIP
+
+
+def _how_hopeless(node: Node) -> int:
+    """What can never be compiled comes first, then what nobody knows, then what is only missing here."""
+    op = node.op
+    assert isinstance(op, Onnx)
+    entry = entry_of(op)
+    if entry is None:
+        return 1 if op.domain not in ("", MICROSOFT) else 2
+    return 0 if entry.fate is Fate.REFUSED else 3
 
 
 def _refusal(graph: Graph, node: Node, why: dict[str, Finding]) -> Refusal:
@@ -71,7 +99,7 @@ def _refusal(graph: Graph, node: Node, why: dict[str, Finding]) -> Refusal:
     if entry is None:
         known = "ai.onnx" if not node.op.domain else node.op.domain
         return Refusal(place, f"operator {node.op.kind} of {known} is not known", _unknown_help(node.op))
-    if entry.fate is Fate.REFUSED:
+    if entry.fate in OFF_CHIP:
         return Refusal(place, entry.note, entry.help or None)
     forms = f" (supported {entry.note})" if entry.note else ""
     return Refusal(place, f"this use of {entry.kind} is none that can be compiled{forms}", None)
@@ -86,21 +114,55 @@ def _unknown_help(op: Onnx) -> str:
 def _is_bystander(refusal: Refusal, left: list[Node]) -> bool:
     """Whether a node is only stuck behind others: known, usable, but its neighbours were not recognised."""
     node = next(n for n in left if refusal.place.node in n.sources or refusal.place.node == n.output.name)
-    entry = entry_of(node.op) if isinstance(node.op, Onnx) else None
-    return entry is not None and entry.fate is not Fate.REFUSED
+    return not _is_hopeless(node) and not _is_off_chip(node)
+
+
+def _unbound(graph: Graph, given: Input) -> Refusal:
+    return Refusal(
+        NodePlace(graph.model, given.name, "input"),
+        f"the weight {given.name!r} is an input of the model, and has no value",
+        "give its value with --bind FILE.npz, or make it a constant of the file",
+    )
+
+
+def _is_shapeless(given: Input) -> bool:
+    """Whether an input is rows of a number of features that is not known."""
+    shape = given.value.shape or ()
+    free = bool(shape) and not isinstance(shape[-1], int)
+    return free and given.role in (Role.OTHER, Role.WEIGHT) and given.value.dtype.is_float
+
+
+def _shapeless(graph: Graph, given: Input) -> Refusal:
+    shape = given.value.shape or ()
+    return Refusal(
+        NodePlace(graph.model, given.name, "input"),
+        f"how many features the rows of {given.name!r} have is not known: its last axis is {shape[-1]}",
+        f"fix it with --dim {shape[-1]}=N",
+    )
 
 
 def _strange_inputs(graph: Graph, has_left: bool) -> list[Refusal]:
-    """Inputs that are neither ids, positions nor token types cannot be fed."""
-    known = (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES, Role.MASK)
-    strange = [i for i in graph.inputs if i.role not in known]
+    """Inputs that are neither numbers nor rows by token cannot be fed."""
     if has_left:
         return []
     return [
         Refusal(
             NodePlace(graph.model, i.name, "input"),
-            "the model reads an input that is neither token ids, positions nor token types",
-            "models that start from embeddings or images are not supported yet",
+            "the model reads an input that is neither token ids, positions, token types nor rows of tokens",
+            "rows are floats [batch, tokens, features] with a fixed number of features",
         )
-        for i in strange
+        for i in graph.inputs
+        if not _is_known(i)
     ]
+
+
+def _is_known(given: Input) -> bool:
+    if given.role in (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES, Role.MASK, Role.SOURCE):
+        return True
+    shape = given.value.shape or ()
+    return (
+        given.role is Role.OTHER
+        and given.value.dtype.is_float
+        and len(shape) == 2
+        and isinstance(shape[1], int)
+    )

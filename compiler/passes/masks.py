@@ -7,7 +7,8 @@ of past and step, and the keys whose probability is not zero are the visible one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from compiler.ir.graph import Attention, Node
 from compiler.ir.tensor import Array
 from compiler.ops.call import KernelError
 from compiler.ops.reduction import softmax
+from compiler.passes.biases import read_bias
 from compiler.passes.regions import Prober, Survey, is_elementwise, is_movement, is_onnx, scalar
 
 LONGEST_STEP = 2048
@@ -35,6 +37,8 @@ class Scores:
     nodes: tuple[Node, ...]
     scale: float
     softcap: float | None
+    softmax: str = ""
+    """The value that the softmax is taken of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Mask:
 
     causal: bool
     window: int | None = None
+    bias: Array | None = None
 
 
 def read_scores(survey: Survey, node: Node) -> Scores | None:
@@ -64,7 +69,7 @@ def read_scores(survey: Survey, node: Node) -> Scores | None:
     if numbers is None:
         return None
     end, after = _onwards(survey, node)
-    return Scores(name, end, (*steps, *after), *numbers)
+    return Scores(name, end, (*steps, *after), *numbers, softmax=node.inputs[0])
 
 
 def _numbers(survey: Survey, steps: list[Node]) -> tuple[float, float | None] | None:
@@ -103,45 +108,81 @@ def _onwards(survey: Survey, node: Node) -> tuple[str, list[Node]]:
 
 @dataclass(slots=True)
 class MaskReader:
-    """Finds masks; equal chains of control values are examined once."""
+    """Finds masks; chains that are alike are examined once."""
 
     survey: Survey
     prober: Prober
-    _windows: dict[frozenset[str], tuple[int, ...]] = field(default_factory=dict)
+    _known: dict[object, Mask | str] = field(default_factory=dict)
 
-    def read(self, scores: Scores, heads: int) -> Mask | str:
-        """The mask of a chain, checked on random scores; or why it is none that can be expressed."""
-        try:
-            mask = self._shape(scores, heads)
-            if isinstance(mask, str):
-                return mask
-            for sequence, past in ((4, 0), (3, 5), (1, 6)):
-                if not self._agrees(scores, heads, self.prober.at(sequence, past), mask):
-                    return "the scores get more than a scale, a soft cap and a mask (a bias by position?)"
-        except (UnavailableError, KernelError, ValueError, IndexError, TypeError) as error:
-            return f"the mask cannot be evaluated: {error}"
-        return mask
+    def read(self, scores: Scores, heads: int, cross: bool) -> Mask | str:
+        """The mask of a chain, checked on random scores; or why it is none that can be expressed.
 
-    def _shape(self, scores: Scores, heads: int) -> Mask | str:
+        `cross` says that the keys are those of another sequence.
+        """
+        key = (self._alike(scores), heads, cross)
+        if key not in self._known:
+            try:
+                self._known[key] = self._examined(scores, heads, cross)
+            except (UnavailableError, KernelError, ValueError, IndexError, TypeError) as error:
+                self._known[key] = f"the mask cannot be evaluated: {error}"
+        return self._known[key]
+
+    def _alike(self, scores: Scores) -> object:
+        """What two chains have in common if they do the same to their scores."""
+        constant = self.survey.editor.constant
+        return tuple(
+            (node.op, tuple("*" if self.survey.is_data(i) else constant(i) or i for i in node.inputs))
+            for node in scores.nodes
+        )
+
+    def _examined(self, scores: Scores, heads: int, cross: bool) -> Mask | str:
+        mask = self._shape(scores, heads, cross)
+        if isinstance(mask, str):
+            return mask
+        bias = read_bias(self.prober, lambda probe: self._before(scores, heads, probe), mask.causal)
+        if isinstance(bias, str):
+            return bias
+        mask = replace(mask, bias=bias)
+        if all(self._agrees(scores, heads, probe, mask) for probe in self._probes((4, 0), (3, 5), (1, 6))):
+            return mask
+        return "the scores get more than a scale, a soft cap, a mask and a bias by distance"
+
+    def _probes(self, *sizes: tuple[int, int]) -> list[Interpreter]:
+        """Probes of these lengths of step and past, each once (a file may fix some)."""
+        return list({id(probe): probe for probe in (self.prober.at(*size) for size in sizes)}.values())
+
+    def _shape(self, scores: Scores, heads: int, cross: bool) -> Mask | str:
         causal: set[bool] = set()
-        for sequence, past in ((4, 0), (3, 5), (4, 1)):
-            seen = self._seen(scores, heads, self.prober.at(sequence, past))
+        for probe in self._probes((4, 0), (3, 5), (4, 1)):
+            seen = self._seen(scores, heads, probe)
             future = np.triu(np.ones_like(seen), seen.shape[1] - seen.shape[0] + 1)
             if len(seen) > 1:
                 causal.add(not (seen & future.astype(bool)).any())
-        if len(causal) != 1:
+        if cross:
+            return Mask(causal=False)
+        if len(causal) > 1:
             return "whether tokens see later ones depends on the length"
+        if not causal:
+            # A step of one token, fixed by the file, sees all there is.
+            causal.add(self.prober.has_past())
         window = self._window(scores, heads)
         return Mask(causal.pop(), window)
 
     def _seen(self, scores: Scores, heads: int, probe: Interpreter) -> Array:
         """[queries, keys]: which keys get a share when all scores are equal."""
-        zeros = np.zeros(self._size(scores, heads, probe))
-        shares = self._run(scores, probe, zeros)
+        _, shares = self._run(scores, heads, probe, np.zeros)
         seen = shares.reshape(-1, *shares.shape[-2:]) > 0
         if not np.array_equal(seen, np.broadcast_to(seen[:1], seen.shape)):
             raise ValueError("heads have different masks")
         return np.asarray(seen[0])
+
+    def _before(self, scores: Scores, heads: int, probe: Interpreter) -> tuple[Array, Array]:
+        """[heads, queries, keys]: what is added to scores of zero, and where the keys are seen."""
+        added, shares = self._run(scores, heads, probe, np.zeros)
+        count = heads if added.size // (added.shape[-1] * added.shape[-2]) % heads == 0 else 1
+        shape = (heads, *added.shape[-2:])
+        first = [x.reshape(-1, count, *x.shape[-2:])[0] for x in (added, shares > 0)]
+        return np.broadcast_to(first[0], shape), np.broadcast_to(first[1], shape)
 
     def _size(self, scores: Scores, heads: int, probe: Interpreter) -> tuple[int, ...]:
         shape = self.prober.shape(probe, scores.start)
@@ -150,19 +191,40 @@ class MaskReader:
         sequence, past = probe.sizes["sequence"], probe.sizes["past"]
         return (probe.sizes["batch"], heads, sequence, past + sequence)
 
-    def _run(self, scores: Scores, probe: Interpreter, stand_in: Array) -> Array:
+    def _run(
+        self, scores: Scores, heads: int, probe: Interpreter, make: Callable[[tuple[int, ...]], Array]
+    ) -> tuple[Array, Array]:
+        """What the softmax is taken of and the shares that come out, for scores made by `make`.
+
+        One head and one sequence stand for all, unless reshapes on the way insist on all of them.
+        """
+        full = self._size(scores, heads, probe)
+        thin = (1, 1, *full[2:]) if len(full) == 4 else full
+        try:
+            return self._run_on(scores, probe, make(thin))
+        except (KernelError, ValueError, IndexError):
+            return self._run_on(scores, probe, make(full))
+
+    def _run_on(self, scores: Scores, probe: Interpreter, stand_in: Array) -> tuple[Array, Array]:
         with np.errstate(invalid="ignore"):
-            return self.prober.evaluate(probe, scores.nodes, {scores.start: stand_in})[scores.end]
+            found = self.prober.evaluate(probe, scores.nodes, {scores.start: stand_in})
+        return found[scores.softmax], found[scores.end]
 
     def _agrees(self, scores: Scores, heads: int, probe: Interpreter, mask: Mask) -> bool:
-        size = self._size(scores, heads, probe)
-        s = np.random.default_rng(7).standard_normal(size) * 2
-        got = self._run(scores, probe, s)
+        made: list[Array] = []
+
+        def random(size: tuple[int, ...]) -> Array:
+            made.append(np.random.default_rng(7).standard_normal(size) * 2)
+            return made[-1]
+
+        _, got = self._run(scores, heads, probe, random)
         op = Attention(heads, heads, 1, 1, scores.scale, mask.causal, mask.window, scores.softcap)
-        s = s * scores.scale
+        s = made[-1] * scores.scale
         if scores.softcap is not None:
             s = np.tanh(s / scores.softcap) * scores.softcap
-        wanted = softmax(np.where(meaning.visible(op, size[-2], size[-1]), s, -np.inf))
+        if mask.bias is not None:
+            s = s + meaning.bias_of(mask.bias, *s.shape[-2:])
+        wanted = softmax(np.where(meaning.visible(op, *s.shape[-2:]), s, -np.inf))
         return bool(np.allclose(got, wanted, rtol=1e-5, atol=1e-7))
 
     def _window(self, scores: Scores, heads: int) -> int | None:
@@ -171,10 +233,8 @@ class MaskReader:
         found: set[int] = set()
         for number in self._numbers(scores):
             probe = self._long_probe(number + 3)
-            if probe is None:
-                continue
-            seen = self._seen(scores, heads, probe)[-1]
-            if not seen.all():
+            seen = None if probe is None else self._last_row(scores, heads, probe)
+            if seen is not None and not seen.all():
                 found.add(int(seen.sum()))
         return min(found) if found else None
 
@@ -183,16 +243,19 @@ class MaskReader:
             return self.prober.at(1, tokens) if tokens <= LONGEST_PAST else None
         return self.prober.at(tokens) if tokens <= LONGEST_STEP else None
 
-    def _numbers(self, scores: Scores) -> tuple[int, ...]:
-        """The whole numbers above 1 among the constants that the mask is made of."""
-        start = frozenset(i for n in scores.nodes for i in n.inputs if i and not self.survey.is_data(i))
-        if start not in self._windows:
-            self._windows[start] = tuple(sorted(self._constants(start)))
-        return self._windows[start]
+    def _last_row(self, scores: Scores, heads: int, probe: Interpreter) -> Array | None:
+        """Which keys the last query sees; None if the mask does not reach that far (a table that ends)."""
+        try:
+            _, shares = self._run(scores, heads, probe, np.zeros)
+        except (KernelError, ValueError, IndexError):
+            return None
+        return np.asarray(shares.reshape(-1, *shares.shape[-2:])[0, -1] > 0)
 
-    def _constants(self, start: frozenset[str]) -> set[int]:
+    def _numbers(self, scores: Scores) -> list[int]:
+        """The whole numbers above 1 among the constants that the mask is made of."""
+        todo = [i for n in scores.nodes for i in n.inputs if i and not self.survey.is_data(i)]
         found: set[int] = set()
-        todo, seen = list(start), set(start)
+        seen = set(todo)
         while todo and len(seen) < 1000:
             name = todo.pop()
             number = scalar(self.survey.editor, name)
@@ -203,4 +266,4 @@ class MaskReader:
                 if i and i not in seen:
                     seen.add(i)
                     todo.append(i)
-        return found
+        return sorted(found)

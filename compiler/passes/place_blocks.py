@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.pipeline import Compilation, Pass
+from compiler.pipeline import DEFAULT_CONTEXT, Compilation, Pass
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,16 @@ class PlaceBlocks(Pass):
         """Sets `c.mapping`, with the longest segments that the tile buffers allow."""
         from compiler.backend.build import choose_chunk, with_chunk
         from compiler.mapping.mapper import MapOptions, map_graph
-        from compiler.mapping.options import arithmetic_of, check_policies
+        from compiler.mapping.options import arithmetic_of, check_policies, learned_positions, weight_bits
         from isa.program import Limits
 
         target, options = c.require_target(), c.options
         check_policies(options)
-        limits = Limits(options.max_context, chunk=1, sequences=options.batch)
+        graph = c.require_graph()
+        context = options.max_context or min(DEFAULT_CONTEXT, learned_positions(graph) or DEFAULT_CONTEXT)
+        limits = Limits(context, chunk=1, sequences=options.batch)
         arithmetic = arithmetic_of(options.weights)
-        mapping = map_graph(
-            c.require_graph(), target, limits, arithmetic, MapOptions(self.hub_width, self.block)
-        )
+        choices = MapOptions(self.hub_width, self.block, weight_bits(options.weights))
+        mapping = map_graph(graph, target, limits, arithmetic, choices, c.notes)
         c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk))
         return True

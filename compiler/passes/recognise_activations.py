@@ -34,8 +34,6 @@ _BENT = frozenset(
         "Clip",
         "Max",
         "Exp",
-        "QuickGelu",
-        "FastGelu",
         "Softplus",
     )
 )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from compiler.ir.dims import Shape
 from compiler.ir.graph import Attention, Cache, Node, Role, Value
 from compiler.ir.rewrite import Editor
+from compiler.ir.tensor import Array, tensor
 from compiler.ops.call import Attributes
 from compiler.passes.layouts import Moved, Tags, as_three_axes, follow, heads_to, leading_axes, take_columns
 from compiler.passes.masks import MaskReader, Scores, read_scores
+from compiler.passes.presents import Kept, Presents, kept_of
 from compiler.passes.regions import Prober, Survey, is_onnx, merge_sources
 from compiler.pipeline import Compilation, Finding, Pass
 
@@ -46,7 +48,10 @@ class RecogniseAttention(Pass):
 
 @dataclass(frozen=True, slots=True)
 class _Heads:
-    """An operand as rows: which columns of `rows` each head reads, what stands before them."""
+    """An operand as rows: which columns of `rows` each head reads, what stands before them.
+
+    Without `rows` all of it comes from the cache. `cross`: the rows are those of the source.
+    """
 
     rows: str
     columns: tuple[int, ...]
@@ -55,6 +60,8 @@ class _Heads:
     scale: float
     sources: tuple[str, ...]
     past: str | None = None
+    kept: Kept | None = None
+    cross: bool = False
 
 
 class _MismatchError(ValueError):
@@ -75,6 +82,7 @@ class _Matcher:
         self.survey = survey
         self.prober = prober
         self.masks = MaskReader(survey, prober)
+        self.presents = Presents(survey, prober)
 
     def visit(self, softmax: Node) -> str | None:
         """Rewrite the attention around `softmax`, or say why not."""
@@ -144,21 +152,26 @@ class _Matcher:
         past = next((r for r in moved.region.roots if self._is_past(r)), None)
         found = self._heads(moved, tags, past)
         if past is not None:
-            self._check_past(moved, tags, past, found.heads)
-        return found
+            self._check_past(moved, tags, past, found.heads, which)
+        once = tags[:, :: q.heads // found.heads]
+        return replace(found, kept=kept_of(moved, once))
 
     def _heads(self, moved: Moved, tags: Tags, past: str | None) -> _Heads:
         """Read the columns of each head off the tags [batch, heads, tokens, depth] of the new tokens."""
         sizes = self._sizes()
         roots = [r for r in moved.region.roots if r != past]
+        if not roots and past is not None and self._is_cross(past):
+            repeats = tags.shape[1] // moved.shapes[past][-3]
+            return _Heads("", (), tags.shape[1] // repeats, tags.shape[-1], moved.scale, (), past, cross=True)
         if len(roots) != 1:
             raise _MismatchError("an operand mixes several activations")
         (rows,) = roots
+        cross = self._is_cross(rows)
         width = moved.shapes[rows][-1]
         old = sizes["past"] if past is not None else 0
         new = tags[:, :, old:] - moved.starts[rows]
         batch, _, tokens, depth = new.shape
-        if tokens != sizes["sequence"] or new.min() < 0:
+        if tokens != sizes["source" if cross else "sequence"] or new.min() < 0:
             raise _MismatchError("an operand does not have one row for every token of the step")
         row = (np.arange(batch)[:, None] * tokens + np.arange(tokens)).reshape(batch, 1, tokens, 1)
         columns = new - row * width
@@ -166,21 +179,30 @@ class _Matcher:
             raise _MismatchError("an operand mixes rows of different tokens")
         kept = _without_repeats(columns[0, :, 0])
         flat = tuple(int(i) for i in kept.reshape(-1))
-        return _Heads(rows, flat, len(kept), depth, moved.scale, moved.region.sources, past)
+        return _Heads(rows, flat, len(kept), depth, moved.scale, moved.region.sources, past, cross=cross)
 
-    def _check_past(self, moved: Moved, tags: Tags, past: str, heads: int) -> None:
+    def _is_cross(self, name: str) -> bool:
+        """Whether a value follows from the source alone."""
+        roles = self.survey.roles(name)
+        return bool(roles) and roles <= {Role.SOURCE, Role.CROSS}
+
+    def _check_past(self, moved: Moved, tags: Tags, past: str, heads: int, which: int) -> None:
         """Old rows must come first, in the cache's order, heads repeated like the new ones."""
-        sizes = self._sizes()
+        old = moved.shapes[past][-2]
         shape = moved.shapes[past]
         wanted = moved.starts[past] + np.arange(np.prod(shape)).reshape(shape)
-        if len(shape) != 4 or shape[1] != heads:
+        if len(shape) == 5 and shape[0] == 2:
+            # Keys and values in one input.
+            wanted = wanted[which - 1]
+        if wanted.ndim != 4 or wanted.shape[1] != heads:
             raise _MismatchError("the cache does not have the heads of the new keys and values")
         wanted = np.repeat(wanted, tags.shape[1] // heads, axis=1)
-        if not np.array_equal(tags[:, :, : sizes["past"]], wanted):
+        if not np.array_equal(tags[:, :, :old], wanted):
             raise _MismatchError("the cache is not [batch, heads, tokens, depth], old tokens first")
 
     def _is_past(self, name: str) -> bool:
-        return any(i.name == name and i.role is Role.PAST for i in self.survey.editor.inputs)
+        kept = (Role.PAST, Role.CROSS)
+        return any(i.name == name and i.role in kept for i in self.survey.editor.inputs)
 
     def _sizes(self) -> dict[str, int]:
         past = 2 if self.prober.has_past() else 0
@@ -194,21 +216,25 @@ class _Matcher:
             or k.heads != v.heads
             or q.depth != k.depth
             or (k.past is None) != (v.past is None)
+            or k.cross is not v.cross
         ):
             raise _MismatchError("heads of queries, keys and values do not fit together")
-        mask = self.masks.read(site.scores, q.heads)
+        mask = self.masks.read(site.scores, q.heads, k.cross)
         if isinstance(mask, str):
             raise _MismatchError(mask)
         if v.scale != 1.0:
             raise _MismatchError("the values are scaled")
         scale = q.scale * k.scale * site.scores.scale
-        cache = len(self.survey.editor.caches) if mask.causal else None
-        op = Attention(
-            q.heads, k.heads, q.depth, v.depth, scale, mask.causal, mask.window, site.scores.softcap, cache
-        )
-        operands = [self._rows(h, site, n) for h, n in ((q, "q"), (k, "k"), (v, "v"))]
+        presents = [self.presents.find(h.kept, which) for which, h in enumerate((k, v))]
+        kept = mask.causal or k.cross or k.past is not None or any(presents)
+        cache = len(self.survey.editor.caches) if kept else None
+        limits = (mask.causal, mask.window, site.scores.softcap)
+        op = Attention(q.heads, k.heads, q.depth, v.depth, scale, *limits, cache, k.cross)
+        operands = [self._rows(h, site, n) if h.rows else "" for h, n in ((q, "q"), (k, "k"), (v, "v"))]
+        if mask.bias is not None:
+            operands.append(self._bias(mask.bias))
         if cache is not None:
-            self._declare(site, k, v)
+            self._declare(k, v, presents)
         sources = (*q.sources, *k.sources, *v.sources)
         sources += merge_sources((site.product, *site.scores.nodes, site.context))
         self._replace(site.context, op, operands, tuple(dict.fromkeys(sources)))
@@ -218,30 +244,29 @@ class _Matcher:
         rows = take_columns(self.survey, heads.rows, wanted, f"{site.context.output.name}.{name}")
         if rows is None:
             raise _MismatchError("the heads are interleaved in a way that no column range expresses")
-        return as_three_axes(self.survey, rows, heads.sources)
+        return as_three_axes(self.survey, rows, heads.sources, heads.cross)
 
-    def _declare(self, site: _Site, k: _Heads, v: _Heads) -> None:
+    def _bias(self, bias: Array) -> str:
+        """The bias as a constant; layers that have the same share one."""
+        return self.survey.editor.shared_constant("attention_bias", tensor(bias))
+
+    def _declare(self, k: _Heads, v: _Heads, presents: list[str]) -> None:
         editor = self.survey.editor
         number = re.search(r"\d+", k.past or "")
         layer = int(number.group()) if number else len(editor.caches)
-        presents = [self._present(self._operand(site, which)) for which in (1, 2)]
         editor.caches.append(
-            Cache(layer, k.heads, k.depth, v.depth, k.past or "", v.past or "", presents[0], presents[1])
+            Cache(
+                layer,
+                k.heads,
+                k.depth,
+                v.depth,
+                k.past or "",
+                v.past or "",
+                presents[0],
+                presents[1],
+                k.cross,
+            )
         )
-        editor.outputs = [o for o in editor.outputs if o not in presents]
-
-    def _present(self, operand: str) -> str:
-        """The graph output that `operand` is made of: [batch, kv_heads, tokens, depth]."""
-        editor = self.survey.editor
-        name = operand
-        while True:
-            if name in editor.outputs:
-                return name
-            node = editor.producer(name)
-            data = self.survey.data_inputs(node) if node is not None else ()
-            if len(data) != 1:
-                return ""
-            name = data[0]
 
     def _replace(self, context: Node, op: Attention, operands: list[str], sources: tuple[str, ...]) -> None:
         editor, output = self.survey.editor, context.output
@@ -264,6 +289,8 @@ def _without_repeats(columns: Tags) -> Tags:
 
 
 def _retire_cache_inputs(editor: Editor) -> None:
-    """Cache inputs that became `Graph.caches` are no inputs any more."""
+    """Cache inputs and outputs that became `Graph.caches` are no inputs and outputs any more."""
     retired = {n for c in editor.caches for n in (c.past_key, c.past_value)}
+    given = {n for c in editor.caches for n in (c.present_key, c.present_value)}
+    editor.outputs = [o for o in editor.outputs if o not in given]
     editor.inputs = [i for i in editor.inputs if i.name not in retired]

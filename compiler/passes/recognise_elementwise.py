@@ -59,7 +59,7 @@ def _operands(survey: Survey, node: Node) -> tuple[str, ...] | None:
     if not survey.is_data(a):
         a, b = b, a
     x, y = editor.shape(a), editor.shape(b)
-    if not survey.is_data(a) or x is None or y is None or not editor.value(a).dtype.is_float:  # type: ignore[union-attr]
+    if not survey.is_data(a) or not x or y is None or not editor.value(a).dtype.is_float:  # type: ignore[union-attr]
         return None
     if survey.is_data(b):
         return (a, b) if x[-1:] == y[-1:] else None

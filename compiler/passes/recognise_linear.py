@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.ir.dims import Shape, UndecidedError, less
-from compiler.ir.graph import Linear, Node, Onnx, Value
+from compiler.ir.graph import Add, Linear, Node, Onnx, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Tensor, symbolic
 from compiler.ops.call import Attributes
@@ -22,6 +22,7 @@ class RecogniseLinear(Pass):
     MatMul(x, W) + b, Gemm(x, W, b)            == linear(x; W, b)
     linear(Reshape(x)) (rows kept)              == Reshape(linear(x))
     Split(linear(x; [W1 W2 W3]))                == linear(x; W1), linear(x; W2), linear(x; W3)
+    linear(Concat(x, y); W, b)                  == linear(x; W's upper rows, b) + linear(y; W's lower rows)
     """
 
     def run(self, c: Compilation) -> bool:
@@ -38,6 +39,9 @@ class RecogniseLinear(Pass):
         for node in list(editor.nodes()):
             if editor.holds(node) and isinstance(node.op, Linear):
                 cut_apart(editor, node)
+        for node in list(editor.nodes()):
+            if editor.holds(node) and isinstance(node.op, Linear):
+                _take_joint_apart(editor, node)
         c.graph = editor.finish()
         return editor.changed
 
@@ -63,13 +67,18 @@ def _product(survey: Survey, node: Node) -> _Product | None:
     assert isinstance(node.op, Onnx)
     attributes = Attributes(node.op)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    plain = attributes.number("alpha", 1.0) == 1.0 and (bias is None or attributes.number("beta", 1.0) == 1.0)
-    if attributes.integer("transA", 0) or not plain or (bias is not None and editor.constant(bias) is None):
+    plain = attributes.number("alpha", 1.0) == 1.0 and (not bias or attributes.number("beta", 1.0) == 1.0)
+    if attributes.integer("transA", 0) or not plain or (bias and not _is_row(editor.constant(bias))):
         return None
     # Gemm(x, W, transB=1) == x @ W^T
     flipped = bool(attributes.integer("transB", 0))
     name = f"{node.inputs[1]}.T" if flipped else node.inputs[1]
     return _Product(node.inputs[0], weight.transpose((1, 0)) if flipped else weight, name, bias)
+
+
+def _is_row(bias: Tensor | None) -> bool:
+    """Whether a constant adds the same to each row."""
+    return bias is not None and bias.count == (bias.shape[-1] if bias.shape else 1)
 
 
 def _rewrite(survey: Survey, node: Node, found: _Product) -> None:
@@ -148,6 +157,42 @@ def _row_root(editor: Editor, name: str) -> tuple[str, list[Node]]:
     return name, passed
 
 
+def _take_joint_apart(editor: Editor, node: Node) -> None:
+    """Give each of the rows that are joined in front of a linear layer a layer of its own; add the results."""
+    joint = editor.producer(node.inputs[0])
+    if joint is None or not is_onnx(joint, "Concat") or len(joint.inputs) < 2:
+        return
+    shapes = [editor.shape(i) for i in joint.inputs]
+    widths = [s[-1] if s else None for s in shapes]
+    assert isinstance(joint.op, Onnx)
+    rank = len(shapes[0] or ())
+    if Attributes(joint.op).integer("axis", 0) not in (-1, rank - 1):
+        return
+    sources = tuple(dict.fromkeys((*joint.sources, *node.sources)))
+    weight, start, total = editor.constants[node.inputs[1]], 0, ""
+    for number, (part, width) in enumerate(zip(joint.inputs, widths, strict=True)):
+        if not isinstance(width, int):
+            return
+        name = f"{node.inputs[1]}[{start}:{start + width},]"
+        inputs = [part, editor.add_constant(name, weight.slice(0, start, start + width))]
+        inputs += node.inputs[2:] if not number else ()
+        value = Value(editor.fresh(f"{node.output.name}.joint{number}"), node.output.dtype, node.output.shape)
+        editor.insert(Linear(), inputs, value, sources, after=joint)
+        start += width
+        if number + 1 < len(widths) and total:
+            total = _sum(editor, total, value, sources)
+        elif not total:
+            total = value.name
+        else:
+            editor.replace(node, Node(Add(), (total, value.name), node.outputs, sources))
+
+
+def _sum(editor: Editor, total: str, value: Value, sources: tuple[str, ...]) -> str:
+    made = Value(editor.fresh(f"{value.name}.sum"), value.dtype, value.shape)
+    editor.insert(Add(), (total, value.name), made, sources)
+    return made.name
+
+
 def _drop_reshape(editor: Editor, node: Node) -> None:
     """Reshape(Reshape(x)) == x when the shapes say so."""
     if not is_onnx(node, "Reshape") or node.output.name in editor.outputs or node.output.shape is None:
@@ -166,20 +211,46 @@ def cut_apart(editor: Editor, linear: Node) -> None:
     for user in editor.users(linear.output.name):
         rank = len(linear.output.shape or ())
         for value, start, stop in _ranges(editor, user, rank):
-            columns(editor, linear, start, stop, value, user.sources)
+            columns(editor, linear, Columns(start, stop - start), value, user.sources)
 
 
-def columns(
-    editor: Editor, linear: Node, start: int, stop: int, value: Value, sources: tuple[str, ...]
-) -> None:
-    """Make `value` the columns start..stop of `linear`: a linear over a slice of its weight."""
-    weight = editor.constants[linear.inputs[1]].slice(1, start, stop)
-    inputs = [linear.inputs[0], editor.add_constant(f"{linear.inputs[1]}[{start}:{stop}]", weight)]
-    if len(linear.inputs) > 2:
-        bias = editor.constants[linear.inputs[2]].slice(0, start, stop)
-        inputs.append(editor.add_constant(f"{linear.inputs[2]}[{start}:{stop}]", bias))
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns of a weight: `count` groups of `length` columns, the first at `start`, one every `stride`."""
+
+    start: int
+    length: int
+    count: int = 1
+    stride: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many columns these are."""
+        return self.length * self.count
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """These columns (the last axis) of a weight or bias."""
+        at = len(tensor.shape) - 1
+        if self.count == 1:
+            return tensor.slice(at, self.start, self.start + self.length)
+        first = self.start - self.start % self.stride
+        whole = tensor.slice(at, first, first + self.count * self.stride)
+        groups = whole.reshape((*tensor.shape[:-1], self.count, self.stride))
+        offset = self.start - first
+        return groups.slice(at + 1, offset, offset + self.length).reshape((*tensor.shape[:-1], self.total))
+
+    def __str__(self) -> str:
+        grouped = f"/{self.stride}x{self.count}" if self.count > 1 else ""
+        return f"[{self.start}:{self.start + self.length}{grouped}]"
+
+
+def columns(editor: Editor, linear: Node, wanted: Columns, value: Value, sources: tuple[str, ...]) -> None:
+    """Make `value` columns of `linear`: a linear over a part of its weight."""
+    inputs = [linear.inputs[0]]
+    for name in linear.inputs[1:]:
+        inputs.append(editor.add_constant(f"{name}{wanted}", wanted.of(editor.constants[name])))
     lead = (linear.output.shape or ())[:-1]
-    typed = Value(value.name, linear.output.dtype, (*lead, stop - start))
+    typed = Value(value.name, linear.output.dtype, (*lead, wanted.total))
     editor.insert(Linear(), inputs, typed, tuple(dict.fromkeys((*linear.sources, *sources))), after=linear)
 
 

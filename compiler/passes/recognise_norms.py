@@ -11,9 +11,9 @@ from compiler.ir import meaning
 from compiler.ir.graph import Node, Norm, NormKind, Onnx, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, tensor
-from compiler.ops.call import Attributes
+from compiler.ops.call import Attributes, KernelError
 from compiler.ops.registry import Trait, trait_of
-from compiler.passes.layouts import follow, from_rows, sequence_axis
+from compiler.passes.layouts import follow, from_rows, sequence_axis, take_columns
 from compiler.passes.regions import (
     Prober,
     Survey,
@@ -61,6 +61,8 @@ def _native(finder: _Finder, node: Node) -> bool:
     shape = editor.shape(node.inputs[0]) if node.inputs else None
     if kind is None or shape is None or any(editor.constant(i) is None for i in node.inputs[1:] if i):
         return False
+    if any(editor.users(v.name) or v.name in editor.outputs for v in node.outputs[1:]):
+        return False  # it is also asked for the mean or the variance
     assert isinstance(node.op, Onnx)
     attributes = Attributes(node.op)
     if attributes.integer("axis", -1) not in (-1, len(shape) - 1):
@@ -75,7 +77,11 @@ def _native(finder: _Finder, node: Node) -> bool:
 
 def _is_part(survey: Survey, node: Node) -> bool:
     """Whether a node may be part of a normalisation: elementwise or a mean, with constants."""
-    return trait_of(node.op) in (Trait.ELEMENTWISE, Trait.REDUCTION) and only_constants(survey, node)
+    if trait_of(node.op) not in (Trait.ELEMENTWISE, Trait.REDUCTION) or not only_constants(survey, node):
+        return False
+    constants = (survey.editor.constant(i) for i in node.inputs)
+    # Vectors get stand-ins; numbers must be known.
+    return all(c is None or c.has_data or c.count > 1 for c in constants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,10 @@ class _Finder:
         if anchor not in nodes:
             return None
         stand_ins = {root: random_rows(1, 3, width)} | self._stand_ins(nodes, width)
-        values = self.prober.evaluate(self.prober.at(3), nodes, stand_ins)
+        try:
+            values = self.prober.evaluate(self.prober.at(3), nodes, stand_ins)
+        except (KernelError, ValueError, IndexError):
+            return None  # it does not work on rows
         used = self._constants(nodes)
         for node in reversed(nodes[nodes.index(anchor) :]):
             result = values[node.output.name]
@@ -193,12 +202,16 @@ def by_head(survey: Survey, prober: Prober, old: Node, new: Node) -> bool:
     (rows,) = moved.region.roots
     shape = editor.shape(rows)
     numbers = moved.tags.swapaxes(1, at)
-    if (
-        shape is None
-        or len(shape) != 3
-        or not np.array_equal(numbers.reshape(-1), np.arange(1, numbers.size + 1))
-    ):
+    if shape is None or len(shape) != 3 or not isinstance(width := shape[-1], int):
         return False
+    columns = numbers.reshape(-1, numbers.shape[2] * numbers.shape[3]) - 1
+    columns = columns - width * np.arange(len(columns))[:, None]
+    if not np.array_equal(columns, np.broadcast_to(columns[0], columns.shape)):
+        return False
+    part = take_columns(survey, rows, columns[0], f"{output.name}.input")
+    if part is None:
+        return False
+    rows, shape = part, (*shape[:-1], columns.shape[1])
     assert isinstance(new.op, Norm)
     sources = (*moved.region.sources, *new.sources)
     made = Value(editor.fresh(f"{output.name}.rows"), output.dtype, shape)

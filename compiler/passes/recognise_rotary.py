@@ -267,6 +267,4 @@ def _rewrite(survey: Survey, region: Region, rows: str, found: _Found, output: V
 
 def _shared(editor: Editor, inv_freq: Array) -> str:
     """The frequencies as a constant; layers that turn alike share one."""
-    wanted = tensor(inv_freq)
-    shared = next((name for name, value in editor.constants.items() if value == wanted), None)
-    return shared or editor.add_constant("inv_freq", wanted)
+    return editor.shared_constant("inv_freq", tensor(inv_freq))

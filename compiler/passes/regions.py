@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from compiler.ir.dims import Extent, axes_of, resolve
+from compiler.ir.dims import Shape, axes_of, resolve
 from compiler.ir.evaluate import Interpreter, default_feed
-from compiler.ir.graph import Node, Onnx, Role
+from compiler.ir.graph import Input, Node, Onnx, Role
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array
 from compiler.ops.registry import Trait, trait_of
 
 Test = Callable[[Node], bool]
 
-_DATA_ROLES = (Role.IDS, Role.PAST, Role.TOKEN_TYPES, Role.OTHER)
+_DATA_ROLES = (Role.IDS, Role.PAST, Role.TOKEN_TYPES, Role.OTHER, Role.SOURCE, Role.CROSS, Role.WEIGHT)
+
+SOURCE_TOKENS = 7
+"""How many tokens the source has in a probe: a number that no probe has otherwise."""
 
 
 class Survey:
@@ -50,6 +53,22 @@ class Survey:
     def data_inputs(self, node: Node) -> tuple[str, ...]:
         """The distinct data inputs of a node."""
         return tuple(dict.fromkeys(i for i in node.inputs if self.is_data(i)))
+
+    def roles(self, name: str) -> frozenset[Role]:
+        """What kinds of input a value is computed from, as far as data goes."""
+        found: set[Role] = set()
+        seen, todo = {name}, [name]
+        by_name = {i.name: i.role for i in self.editor.inputs}
+        while todo:
+            at = todo.pop()
+            if at in by_name:
+                found.add(by_name[at])
+            node = self.editor.producer(at)
+            for i in self.data_inputs(node) if node is not None else ():
+                if i not in seen:
+                    seen.add(i)
+                    todo.append(i)
+        return frozenset(found)
 
     def note(self, name: str) -> None:
         """Declare a new value to be data."""
@@ -172,6 +191,15 @@ def is_elementwise(node: Node) -> bool:
     return trait_of(node.op) is Trait.ELEMENTWISE
 
 
+def lead_of(inputs: Iterable[Input]) -> Shape | None:
+    """[batch, sequence] as the inputs have them; None if no input has both."""
+    by_token = (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES)
+    shapes = [(i.role, i.value.shape or ()) for i in inputs]
+    known = [shape for role, shape in shapes if role in by_token and len(shape) == 2]
+    rows = [shape for role, shape in shapes if role is Role.OTHER and len(shape) in (3, 4)]
+    return known[0] if known else (rows[0][0], rows[0][-2]) if rows else None
+
+
 @dataclass(slots=True)
 class Prober:
     """Evaluates control values, and regions on stand-in data, at chosen sizes, in float64."""
@@ -220,20 +248,20 @@ class Prober:
 
     def _fixed(self) -> dict[str, int]:
         """Sizes that the file, or the user, fixed."""
-        fixed: dict[str, int] = {}
-        for given in self.survey.editor.inputs:
-            shape: tuple[Extent, ...] = given.value.shape or ()
-            if given.role is Role.PAST and len(shape) == 4:
-                names: tuple[tuple[str, Extent], ...] = (("batch", shape[0]), ("past", shape[2]))
-            elif given.role in (Role.IDS, Role.POSITIONS) and len(shape) == 2:
-                names = (("batch", shape[0]), ("sequence", shape[1]))
-            else:
-                continue
-            fixed.update((name, extent) for name, extent in names if isinstance(extent, int))
-        return fixed
+        inputs = self.survey.editor.inputs
+        pasts = [i.value.shape for i in inputs if i.role is Role.PAST and len(i.value.shape or ()) in (4, 5)]
+        named = [*zip(("batch", "sequence"), lead_of(inputs) or (), strict=False)]
+        named += [(name, shape[at]) for shape in pasts if shape for name, at in (("batch", -4), ("past", -2))]
+        return {name: extent for name, extent in named if isinstance(extent, int)}
+
+    def _source(self) -> int:
+        """How many tokens the source has."""
+        shapes = [(i.role, i.value.shape or ()) for i in self.survey.editor.inputs]
+        found = [s[-2] for role, s in shapes if role in (Role.SOURCE, Role.CROSS) and len(s) > 2]
+        return next((e for e in found if isinstance(e, int)), SOURCE_TOKENS)
 
     def _sizes(self, batch: int, sequence: int, past: int) -> dict[str, int]:
-        sizes = {"batch": batch, "sequence": sequence, "past": past}
+        sizes = {"batch": batch, "sequence": sequence, "past": past, "source": self._source()}
         for given in self.survey.editor.inputs:
             for extent in given.value.shape or ():
                 for name in axes_of(extent):

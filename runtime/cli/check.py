@@ -96,7 +96,7 @@ def _windows(options: argparse.Namespace, vocabulary: int) -> tuple[tuple[Window
     path = options.text or models.path(models.HELD_OUT)
     ids, what = text_ids(existing(str(path)).read_bytes(), vocabulary)
     size = options.prompt_tokens + options.tokens
-    if size - 1 > options.max_context:
+    if options.max_context is not None and size - 1 > options.max_context:
         message = (
             f"{options.prompt_tokens} + {options.tokens} tokens exceed --max-context {options.max_context}"
         )

@@ -37,6 +37,7 @@ class Costing:
 
     def steps(self, steps: Sequence[tuple[Segment, ...]]) -> list[StepCost]:
         """The cost of each step."""
+        from runtime.hostwork import with_hosts
         from runtime.sinks.trace import open_trace
         from runtime.timing import Simulator
 
@@ -48,7 +49,7 @@ class Costing:
             sink = stack.enter_context(open_trace(path, self.program)) if path is not None else None
             for number, segments in enumerate(steps, 1):
                 activity.note = f"step {number} of {len(steps)}"
-                costs.append(simulator.step(segments, sink))
+                costs.append(with_hosts(self.program, segments, simulator.step(segments, sink)))
         return costs
 
     def statistics(self, costs: Sequence[StepCost], engine: str, wall_s: float) -> Statistics:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 DEFAULT_TARGET = "dcim22"
-DEFAULT_CONTEXT = 512
 
 
 def positive(text: str) -> int:
@@ -56,9 +55,8 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-context",
         type=positive,
-        default=DEFAULT_CONTEXT,
         metavar="N",
-        help="tokens a sequence (default: %(default)s)",
+        help="tokens a sequence (default: 512, or as many positions as the model has learned)",
     )
     group.add_argument(
         "--batch", type=positive, default=1, metavar="B", help="resident sequences (default: %(default)s)"
@@ -79,7 +77,8 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         "--weights",
         choices=("int8", "int4", "float32"),
         default="int8",
-        help="arithmetic of the arrays; float32 is ideal, to tell mapping from quantisation (default: %(default)s)",
+        help="what float weights are rounded to (a quantised file keeps its own integers); float32 is ideal "
+        "arithmetic, to tell mapping from quantisation (default: %(default)s)",
     )
     group.add_argument(
         "--dim",

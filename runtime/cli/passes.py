@@ -18,7 +18,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     steps = pipeline()
     purposes = [(type(step).__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ") for step in steps]
-    settings = [{f.name: getattr(step, f.name) for f in dataclasses.fields(step)} for step in steps]
+    settings = [{f.name: getattr(step, f.name) for f in dataclasses.fields(step) if f.repr} for step in steps]
     shown = [", ".join(f"{name}={value}" for name, value in s.items()) for s in settings]
     rows = [
         (f"{number}", step.name, purpose, setting)

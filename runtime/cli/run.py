@@ -1,6 +1,7 @@
 """Simulate a step of a program: values, cycles and energy; or, with --timing-only, cycles and energy without values.
 
 The inputs are an .npz file with `input_ids`, integers [tokens] or [batch, tokens]; the outputs one with `logits`.
+Encoders and models with parts on the host take and give what the ONNX file names.
 """
 
 from __future__ import annotations
@@ -83,19 +84,25 @@ def _values(program: Program, options: argparse.Namespace, console: Console) -> 
     """Compute the outputs, write them; the steps it took."""
     import numpy as np
 
-    from runtime.session import Session, run_inputs
+    from runtime.inference import Inference
+    from runtime.session import Session, is_decoder, run_inputs
 
     inputs = _read_arrays(options.inputs)
-    session = Session(program, engine=engine_of(options.engine))
+    runs: Session | Inference
     with console.activity("computing") as activity:
-        outputs = run_inputs(session, inputs)
+        if is_decoder(program):
+            runs = Session(program, engine=engine_of(options.engine))
+            outputs = run_inputs(runs, inputs)
+        else:
+            runs = Inference(program)
+            outputs = runs.run(inputs)
         activity.note = "writing"
         if options.outputs:
             write_file(options.outputs, lambda path: _save(path, outputs))
     for name, values in outputs.items():
         shape = " x ".join(str(extent) for extent in np.shape(values))
         console.say(f"{name}: {shape}" + (f", in {options.outputs}" if options.outputs else ""))
-    return list(session.steps)
+    return list(runs.steps)
 
 
 def _save(path: Path, outputs: dict[str, NDArray[Any]]) -> None:

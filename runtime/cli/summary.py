@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from isa.program import ArrayKind
 
 if TYPE_CHECKING:
+    from compiler.ir.graph import Graph
     from compiler.pipeline import Compilation
     from isa.program import Program
 
@@ -46,11 +47,12 @@ def program_facts(program: Program) -> dict[str, object]:
         "sequences": program.limits.sequences,
         "chunk": program.limits.chunk,
         "has_weights": program.data is not None,
+        "host_nodes": {part.name: len(part.nodes) for part in program.hosts},
     }
 
 
 def program_summary(program: Program) -> str:
-    """The facts of a program in three lines."""
+    """The facts of a program in a few lines."""
     f = program_facts(program)
     limits = program.limits
     sequences = "1 sequence" if limits.sequences == 1 else f"{limits.sequences:,} sequences"
@@ -63,8 +65,22 @@ def program_summary(program: Program) -> str:
             f"segments of up to {limits.chunk} tokens",
             f"program     {f['roles']} roles, {f['instructions']:,} instructions"
             + ("" if f["has_weights"] else ", no weights (shapes only)"),
+            *_hosts(program),
         )
     )
+
+
+def _hosts(program: Program) -> list[str]:
+    """A line on what the host does, if it does anything."""
+    parts = [f"{len(p.nodes)} nodes {p.moment.value} the chip ({p.name})" for p in program.hosts]
+    return [f"host        {', '.join(parts)}"] if parts else []
+
+
+def attention_layers(graph: Graph) -> int:
+    """How many attention operators a graph has, with a cache or without."""
+    from compiler.ir.graph import Attention
+
+    return sum(isinstance(node.op, Attention) for node in graph.nodes)
 
 
 def facts_of(compilation: Compilation) -> dict[str, object]:
@@ -73,7 +89,7 @@ def facts_of(compilation: Compilation) -> dict[str, object]:
     facts: dict[str, object] = {"model": str(compilation.model)}
     if graph is not None:
         facts["nodes"] = len(graph.nodes)
-        facts["attention_layers"] = len(graph.caches)
+        facts["attention_layers"] = attention_layers(graph)
     if mapping is not None:
         facts["templates"] = len(mapping.templates)
     if program is not None:
@@ -86,7 +102,9 @@ def summary(compilation: Compilation, output: str | None) -> str:
     """What a compilation came to, in a few lines."""
     graph, program = compilation.graph, compilation.program
     nodes = (
-        f": {len(graph.nodes)} operators, {len(graph.caches)} attention layers" if graph is not None else ""
+        f": {len(graph.nodes)} operators, {attention_layers(graph)} attention layers"
+        if graph is not None
+        else ""
     )
     lines = [f"model       {compilation.model.name}{nodes}"]
     if program is None:

@@ -40,11 +40,11 @@ def _cut(tensors: Tensors, where: Slice, shape: Sequence[int], owner: str) -> ND
 def _array(tensors: Tensors, spec: ArraySpec, data: ArrayData | None, owner: str) -> ArrayState:
     cells = np.zeros((spec.rows, spec.cols), np.float32)
     row_scales = np.zeros(spec.rows, np.float32)
-    column_scales = np.ones(spec.cols, np.float32)
+    column_scales = np.ones((spec.groups, spec.cols), np.float32)
     if data is not None:
         cells[:] = _cut(tensors, data.values, cells.shape, owner)
         if data.scales is not None:
-            column_scales[:] = _cut(tensors, data.scales, column_scales.shape, owner)
+            column_scales[:] = _cut(tensors, data.scales, spec.scale_shape, owner)
     elif spec.kind is ArrayKind.WEIGHT:
         raise fail("E0410", f"weight array {spec.name} has no contents", NamedPlace(owner))
     return ArrayState(spec, cells, row_scales, column_scales)

@@ -31,12 +31,24 @@ _KEY = {dtype: np.dtype(dtype.value) for dtype in DType}
 
 @dataclass(slots=True)
 class ArrayState:
-    """A logical array. `cells` [rows, cols] holds the int8 values as float32, which has room for their products."""
+    """A logical array. `cells` [rows, cols] holds the int8 values as float32, which has room for their products.
+
+    `row_scales` is [rows], `column_scales` [groups, cols].
+    """
 
     spec: ArraySpec
     cells: F32
     row_scales: F32
     column_scales: F32
+
+    def group_scales(self, group: int) -> F32:
+        """The column scales of a group of rows, checked."""
+        if not 0 <= group < self.spec.groups:
+            raise TrapError(
+                f"array {self.spec.name} has no group {group} of scales; it has {self.spec.groups}"
+            )
+        scales: F32 = self.column_scales[group]
+        return scales
 
     def window(self, row: int, rows: int) -> slice:
         """The rows row..row+rows-1, checked."""
@@ -228,6 +240,13 @@ class TileState:
     def i8(self, at: Addr, rows: int, cols: int) -> I8:
         """A dense int8 block [rows, cols]."""
         return self.read(at, DType.I8, rows, cols)
+
+    def i8_rows(self, at: Addr, rows: int, cols: int, pitch: int) -> I8:
+        """An int8 block [rows, cols] whose rows are `pitch` words apart (0: dense)."""
+        if not pitch:
+            return self.i8(at, rows, cols)
+        words = -(-cols // WORD_BYTES)
+        return self.read_words(at, rows, words, pitch).view(np.int8)[:, :cols]
 
     def write(self, at: Addr, values: Block) -> None:
         """Write an array of a buffer element type, densely; a last word it fills in part counts as written."""

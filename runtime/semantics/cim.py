@@ -20,6 +20,14 @@ def _(tile: TileState, i: t.Mvm) -> None:
     tile.write(i.dst, tile.i32(i.dst, n, array.spec.cols) + sums if i.acc else sums)
 
 
+@semantics(t.Mvmw)
+def _(tile: TileState, i: t.Mvmw) -> None:
+    array, n, rows = tile.array(i.a, DType.I8), tile.count(i.n), tile.count(i.rows)
+    window = array.window(tile.value(i.row), rows)
+    sums = integer_product(tile.i8_rows(i.src, n, rows, i.pitch), array.cells[window])
+    tile.write(i.dst, tile.i32(i.dst, n, array.spec.cols) + sums if i.acc else sums)
+
+
 @semantics(t.Mvmt)
 def _(tile: TileState, i: t.Mvmt) -> None:
     array, n, rows = tile.array(i.a, DType.I8), tile.count(i.n), tile.count(i.rows)
@@ -48,7 +56,7 @@ def _(tile: TileState, i: t.Rrow) -> None:
 @semantics(t.Wscale)
 def _(tile: TileState, i: t.Wscale) -> None:
     array = tile.array(i.a, DType.I8)
-    array.column_scales[:] = tile.column(i.src, array.spec.cols)
+    array.group_scales(0)[:] = tile.column(i.src, array.spec.cols)
 
 
 @semantics(t.Mvmf)

@@ -127,6 +127,20 @@ _reduction(t.Vmaxr, numerics.row_max)
 _reduction(t.Vamax, numerics.row_max_magnitude)
 
 
+@semantics(t.Vsumq)
+def _(tile: TileState, i: t.Vsumq) -> None:
+    n, cols = _size(tile, i)
+    sums = tile.i8(i.src, n, cols).sum(axis=1, dtype=np.int32).astype(np.float32)
+    tile.write(i.dst, sums * tile.column(i.scales, n))
+
+
+@semantics(t.Vouter)
+def _(tile: TileState, i: t.Vouter) -> None:
+    n, cols = _size(tile, i)
+    product = tile.f32(i.column, n, 1) * tile.f32(i.row, 1, cols)
+    tile.write(i.dst, tile.f32(i.src, n, cols) + product)
+
+
 # --------------------------------------------------------------------------- int8, int32 and float16 to and from
 
 
@@ -157,7 +171,15 @@ def _(tile: TileState, i: t.Quantw) -> None:
 def _(tile: TileState, i: t.Deqc) -> None:
     array, n = tile.array(i.a, DType.I8), tile.count(i.n)
     sums = tile.i32(i.src, n, array.spec.cols).astype(np.float32)
-    tile.write(i.dst, (sums * tile.f32(i.scales, n, 1)) * array.column_scales)
+    tile.write(i.dst, (sums * tile.f32(i.scales, n, 1)) * array.group_scales(0))
+
+
+@semantics(t.Deqg)
+def _(tile: TileState, i: t.Deqg) -> None:
+    array, n = tile.array(i.a, DType.I8), tile.count(i.n)
+    sums = tile.i32(i.src, n, array.spec.cols).astype(np.float32)
+    scaled = (sums * tile.f32(i.scales, n, 1)) * array.group_scales(tile.value(i.group))
+    tile.write(i.dst, tile.f32(i.dst, n, array.spec.cols) + scaled if i.acc else scaled)
 
 
 @semantics(t.Deqr)

@@ -125,6 +125,7 @@ def pieces(program: Program) -> dict[Resource, int]:
         Resource.HOST_LINK: 2,
         Resource.DRAM: chips * int(target.dram.channels.value),
         Resource.GBUF: chips * int(target.gbuf.channels.value),
+        Resource.HOST: 1,
     }
 
 

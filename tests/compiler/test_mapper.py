@@ -11,7 +11,7 @@ from compiler.ir.mapping import Add, Arithmetic, Block, Mapping, Template
 from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.mapper import MapOptions, map_graph
-from compiler.mapping.options import arithmetic_of, check_policies
+from compiler.mapping.options import arithmetic_of, check_policies, weight_bits
 from compiler.mapping.place import coordinates
 from compiler.mapping.sections import cut
 from compiler.pipeline import CompileOptions
@@ -105,9 +105,9 @@ def test_policies_that_are_not_there_are_refused(options: CompileOptions) -> Non
         check_policies(options)
 
 
-def test_int4_is_refused() -> None:
-    with pytest.raises(CimError, match="E0305"):
-        arithmetic_of("int4")
+def test_weights_of_four_bits_lie_in_cells_of_eight() -> None:
+    assert (arithmetic_of("int4"), weight_bits("int4")) == (Arithmetic.INT8, 4)
+    assert (arithmetic_of("int8"), weight_bits("int8")) == (Arithmetic.INT8, 8)
     assert arithmetic_of("float32") is Arithmetic.FLOAT32
 
 

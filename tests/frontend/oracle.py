@@ -61,7 +61,7 @@ def feeds_for(
     """Inputs of a raw graph: random tokens and caches, positions in order, no padding."""
     generator = np.random.default_rng(sequence * 100 + past)
     past = past if any(i.role is Role.PAST for i in graph.inputs) else 0
-    sizes = {"batch": batch, "sequence": sequence, "past": past}
+    sizes = {"batch": batch, "sequence": sequence, "past": past, "source": 6}
     feeds: dict[str, Array] = {}
     for given in graph.inputs:
         for extent in given.value.shape or ():
@@ -74,7 +74,7 @@ def feeds_for(
             feeds[given.name] = generator.integers(0, vocab, shape).astype(dtype)
         elif given.role is Role.TOKEN_TYPES:
             feeds[given.name] = generator.integers(0, 2, shape).astype(dtype)
-        elif default is not None:
+        elif default is not None and given.role is not Role.SOURCE:
             feeds[given.name] = default
         else:
             feeds[given.name] = generator.standard_normal(shape).astype(dtype)

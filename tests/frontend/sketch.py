@@ -21,6 +21,8 @@ class Sketch:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    """Outputs of the model beside `logits`."""
     count: int = 0
 
     def name(self, kind: str) -> str:
@@ -28,13 +30,17 @@ class Sketch:
         return f"{kind}_{self.count}"
 
     def op(self, kind: str, *inputs: object, **attributes: object) -> str:
+        return self.many(1, kind, *inputs, **attributes)[0]
+
+    def many(self, count: int, kind: str, *inputs: object, **attributes: object) -> list[str]:
+        """A node with several outputs."""
         names = [i if isinstance(i, str) else self.const(i) for i in inputs]
         domain = attributes.pop("domain", "")
-        out = self.name(kind)
+        outs = [self.name(kind) for _ in range(count)]
         self.nodes.append(
-            helper.make_node(kind, names, [out], name=f"n_{out}", domain=str(domain), **attributes)
+            helper.make_node(kind, names, outs, name=f"n_{outs[0]}", domain=str(domain), **attributes)
         )
-        return out
+        return outs
 
     def const(self, value: object) -> str:
         array = np.asarray(value)
@@ -62,8 +68,8 @@ class Sketch:
 
     def save(self, path: Path, output: str) -> Path:
         self.nodes.append(helper.make_node("Identity", [output], ["logits"], name="last"))
-        out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
-        graph = helper.make_graph(self.nodes, "sketch", self.inputs, [out], self.constants)
+        outs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("logits", *self.outputs)]
+        graph = helper.make_graph(self.nodes, "sketch", self.inputs, outs, self.constants)
         opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
         onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), str(path))
         return path

@@ -11,6 +11,7 @@ from onnx import TensorProto
 
 from compiler.ir.evaluate import run
 from compiler.ir.graph import Activation, Attention, Function, Graph, Norm, NormKind, Rotary
+from compiler.ir.graph_text import parse_graph, print_graph
 from tests.frontend.oracle import compiled, difference, expected, feeds_for, raw
 from tests.frontend.sketch import WIDTH, Sketch, causal, heads_of, joined, projections
 
@@ -299,6 +300,75 @@ def test_masks(form: str, tmp_path: Path) -> None:
     shares = s.op("Softmax", write(s, x, scores), axis=-1)
     graph = _checked(s, joined(s, s.op("MatMul", shares, v)), tmp_path)
     assert _of(graph, Attention) == [wanted]
+
+
+def _slopes(s: Sketch, x: str) -> str:
+    """A number that grows with the key, one slope a head: with a softmax, as good as one by distance."""
+    n = s.op("Cast", s.op("Range", np.int64(0), s.length(x), np.int64(1)), to=TensorProto.FLOAT)
+    return s.op("Mul", n, np.array([0.5, 0.25])[None, :, None, None])
+
+
+def _buckets(s: Sketch, x: str) -> str:
+    """A number from a table by distance, up to four."""
+    n = s.op("Range", np.int64(0), s.length(x), np.int64(1))
+    distance = s.op("Sub", n, s.op("Unsqueeze", n, np.array([1])))
+    near = s.op("Min", s.op("Max", distance, np.int64(-4)), np.int64(4))
+    table = np.linspace(-1, 1, 18).reshape(9, 2) ** 3
+    return s.op("Transpose", s.op("Gather", table, s.op("Add", near, np.int64(4)), axis=0), perm=[2, 0, 1])
+
+
+def _future_is_better(s: Sketch, x: str) -> str:
+    return s.op("Where", causal(s, x), -20.0, 0.0)
+
+
+BIASES: dict[str, tuple[Write, bool, tuple[int, ...]]] = {
+    "slopes": (_slopes, True, (2,)),
+    "slopes, both ways": (_slopes, False, (2,)),
+    "table": (_buckets, True, (2, 9)),
+    "table, both ways": (_buckets, False, (2, 9)),
+    "future first": (_future_is_better, False, (2, 3)),
+}
+
+
+@pytest.mark.parametrize("form", list(BIASES))
+def test_biases_by_distance(form: str, tmp_path: Path) -> None:
+    write, is_causal, shape = BIASES[form]
+    s = Sketch()
+    x = s.ids()
+    q, k, v = projections(s, x, HEADS)
+    scores = s.op("Add", s.op("MatMul", q, s.op("Transpose", k, perm=[0, 1, 3, 2])), write(s, x))
+    if is_causal:
+        scores = _added(s, x, scores)
+    graph = _checked(s, joined(s, s.op("MatMul", s.op("Softmax", scores, axis=-1), v)), tmp_path)
+    (node,) = [n for n in graph.nodes if isinstance(n.op, Attention)]
+    assert isinstance(node.op, Attention)
+    assert node.op.causal is is_causal
+    assert graph.constants[node.inputs[3]].shape == shape
+
+
+def _source(s: Sketch, form: str) -> tuple[str, str]:
+    """Keys and values of an encoder as heads: made here, or from the first step."""
+    if form == "kept":
+        names = [f"past_key_values.0.encoder.{n}" for n in ("key", "value")]
+        k, v = (s.input(n, TensorProto.FLOAT, "batch", HEADS, "encoder_length", 8) for n in names)
+        return k, v
+    rows = s.input("encoder_hidden_states", TensorProto.FLOAT, "batch", "encoder_length", 12)
+    k, v = (heads_of(s, s.op("MatMul", rows, s.weight(12, WIDTH)), HEADS) for _ in range(2))
+    return k, v
+
+
+@pytest.mark.parametrize("form", ["made", "kept"])
+def test_attention_to_a_source(form: str, tmp_path: Path) -> None:
+    s = Sketch()
+    q = heads_of(s, s.op("MatMul", s.ids(), s.weight(WIDTH, WIDTH)), HEADS)
+    k, v = _source(s, form)
+    scores = s.op("Mul", s.op("MatMul", q, s.op("Transpose", k, perm=[0, 1, 3, 2])), 0.25)
+    graph = _checked(s, joined(s, s.op("MatMul", s.op("Softmax", scores, axis=-1), v)), tmp_path)
+    (node,) = [n for n in graph.nodes if isinstance(n.op, Attention)]
+    assert node.op == Attention(2, 2, 8, 8, 0.25, False, cache=0, cross=True)
+    assert (node.inputs[1:3] == ("", "")) is (form == "kept")
+    assert [c.cross for c in graph.caches] == [True]
+    assert parse_graph(print_graph(graph)) == graph
 
 
 @pytest.mark.parametrize("repeat", ["expand", "tile", "gather", "native"])

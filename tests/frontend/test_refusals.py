@@ -145,20 +145,21 @@ def _attention(s: Sketch, change: str) -> str:
     scores = s.op("MatMul", q, s.op("Transpose", k, perm=[0, 1, 3, 2]))
     mask = s.op("Where", causal(s, x), 0.0, -np.inf)
     n = s.op("Cast", s.op("Range", np.int64(0), s.length(x), np.int64(1)), to=TensorProto.FLOAT)
-    if change == "a slope by distance":
-        mask = s.op("Add", mask, s.op("Mul", n, 0.25))
+    if change == "a bias by position":
+        mask = s.op("Add", mask, s.op("Mul", s.op("Mul", n, n), 0.01))
+    if change == "a bias that never settles":
+        distance = s.op("Sub", n, s.op("Unsqueeze", n, np.array([1])))
+        mask = s.op("Add", mask, s.op("Mul", s.op("Mul", distance, distance), 0.01))
     if change == "reversed keys":
         scores = s.op("Slice", scores, np.array([-1]), np.array([-(1 << 40)]), np.array([3]), np.array([-1]))
     if change == "queries of two rows":
         q = s.op("Add", q, s.op("Slice", q, np.array([0]), np.array([1]), np.array([2]), np.array([1])))
         scores = s.op("MatMul", q, s.op("Transpose", k, perm=[0, 1, 3, 2]))
-    if change == "future only":
-        mask = s.op("Where", causal(s, x), -1e4, 0.0)
     return joined(s, s.op("MatMul", s.op("Softmax", s.op("Add", scores, mask), axis=-1), v))
 
 
 @pytest.mark.parametrize(
-    "change", ["a slope by distance", "reversed keys", "queries of two rows", "future only"]
+    "change", ["a bias by position", "a bias that never settles", "reversed keys", "queries of two rows"]
 )
 def test_attention_of_other_kinds_is_refused_not_misread(change: str, tmp_path: Path) -> None:
     s = Sketch()

@@ -18,6 +18,7 @@ from compiler.ir.graph import (
     AttributeValue,
     Cache,
     Embed,
+    FakeQuant,
     Function,
     Graph,
     Input,
@@ -32,6 +33,7 @@ from compiler.ir.graph import (
 )
 from compiler.ir.graph_text import parse_graph, print_graph
 from compiler.ir.graph_verify import verify_graph
+from compiler.ir.quantised import dequantised
 from compiler.ir.tensor import Declared, DType, Stored, Tensor, symbolic, tensor
 from isa.diagnostics import CimError, FilePlace
 from tests.frontend.oracle import SMALL, compiled, graphs_of, write_small
@@ -60,6 +62,7 @@ OPERATORS = st.one_of(
         st.none() | st.integers(0, 3),
     ),
     st.builds(Activation, st.sampled_from(Function)),
+    st.builds(FakeQuant, st.none() | st.floats(0, 2), st.integers(-9, 9), st.just(-128), st.just(127)),
 )
 
 
@@ -72,10 +75,18 @@ def _constants() -> st.SearchStrategy[Tensor]:
         lambda items: symbolic(tuple(items), (len(items),))
     )
     lazy = stored | declared
+    stored_scales = Tensor(DType.FLOAT32, (8, 2), Stored("scales"))
     views = lazy.map(lambda t: t.transpose((1, 0)).slice(0, 2, 5)) | lazy.map(
         lambda t: t.slice(1, 1, 3).reshape((4, 4))
     )
-    return st.one_of(numbers, whole, lazy, sizes, views)
+    scaled = st.builds(
+        lambda values, zeros, axis, block: dequantised(values, stored_scales, zeros, axis, block),
+        lazy,
+        st.none() | lazy,
+        st.sampled_from([0, 1]),
+        st.sampled_from([0, 4]),
+    )
+    return st.one_of(numbers, whole, lazy, sizes, views, scaled, scaled.map(lambda t: t.transpose((1, 0))))
 
 
 def _onnx() -> st.SearchStrategy[Onnx]:

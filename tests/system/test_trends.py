@@ -56,14 +56,23 @@ SLOWER = [
 ]
 
 
-@pytest.mark.parametrize(("part", "name", "value"), SLOWER, ids=[f"{part}.{name}" for part, name, _ in SLOWER])
+@pytest.mark.parametrize(
+    ("part", "name", "value"), SLOWER, ids=[f"{part}.{name}" for part, name, _ in SLOWER]
+)
 @pytest.mark.parametrize("position", [0, 100])
-def test_a_slower_part_is_never_faster(program: Program, part: str, name: str, value: float, position: int) -> None:
+def test_a_slower_part_is_never_faster(
+    program: Program, part: str, name: str, value: float, position: int
+) -> None:
     slow = compile_for(with_quantity(tiny(), part, name, value))
     assert decode(program, position).cycles <= decode(slow, position).cycles
 
 
-WIDER = [("network", "link_width", 64), ("cim", "port_width", 256), ("vector", "lanes", 64), ("buffer", "port_width", 256)]
+WIDER = [
+    ("network", "link_width", 64),
+    ("cim", "port_width", 256),
+    ("vector", "lanes", 64),
+    ("buffer", "port_width", 256),
+]
 
 
 @pytest.mark.parametrize(("part", "name", "value"), WIDER, ids=[f"{part}.{name}" for part, name, _ in WIDER])

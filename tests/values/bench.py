@@ -86,15 +86,19 @@ class Bench:
         self.setup.append(t.Li(Reg(self._registers), value))
         return Reg(self._registers)
 
-    def array(self, values: NDArray[Any], scales: NDArray[np.float32] | None = None) -> ArrayRef:
-        """A weight array."""
+    def array(
+        self, values: NDArray[Any], scales: NDArray[np.float32] | None = None, block: int = 0
+    ) -> ArrayRef:
+        """A weight array; `block` rows share the scales of a row of `scales`, if they have two axes."""
         name = f"w{len(self.arrays)}"
         dtype = DType(values.dtype.name)
-        self.arrays.append(ArraySpec(name, ArrayKind.WEIGHT, *values.shape, dtype=dtype))
+        self.arrays.append(ArraySpec(name, ArrayKind.WEIGHT, *values.shape, dtype=dtype, block=block))
         self.data[name] = values
         if scales is not None:
             self.data[name + "s"] = scales
-        held = ArrayData(Slice(name, (0, 0)), None if scales is None else Slice(name + "s", (0,)))
+        held = ArrayData(
+            Slice(name, (0, 0)), None if scales is None else Slice(name + "s", (0,) * scales.ndim)
+        )
         self.held.append(held)
         return ArrayRef(len(self.arrays) - 1)
 

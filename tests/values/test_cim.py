@@ -70,11 +70,57 @@ def test_rows_and_scales_go_in_and_come_out() -> None:
     assert state.column(back_scales, 8).tolist() == [0, 0, 0, 0, 0, 0.5, 0.25, 0]
 
 
+def test_groups_of_rows_have_scales_of_their_own() -> None:
+    bench = Bench()
+    cells = rng.integers(-127, 128, (12, 8)).astype(np.int8)
+    scales = rng.random((3, 8), np.float32)
+    x = rng.integers(-127, 128, (2, 12)).astype(np.int8)
+    x_scales = np.array([0.5, 0.125], np.float32)
+    a = bench.array(cells, scales, block=4)
+    src, at, sums, dst = bench.put(x), bench.put(x_scales), bench.room(64), bench.room(64)
+    n, groups = bench.reg(2), [bench.reg(g) for g in range(3)]
+    code: list[Inst] = []
+    for g, row in enumerate([bench.reg(0), bench.reg(4), bench.reg(8)]):
+        part = Addr(src.base, src.offset + 4 * g)
+        code.append(t.Mvmw(a, sums, part, n, row, 4, 3))
+        code.append(t.Deqg(a, dst, sums, at, n, groups[g], acc=g > 0))
+    expected = np.zeros((2, 8), np.float32)
+    for g in range(3):
+        rows = slice(4 * g, 4 * g + 4)
+        exact = (x[:, rows].astype(np.int32) @ cells[rows].astype(np.int32)).astype(np.float32)
+        part = (exact * x_scales[:, None]) * scales[g]
+        expected = part if g == 0 else expected + part
+    assert bench.run(*code).f32(dst, 2, 8).tolist() == expected.tolist()
+
+
+def test_zero_points_of_weights_add_the_sum_of_a_row_times_a_constant() -> None:
+    bench = Bench()
+    x = rng.integers(-127, 128, (3, 16)).astype(np.int8)
+    x_scales = np.array([0.5, 0.25, 2.0], np.float32)
+    row, block = rng.random(6, np.float32), rng.random((3, 6), np.float32)
+    src, at, total, n = bench.put(x), bench.put(x_scales), bench.room(12), bench.reg(3)
+    out = bench.room(72)
+    state = bench.run(
+        t.Vsumq(total, src, at, n, 16), t.Vouter(out, bench.put(block), total, bench.put(row), n, 6)
+    )
+    sums = x.sum(axis=1, dtype=np.int32).astype(np.float32) * x_scales
+    assert state.column(total, 3).tolist() == sums.tolist()
+    assert state.f32(out, 3, 6).tolist() == (block + sums[:, None] * row).tolist()
+
+
+def test_a_group_that_is_not_there_is_refused() -> None:
+    bench = Bench()
+    a = bench.array(np.ones((8, 4), np.int8), np.ones((2, 4), np.float32), block=4)
+    sums, at = bench.put(np.ones((1, 4), np.int32)), bench.put(np.ones(1, np.float32))
+    with pytest.raises(CimError, match="no group 2"):
+        bench.run(t.Deqg(a, bench.room(16), sums, at, bench.reg(1), bench.reg(2)))
+
+
 def test_column_scales() -> None:
     bench = Bench()
     a, src = bench.array(CELLS), bench.put(SCALES)
     state = bench.run(t.Wscale(a, src))
-    assert state.arrays[0].column_scales.tolist() == SCALES.tolist()
+    assert state.arrays[0].column_scales.tolist() == [SCALES.tolist()]
 
 
 def test_ideal_arithmetic() -> None:

@@ -1,0 +1,1 @@
+"""Measurements of the toolchain; the README's figures come from here."""
