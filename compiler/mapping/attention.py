@@ -43,7 +43,7 @@ class AttentionBuilder:
         node = makers[self.node.inputs[index]]
         while node not in self.section.first:
             chain.insert(0, node)
-            node = makers[node.inputs[0]]
+            node = next(makers[name] for name in node.inputs if name in makers)
         heads = self.op.heads // self.op.kv_heads if index == 0 else 1
         dim = self.op.v_head_dim if index == 2 else self.op.head_dim
         return _Lane(node, heads * dim, heads, tuple(chain))
@@ -87,7 +87,7 @@ class AttentionBuilder:
             local[lane.node.output.name] = self.parts.multiply(
                 tile, lane.node, x, name, (0, head * lane.cols), (rows, lane.cols), bias=True
             )
-        self._chains(tile, local)
+        self._chains(tile, local, head)
         out = attend(self.parts, tile, self.node, local, self.parts.geometry)
         self._project(tile, self.parts.quantise(tile, out, self.node), head, 0, self._width(), last)
 
@@ -95,10 +95,11 @@ class AttentionBuilder:
         assert self.section.last is not None
         return linear_shape(self.parts.weights, self.section.last)[1]
 
-    def _chains(self, tile: TileBuilder, local: dict[str, str]) -> None:
+    def _chains(self, tile: TileBuilder, local: dict[str, str], head: int) -> None:
         for lane in self.lanes:
+            at = head * lane.cols, self.op.kv_heads * lane.cols
             for node in lane.chain:
-                self.parts.headwise(tile, node, local, lane.heads)
+                self.parts.headwise(tile, node, local, lane.heads, at)
 
     def _project(self, tile: TileBuilder, x: str, head: int, col: int, cols: int, last: LastLayer) -> None:
         assert self.section.last is not None
@@ -116,7 +117,7 @@ class AttentionBuilder:
         local: dict[str, str] = {}
         for lane, name, sources in zip(self.lanes, "qkv", pieces, strict=True):
             local[lane.node.output.name] = self._gather(core, lane, name, sources)
-        self._chains(core, local)
+        self._chains(core, local, head)
         out = attend(self.parts, core, self.node, local, self.parts.geometry)
         sent = self.parts.quantise(core, out, self.node)
         quantised = self.parts.quantised

@@ -29,6 +29,7 @@ from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Mul as MulBlock
 from isa.diagnostics import NamedPlace, fail
 from isa.instruction import DType
+from isa.operands import WORD_BYTES
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
@@ -334,6 +335,13 @@ class StageBuilder:
         """Quantise a value once and send it to whatever will read it."""
         local, quantised = self._bring(name), self.builder.arithmetic is Arithmetic.INT8
         sent = f"{local}q" if quantised else local
+        if quantised and any(cols % WORD_BYTES for _, cols in self.slots):
+            raise fail(
+                "E0306",
+                f"{name!r} has {self.slots[-1][1]} columns; int8 rows travel in words of {WORD_BYTES} bytes",
+                NamedPlace(self.graph.name),
+                help="a model whose width is a multiple of 4, or --weights float32",
+            )
         made_by = self._maker(name)
         to, back = self._exchange(Reduce.MAX) if quantised else ("", "")
         for index, (tile, (_, cols)) in enumerate(zip(self.tiles, self.slots, strict=True)):
@@ -342,6 +350,6 @@ class StageBuilder:
                 tile.add(Quantise(sent, local, to, back), "quantise", made_by)
             data = tile.port(f"{sent}_out", Direction.OUT)
             scale = tile.port(f"{sent}_scale", Direction.OUT) if quantised and index == 0 else ""
-            tile.add(Send(sent, ((data, 0, cols),), scale), "multicast", made_by)
+            tile.add(Send(sent, ((data, 0, cols),), scale, rows is Rows.OUTPUTS), "multicast", made_by)
         shards = [Shard(t, sent, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)]
         self.state.feeds[name] = Feed(shards, quantised, [[] for _ in shards], [], rows, made_by)

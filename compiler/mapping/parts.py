@@ -141,13 +141,20 @@ class PartBuilder:
         row = tile.constant(f"{out}_row", tile.values[out].cols, self.weights.row(constant, width, col))
         tile.add(AddRow(out, x, row) if adds else MulRow(out, x, row), "row", [node])
 
-    def headwise(self, tile: TileBuilder, node: Node, local: dict[str, str], heads: int) -> None:
-        """An operator that works head by head, on the `heads` heads the tile has of its input."""
-        x = local[node.inputs[0]]
+    def headwise(
+        self, tile: TileBuilder, node: Node, local: dict[str, str], heads: int, at: tuple[int, int]
+    ) -> None:
+        """An operator that works head by head, on the `heads` heads the tile has of its input.
+
+        `at`: the first column of these heads, and the columns of all.
+        """
+        x = next(local[name] for name in node.inputs if name in local)
         value = tile.values[x]
         stem = f"{x}_turned" if isinstance(node.op, Rotary) else f"{x}_normed"
         out = local[node.output.name] = tile.value(_fresh(tile, stem), Format.F32, value.cols, value.rows)
         match node.op:
+            case Add() | Mul() if any(name in self.graph.constants for name in node.inputs):
+                self._with_constant(tile, node, x, out, at)
             case Rotary(head_dim=dim, rotary_dim=rot, interleaved=interleaved):
                 tensor = self.weights.rotary_table(node, self.geometry.limits.max_context)
                 slot = f"rotary_{rot}"

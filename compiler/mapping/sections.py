@@ -150,14 +150,20 @@ class _Cutter:
                 name = user.output.name
                 if name not in seen:
                     seen.add(name)
-                    if not isinstance(user.op, Linear | Add | Norm) or _has_groups(user):
+                    if not isinstance(user.op, Linear) and not self._joins_hub(user):
                         todo.append(name)
         return seen
 
     def _is_direct(self, node: Node) -> bool:
         """Whether a first layer's output is a hub value (or the model's output) at once."""
         users = self.consumers.get(node.output.name, [])
-        return not users or all(isinstance(u.op, Add | Norm) and not _has_groups(u) for u in users)
+        return not users or all(self._joins_hub(u) for u in users)
+
+    def _joins_hub(self, user: Node) -> bool:
+        """Whether an operator needs whole rows: a norm of all of it, or a sum with another value."""
+        if isinstance(user.op, Add):
+            return not any(name in self.graph.constants for name in user.inputs)
+        return isinstance(user.op, Norm) and not _has_groups(user)
 
     def _inner(self, node: Node, values: list[str], inside: list[int]) -> None:
         if len(set(inside)) > 1 or len(inside) < len(values):
