@@ -289,16 +289,25 @@ class StageBuilder:
     def _norm(self, node: Node, rows: Rows) -> None:
         op = node.op
         assert isinstance(op, Norm)
+        if op.groups > 1 and len(self.tiles) > 1:
+            raise refuse(
+                self.graph,
+                node,
+                "a norm of parts of a row that is split over tiles",
+                "a smaller --max-context",
+            )
         x = self._bring(node.inputs[0])
         out = self._out(node, rows)
-        width = sum(cols for _, cols in self.slots)
+        width = sum(cols for _, cols in self.slots) // op.groups
         to, back = self._exchange(Reduce.SUM)
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
-            gain = tile.constant(f"{out}_gain", cols, self.weights.row(node.inputs[1], width, col))
+            size = cols // op.groups
+            gain = tile.constant(f"{out}_gain", size, self.weights.row(node.inputs[1], width, col))
             shift = ""
             if len(node.inputs) > 2 and node.inputs[2]:
-                shift = tile.constant(f"{out}_shift", cols, self.weights.row(node.inputs[2], width, col))
-            tile.add(Normalise(out, x, op.kind, op.eps, width, gain, shift, to, back), "norm", [node])
+                shift = tile.constant(f"{out}_shift", size, self.weights.row(node.inputs[2], width, col))
+            block = Normalise(out, x, op.kind, op.eps, width, gain, shift, to, back, op.groups)
+            tile.add(block, "norm", [node])
 
     def _activation(self, node: Node, kind: Function) -> None:
         x = self._bring(node.inputs[0])
