@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.quantised import exactly, first_sequence, has_fixed_scales, is_quantised, without_roundings
 from benchmarks.references import (
     Entry,
     collection,
@@ -27,7 +28,6 @@ from benchmarks.references import (
     read_reference,
     sensible_reference,
 )
-from benchmarks.quantised import exactly, first_sequence, has_fixed_scales, is_quantised, without_roundings
 from compiler.ir.evaluate import UnavailableError, run
 from compiler.ir.graph import Graph
 from compiler.ir.hosted import run_hosted
@@ -102,7 +102,8 @@ def canonical(path: Path, reference: Path | None = None) -> Graph:
     sizes that they have there.
     """
     if reference is None:
-        return run_pipeline(GRAPH_PIPELINE, Compilation(path)).require_graph()
+        options = CompileOptions(shapes_only=True)
+        return run_pipeline(GRAPH_PIPELINE, Compilation(path, options)).require_graph()
     options = CompileOptions(bind=str(reference), dims=tuple(feature_axes(path, reference).items()))
     return run_pipeline(GRAPH_PIPELINE, Compilation(path, options)).require_graph()
 
@@ -120,8 +121,8 @@ def _examined(entry: Entry, reference: Path | None, own: bool) -> Verdict:
     began = time.perf_counter()
     try:
         graph = canonical(entry.model, reference)
-    except CimError as error:
-        reasons = tuple(map(_reason, error.diagnostics))
+    except CimError as refusal:
+        reasons = tuple(map(_reason, refusal.diagnostics))
         return Verdict(entry.file, entry.group, Outcome.REFUSED, 0.0, reasons, time.perf_counter() - began)
     except Exception:  # noqa: BLE001  (a defect of ours is a verdict too)
         return Verdict(entry.file, entry.group, Outcome.CRASHED, 0.0, (_crash(),))
@@ -243,7 +244,7 @@ ORDER = (Outcome.MATCHED, Outcome.RECOGNISED, Outcome.REFUSED, Outcome.DIFFERS, 
 
 
 def summary(verdict: Verdict) -> str:
-    """A line that changes only with the verdict: what came of the file, and of a refusal the operator and the reason."""
+    """A line that changes only with the verdict: what came of the file; of a refusal the operator and the reason."""
     if verdict.outcome is not Outcome.REFUSED:
         return f"{verdict.file}: {verdict.outcome.value}"
     first = verdict.reasons[0]

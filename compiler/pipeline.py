@@ -28,7 +28,9 @@ DEFAULT_CONTEXT = 512
 class CompileOptions:
     """What the person asked for: the options of `cim compile`."""
 
-    max_context: int | None = None  # None: DEFAULT_CONTEXT, or as many positions as the model knows if those are fewer
+    max_context: int | None = (
+        None  # None: DEFAULT_CONTEXT, or as many positions as the model knows if those are fewer
+    )
     batch: int = 1
     kv: str = "auto"
     place: str = "auto"

@@ -48,6 +48,8 @@ _OURS = ("batch", "sequence", "past", "source")
 _ROLES: tuple[tuple[str, Role], ...] = (
     (r"(past|cache).*(encoder|cross)|(encoder|cross).*(past|cache)", Role.CROSS),
     (r"past|(^|_)(k|key|v|value)_cache", Role.PAST),
+    (r"write_ind", Role.START),
+    (r"nonpad|seqlen", Role.MASK),
     (r"position", Role.POSITIONS),
     (r"token_type|segment", Role.TOKEN_TYPES),
     (r"mask", Role.MASK),
@@ -69,8 +71,8 @@ def import_model(
 
     `dims` fixes free axes, by the file's name for them or ours ("batch", "sequence", "past"). With
     `shapes_only`, weights that the file leaves out become declarations without data. `keep_dead` keeps
-    nodes that no output needs. Where a boolean input chooses between two graphs, the one for `branch` is read.
-    `bind` is an `.npz` file with values of weights that the model file makes inputs.
+    nodes that no output needs, and inputs as they are. Where a boolean input chooses between two graphs, the one
+    for `branch` is read. `bind` is an `.npz` file with values of weights that the model file makes inputs.
     """
     path = Path(path)
     model = read_proto(path)
@@ -95,7 +97,8 @@ def import_model(
     )
     _check_defined(graph)
     values = {} if bind is None else read_values(Path(bind))
-    return settle(Editor(graph).finish(keep_dead), values, shapes_only)
+    finished = Editor(graph).finish(keep_dead)
+    return finished if keep_dead else settle(finished, values, shapes_only)
 
 
 def read_proto(path: Path) -> onnx.ModelProto:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from compiler.ir.dims import axis
 from compiler.ir.graph import Graph, Input, Node, Onnx, Role
-from compiler.ir.tensor import Array, Declared, Tensor, tensor
 from compiler.ir.rewrite import Editor
+from compiler.ir.tensor import Array, Declared, Tensor, tensor
 from isa.diagnostics import NamedPlace, fail
 
 _PASSING = ("Cast", "Unsqueeze", "Squeeze", "Reshape", "Identity", "Expand", "Transpose")
@@ -22,6 +23,9 @@ _WEIGHT_PLACES: Mapping[str, tuple[int, ...]] = {
     "GemmFastGelu": (1, 2),
     "Attention": (1, 2),
     "MatMulNBits": (1, 2, 3, 5),
+    "RotaryEmbedding": (1, 2, 3),
+    "GroupQueryAttention": (7, 8),
+    "LayerNormalization": (1, 2),
     "MatMulInteger": (1, 2, 3),
     "QLinearMatMul": (1, 2, 3, 4, 5, 6, 7),
     "DynamicQuantizeMatMul": (1, 2, 3, 4),
@@ -37,7 +41,7 @@ def settle(graph: Graph, values: Mapping[str, Array], shapes_only: bool) -> Grap
 
     `values` are those of such weights; with `shapes_only` they are declared without values.
     """
-    graph = _with_rows(graph)
+    graph = _with_growing_caches(_with_rows(graph))
     users = graph.consumers()
     inputs = tuple(_as_mask(i, users) for i in graph.inputs)
     weights = {i.name for i in inputs if _is_weight(i, users)}
@@ -62,6 +66,22 @@ def _with_rows(graph: Graph) -> Graph:
         if fits and isinstance(heads := shape[1], int) and isinstance(depth := shape[3], int):
             _as_heads(editor, given, heads, depth)
     return editor.finish(keep_dead=True)
+
+
+def _with_growing_caches(graph: Graph) -> Graph:
+    """`graph` with caches as long as the tokens in them where the file has buffers that tokens are written to."""
+    users = graph.consumers()
+
+    def grown(given: Input) -> Input:
+        shape = given.value.shape or ()
+        kinds = {n.op.kind for n in users.get(given.name, ()) if isinstance(n.op, Onnx)}
+        joined = "TensorScatter" in kinds or ("Concat" in kinds and len(shape) == 3)
+        if given.role is not Role.PAST or not joined or len(shape) < 3:
+            return given
+        lead = (axis("batch"), *shape[1:-2]) if not isinstance(shape[0], int) else shape[:-2]
+        return replace(given, value=replace(given.value, shape=(*lead, axis("past"), shape[-1])))
+
+    return replace(graph, inputs=tuple(map(grown, graph.inputs)))
 
 
 def _as_heads(editor: Editor, given: Input, heads: int, depth: int) -> None:

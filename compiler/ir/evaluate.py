@@ -16,7 +16,17 @@ import numpy as np
 
 from compiler.ir import meaning
 from compiler.ir.dims import resolve
-from compiler.ir.feeding import Sizes, as_heads, as_rows, default_feed, join, sequences, sizes_of
+from compiler.ir.feeding import (
+    Sizes,
+    as_heads,
+    as_rows,
+    default_feed,
+    join,
+    sequences,
+    sizes_of,
+    with_caches,
+    without_caches,
+)
 from compiler.ir.graph import (
     Activation,
     Add,
@@ -153,6 +163,9 @@ class Interpreter:
         if isinstance(constant.source, Symbolic):
             items = [resolve(i, self.sizes) for i in constant.source.items]
             self.feeds[name] = np.array(items, np.int64).reshape(constant.shape)
+        elif self.wide and not constant.has_data:
+            # A probe may meet weights that are only declared.
+            raise UnavailableError(name)
         else:
             self.feeds[name] = self._widened(constant.data())
         return True
@@ -271,10 +284,10 @@ def run(
     past length) and token types (zeros). At the canonical level a batch is several sequences, one after another.
     `wide` computes in float64.
     """
-    feeds = as_rows(graph, feeds)
+    feeds = with_caches(graph, as_rows(graph, feeds))
     parts = sequences(graph, feeds)
     results = [_run_one(graph, part, observe, wide) for part in parts]
-    return join(results, graph) if parts and len(parts[0]) and _has_batch(parts, feeds) else results[0]
+    return without_caches(graph, join(results, graph) if _has_batch(parts, feeds) else results[0])
 
 
 def _has_batch(parts: list[dict[str, Array]], feeds: Mapping[str, Array]) -> bool:
@@ -290,12 +303,11 @@ def _run_one(
     cache = _past(graph, feeds, sizes)
     positions = at if graph.is_canonical else None
     values = _walk(graph, Interpreter(_index(graph), given, sizes, positions, cache, wide), observe)
-    for number, declared in enumerate(graph.caches):
-        keys, kept = cache.keys[number], cache.values[number]
-        values[declared.present_key], values[declared.present_value] = keys, kept
-        if declared.is_stacked:
-            values[declared.present_key] = np.stack([keys, kept])
-    values.pop("", None)
+    for number in range(len(graph.caches)):
+        values[f"cache {number} keys"], values[f"cache {number} values"] = (
+            cache.keys[number],
+            cache.values[number],
+        )
     return as_heads(graph, values)
 
 
@@ -322,10 +334,9 @@ def _index(graph: Graph) -> Index:
 
 def _past(graph: Graph, feeds: Mapping[str, Array], sizes: Sizes) -> KvCache:
     cache = KvCache.empty(graph, sizes.get("batch", 1))
-    for at, declared in enumerate(graph.caches):
-        if declared.past_key in feeds:
-            key, value = feeds[declared.past_key], feeds[declared.past_value]
-            cache.keys[at], cache.values[at] = (key[0], value[1]) if key.ndim == 5 else (key, value)
+    for at in range(len(graph.caches)):
+        if f"cache {at} keys" in feeds:
+            cache.keys[at], cache.values[at] = feeds[f"cache {at} keys"], feeds[f"cache {at} values"]
     return cache
 
 

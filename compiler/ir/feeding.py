@@ -22,7 +22,8 @@ def sizes_of(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, int]:
             _unify(given.value.shape, feed.shape, sizes)
     for cache in graph.caches:
         if cache.past_key in feeds and not cache.cross:
-            sizes["batch"], _, sizes["past"] = feeds[cache.past_key].shape[-4:-1]
+            shape = feeds[cache.past_key].shape
+            sizes["batch"], sizes["past"] = shape[0 if cache.flat else -4], shape[-2]
     ids = next((feeds[i.name] for i in graph.inputs if i.role is Role.IDS and i.name in feeds), None)
     if ids is not None:
         sizes.setdefault("sequence", ids.shape[-1])
@@ -38,6 +39,8 @@ def default_feed(given: Input, sizes: Sizes) -> Array | None:
     shape = tuple(resolve(e, {"source": 0, **sizes}) for e in given.value.shape)
     dtype = given.value.dtype.numpy
     match given.role:
+        case Role.START:
+            return np.full(shape, sizes.get("past", 0), dtype)
         case Role.MASK if len(shape) == 1:
             # How many tokens each sequence has.
             return np.full(shape, sizes.get("past", 0) + sizes.get("sequence", 0), dtype)
@@ -62,19 +65,60 @@ def sequences(graph: Graph, feeds: Mapping[str, Array]) -> list[dict[str, Array]
     the file's axes takes the feeds as they are.
     """
     flat = {i.name: len(i.value.shape or ()) for i in graph.inputs if _is_rows(i)}
-    if not flat:
-        return [dict(feeds)]
     counts = [feeds[n].shape[0] for n, rank in flat.items() if n in feeds and feeds[n].ndim > rank]
     if not counts:
         return [dict(feeds)]
-    caches = _cache_inputs(graph.caches)
-    return [_part(feeds, flat, caches, at) for at in range(max(counts))]
+    kept = set(cache_names(graph))
+    return [_part(feeds, flat, kept, at) for at in range(max(counts))]
+
+
+def cache_names(graph: Graph) -> list[str]:
+    """What keys and values of each cache are fed and given as, [batch, heads, tokens, d] in any file."""
+    return [f"cache {at} {what}" for at in range(len(graph.caches)) for what in ("keys", "values")]
+
+
+def with_caches(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """`feeds` with the caches also under their `cache_names`."""
+    given = dict(feeds)
+    for at, cache in enumerate(graph.caches):
+        for half, (what, name) in enumerate((("keys", cache.past_key), ("values", cache.past_value))):
+            if name in feeds:
+                given[f"cache {at} {what}"] = _kept(feeds[name], cache, half)
+    return given
+
+
+def _kept(feed: Array, cache: Cache, half: int) -> Array:
+    """[batch, heads, tokens, d] from what the file has."""
+    if feed.ndim == 5:
+        feed = feed[half]
+    depth = (cache.head_dim, cache.v_head_dim)[half]
+    return feed.reshape(*feed.shape[:2], cache.kv_heads, depth).swapaxes(1, 2) if cache.flat else feed
+
+
+def without_caches(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+    """`values` with the caches under the file's names and in its layout."""
+    names = set(cache_names(graph))
+    found = {name: value for name, value in values.items() if name not in names}
+    for at, cache in enumerate(graph.caches):
+        halves = [values[f"cache {at} {what}"] for what in ("keys", "values")]
+        if cache.flat:
+            halves = [
+                h.swapaxes(1, 2).reshape(h.shape[0], h.shape[2], h.shape[1] * h.shape[3]) for h in halves
+            ]
+        found |= dict(zip((cache.present_key, cache.present_value), halves, strict=True))
+        if cache.is_stacked:
+            found[cache.present_key] = np.stack(halves)
+    found.pop("", None)
+    return found
 
 
 def as_rows(graph: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Feeds with heads [batch, heads, tokens, depth] laid side by side as rows."""
     heads = {i.name for i in graph.inputs if i.heads}
-    return {n: f.swapaxes(1, 2).reshape(f.shape[0], f.shape[2], -1) if n in heads and f.ndim == 4 else f for n, f in feeds.items()}
+    return {
+        n: f.swapaxes(1, 2).reshape(f.shape[0], f.shape[2], -1) if n in heads and f.ndim == 4 else f
+        for n, f in feeds.items()
+    }
 
 
 def as_heads(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -85,12 +129,9 @@ def as_heads(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
 
 def join(parts: Sequence[dict[str, Array]], graph: Graph) -> dict[str, Array]:
     """The outputs of a batch from those of its sequences: rows get a batch axis, caches have theirs."""
-    kept = {n for c in graph.caches for n in (c.present_key, c.present_value)}
+    kept = set(cache_names(graph))
     return {
-        name: np.concatenate([p[name] for p in parts], -4)
-        if name in kept
-        else np.stack([p[name] for p in parts])
-        for name in parts[0]
+        name: (np.concatenate if name in kept else np.stack)([p[name] for p in parts]) for name in parts[0]
     }
 
 
@@ -98,17 +139,13 @@ def _is_rows(given: Input) -> bool:
     return (given.value.shape or ())[:1] in ((axis("tokens"),), (axis("source"),))
 
 
-def _cache_inputs(caches: Sequence[Cache]) -> set[str]:
-    return {name for c in caches for name in (c.past_key, c.past_value) if name}
-
-
-def _part(feeds: Mapping[str, Array], flat: Mapping[str, int], caches: set[str], at: int) -> dict[str, Array]:
+def _part(feeds: Mapping[str, Array], flat: Mapping[str, int], kept: set[str], at: int) -> dict[str, Array]:
     part: dict[str, Array] = {}
     for name, feed in feeds.items():
         if name in flat and feed.ndim > flat[name]:
             part[name] = feed[at % feed.shape[0]]
-        elif name in caches:
-            part[name] = feed[..., at : at + 1, :, :, :]
+        elif name in kept:
+            part[name] = feed[at : at + 1]
         else:
             part[name] = feed
     return part

@@ -191,6 +191,8 @@ class Role(Enum):
     """Keys or values of another sequence, kept from the first step on."""
     SOURCE = "source"
     """Rows of another sequence (what an encoder made): [source, features]."""
+    START = "start"
+    """How many tokens a buffer for the cache holds before the step."""
     SWITCH = "switch"
     """Chooses between the two graphs of a merged decoder; gone once these are one."""
     WEIGHT = "weight"
@@ -243,7 +245,8 @@ class Cache:
 
     `key` and `value` are [batch, kv_heads, tokens, head_dim] in the model file; the names are
     empty where the file has no such input or output (a model exported without a cache). Where both have one
-    name, the file holds both in one tensor [2, batch, kv_heads, tokens, head_dim].
+    name, the file holds both in one tensor [2, batch, kv_heads, tokens, head_dim]. `flat` says that the file has
+    [batch, tokens, kv_heads*head_dim] instead.
     """
 
     layer: int
@@ -256,6 +259,7 @@ class Cache:
     present_value: str = ""
     cross: bool = False
     """Whether it holds the source's keys and values, written once."""
+    flat: bool = False
 
     @property
     def is_stacked(self) -> bool:

@@ -114,7 +114,15 @@ class _Builder:
                     by_head += [(outputs[-1], n) for n in _heads(item)]
         name = json.loads(str(title))
         lists = tuple(inputs), tuple(outputs), tuple(nodes)
-        return Graph(name, *lists, constants, tuple(caches), hosts=tuple(hosts), results=tuple(results), by_head=tuple(by_head))
+        return Graph(
+            name,
+            *lists,
+            constants,
+            tuple(caches),
+            hosts=tuple(hosts),
+            results=tuple(results),
+            by_head=tuple(by_head),
+        )
 
     def _input(self, tree: Tree[Token]) -> Input:
         role = self._member(Role, _token(tree, 1))
@@ -257,8 +265,10 @@ class _Builder:
 
 def _heads(tree: Tree[Token]) -> list[int]:
     """The number of heads at the end of a line, if it has one."""
+    from lark import Token as Leaf
+
     last = tree.children[-1]
-    return [int(last)] if last is not None and getattr(last, "type", "") == "INT" else []
+    return [int(last)] if isinstance(last, Leaf) and last.type == "INT" else []
 
 
 def _token(tree: Tree[Token], index: int) -> Token:

@@ -110,7 +110,7 @@ _CHIP: Mapping[str, tuple[tuple[str, ...], str]] = {
     **{kind: QUANTISED_NOTES[kind] for kind in QUANTISED},
 }
 
-_ATTENTION_FORMS = "no output of scores, no ragged batch (nonpad_kv_seqlen), no window to the right"
+_ATTENTION_FORMS = "no output of scores, no window to the right"
 
 _FOLDED: Mapping[str, str] = {
     "Constant": "",
@@ -164,7 +164,12 @@ _REFUSED: tuple[tuple[str, str, str, str], ...] = (
     (MICROSOFT, "PagedAttention", "pages of its cache are a server's", "export GroupQueryAttention"),
     (MICROSOFT, "SparseAttention", "which blocks of keys it sees is data", "export plain attention"),
     (MICROSOFT, "LongformerAttention", "which keys a token sees is data", "export plain attention"),
-    (MICROSOFT, "PackedAttention", "it takes padding out by data", "export Attention; sequences come without padding"),
+    (
+        MICROSOFT,
+        "PackedAttention",
+        "it takes padding out by data",
+        "export Attention; sequences come without padding",
+    ),
     (
         MICROSOFT,
         "PackedMultiHeadAttention",
@@ -223,6 +228,9 @@ def _entries() -> Iterable[OpEntry]:
     yield OpEntry(
         "", "Attention", Fate.CHIP, ("attention",), _ATTENTION_FORMS, shape=SHAPES["Attention"], expands=True
     )
+    note = "rows appended to a cache input, linear"
+    shape = SHAPES["TensorScatter"]
+    yield OpEntry("", "TensorScatter", Fate.CHIP, ("attention",), note, shape=shape, expands=True)
     for kind, fused in FUSED.items():
         yield OpEntry(MICROSOFT, kind, Fate.CHIP, fused.becomes, fused.note, shape=fused.shape, expands=True)
     for kind, kernel in QUANTISED_MICROSOFT.items():

@@ -232,6 +232,12 @@ def _gemm(call: ShapeCall) -> list[OutputType]:
     return [(call.dtype_of(0), (rows, columns))]
 
 
+def _scattered(call: ShapeCall) -> list[OutputType]:
+    shape, new = call.shape(0), call.shape(1)
+    at = call.integer("axis", -2) % len(shape)
+    return [(call.dtype_of(0), (*shape[:at], shape[at] + new[at], *shape[at + 1 :]))]
+
+
 def _einsum(call: ShapeCall) -> list[OutputType]:
     terms, _, result = call.text("equation", "").replace(" ", "").partition("->")
     sizes: dict[str, Extent] = {}
@@ -356,6 +362,7 @@ SHAPES: dict[str, ShapeRule] = {
     "MatMul": _matmul,
     "Gemm": _gemm,
     "Einsum": _einsum,
+    "TensorScatter": _scattered,
     "ArgMax": _argmax,
     "Attention": _attention,
     "QuantizeLinear": _quantise,

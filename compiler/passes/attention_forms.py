@@ -11,6 +11,7 @@ from math import sqrt
 import numpy as np
 
 from compiler.ir.dims import Extent
+from compiler.ir.graph import Role
 from compiler.ir.tensor import DType
 from compiler.passes.writing import Writer
 
@@ -102,8 +103,8 @@ def standard(w: Writer) -> list[str]:
     a = w.attributes
     if w.output(3):
         raise FormError("it gives the scores away as an output")
-    if a.integer("right_window_size", -1) >= 0 or w.input(6):
-        raise FormError("nonpad_kv_seqlen and a window to the right are not supported")
+    if a.integer("right_window_size", -1) >= 0:
+        raise FormError("a window to the right is not supported")
     flat = w.rank(0) == 3
     heads = _declared(w, "q_num_heads", 0)
     kv_heads = _declared(w, "kv_num_heads", 1)
@@ -118,7 +119,9 @@ def standard(w: Writer) -> list[str]:
     left = a.integer("left_window_size", -1)
     window = left + 1 if left >= 0 else None
     if a.integer("is_causal", 0) or window is not None:
-        limits = _limits(w, q, k, bool(a.integer("is_causal", 0)), bool(w.input(4)), window)
+        # Without padding, nonpad_kv_seqlen is the number of keys; the last query belongs to the last of them.
+        has_past = bool(w.input(4) or w.input(6))
+        limits = _limits(w, q, k, bool(a.integer("is_causal", 0)), has_past, window)
         seen = w.op("And", seen, limits) if seen else limits
     scale = a.number("scale", 0.0) or 1 / sqrt(depth)
     out = attend(
@@ -155,6 +158,16 @@ def _limits(w: Writer, q: str, k: str, is_causal: bool, has_past: bool, window: 
         return seen
     near = w.op("Greater", other, w.op("Sub", own, w.integer(window)))
     return w.op("And", seen, near) if seen else near
+
+
+def scattered(w: Writer) -> list[str]:
+    """TensorScatter(cache, new rows, where): a buffer that holds only the tokens so far grows by them."""
+    if w.attributes.text("mode", "linear") != "linear":
+        raise FormError("a cache whose oldest tokens are overwritten is not supported")
+    given = next((i for i in w.editor.inputs if i.name == w.input(0)), None)
+    if given is None or given.role is not Role.PAST:
+        raise FormError("it writes into something else than a cache input")
+    return [w.op("Concat", w.input(0), w.input(1), axis=w.attributes.integer("axis", -2))]
 
 
 # com.microsoft.

@@ -19,6 +19,7 @@ HELP = "export the model with the operator's plain form, or without fusing it"
 
 FORMS: Mapping[tuple[str, str], Callable[[Writer], list[str] | None]] = {
     ("", "Attention"): attention_forms.standard,
+    ("", "TensorScatter"): attention_forms.scattered,
     ("", "Einsum"): einsum,
     ("", "RotaryEmbedding"): fused_forms.rotary_rows,
     (MICROSOFT, "Attention"): attention_forms.fused,
@@ -77,6 +78,6 @@ def expand(editor: Editor, node: Node) -> str:
     wanted = [v.name for v in node.outputs]
     used = [n for n in wanted if n and (editor.users(n) or n in editor.outputs)]
     if any(n in used and not r for n, r in zip(wanted, [*results, *[""] * len(wanted)], strict=False)):
-        return "an output is used that nothing here can make"
+        return "an output is used that is only made for training, or that nothing here can make"
     writer.finish(results)
     return ""

@@ -60,7 +60,8 @@ def refused(graph: Graph, findings: tuple[Finding, ...]) -> list[Refusal]:
         return unbound
     survey = Survey(Editor(graph))
     data = [n for n in left if any(survey.is_data(v.name) for v in n.outputs)]
-    why = {f.node: f for f in findings}
+    # Of several findings the first counts: later passes stumble over what earlier ones left.
+    why = {f.node: f for f in reversed(findings)}
     found = [_refusal(graph, node, why) for node in data or left]
     blamed = (
         [r for r in found if r.place.node in why] or [r for r in found if not _is_bystander(r, left)] or found
@@ -128,12 +129,18 @@ def _unbound(graph: Graph, given: Input) -> Refusal:
 def _is_shapeless(given: Input) -> bool:
     """Whether an input is rows of a number of features that is not known."""
     shape = given.value.shape or ()
-    free = bool(shape) and not isinstance(shape[-1], int)
+    free = bool(shape) and (not isinstance(shape[-1], int) or len(shape) > 4)
     return free and given.role in (Role.OTHER, Role.WEIGHT) and given.value.dtype.is_float
 
 
 def _shapeless(graph: Graph, given: Input) -> Refusal:
     shape = given.value.shape or ()
+    if len(shape) > 4:
+        return Refusal(
+            NodePlace(graph.model, given.name, "input"),
+            f"the input {given.name!r} has {len(shape)} axes: rows have [batch, tokens, features]",
+            None,
+        )
     return Refusal(
         NodePlace(graph.model, given.name, "input"),
         f"how many features the rows of {given.name!r} have is not known: its last axis is {shape[-1]}",

@@ -50,24 +50,29 @@ class Mask:
     bias: Array | None = None
 
 
-def read_scores(survey: Survey, node: Node) -> Scores | None:
-    """The chain around a softmax: back to the product, on to the product with the values."""
+NOT_A_PRODUCT = "the softmax is not over products of queries and keys"
+
+
+def read_scores(survey: Survey, node: Node) -> Scores | str:
+    """The chain around a softmax, back to the product, on to the product with the values; or why there is none."""
     steps: list[Node] = [node]
     name = node.inputs[0]
     while True:
         before = survey.editor.producer(name)
         if before is None:
-            return None
+            return NOT_A_PRODUCT
         data = survey.data_inputs(before)
         if is_onnx(before, "MatMul") and len(data) == 2:
             break
+        if is_onnx(before, "Add", "Where") and len(data) > 1:
+            return "a mask or bias that depends on data, or is an input, is added to the scores"
         if len(data) != 1 or not (is_elementwise(before) or is_movement(before)):
-            return None
+            return NOT_A_PRODUCT
         steps.insert(0, before)
         name = data[0]
     numbers = _numbers(survey, steps)
     if numbers is None:
-        return None
+        return "the scores get more than one soft cap"
     end, after = _onwards(survey, node)
     return Scores(name, end, (*steps, *after), *numbers, softmax=node.inputs[0])
 

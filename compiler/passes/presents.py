@@ -19,6 +19,12 @@ class Kept:
     which: Tags
     elements: Tags
 
+    def flat(self) -> Kept:
+        """The same with the heads side by side: [batch, tokens, heads*depth]."""
+        batch, _, tokens, _ = self.which.shape
+        which, elements = (x.swapaxes(1, 2).reshape(batch, tokens, -1) for x in (self.which, self.elements))
+        return Kept(self.roots, which, elements)
+
     def equals(self, other: Kept) -> bool:
         """Whether both hold the same elements of the same values."""
         same = self.roots == other.roots and np.array_equal(self.which, other.which)
@@ -53,7 +59,9 @@ class Presents:
             return ""
         for name in self.survey.editor.outputs:
             halves = self._kept(name)
-            if halves and halves[half % len(halves)].equals(kept):
+            if halves and halves[half % len(halves)].equals(
+                kept if halves[0].which.ndim == 4 else kept.flat()
+            ):
                 return name
         return ""
 
@@ -64,7 +72,7 @@ class Presents:
 
     def _examined(self, name: str) -> tuple[Kept, ...]:
         shape = self.survey.editor.shape(name)
-        if shape is None or len(shape) not in (4, 5) or (len(shape) == 5 and shape[0] != 2):
+        if shape is None or len(shape) not in (3, 4, 5) or (len(shape) == 5 and shape[0] != 2):
             return ()
         past = 2 if any(i.role is Role.PAST for i in self.survey.editor.inputs) else 0
         moved = follow(self.survey, self.prober, self.prober.at(3, past, batch=2), name)

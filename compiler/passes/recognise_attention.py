@@ -106,8 +106,8 @@ class _Matcher:
         if axis not in (-1, rank - 1):
             raise _MismatchError("the softmax is not over the last axis")
         scores = read_scores(self.survey, softmax)
-        if scores is None:
-            raise _MismatchError("the softmax is not over products of queries and keys")
+        if isinstance(scores, str):
+            raise _MismatchError(scores)
         product = editor.producer(scores.start)
         context = editor.users(scores.end)
         if product is None or len(context) != 1 or context[0].inputs[0] != scores.end:
@@ -194,6 +194,9 @@ class _Matcher:
         if len(shape) == 5 and shape[0] == 2:
             # Keys and values in one input.
             wanted = wanted[which - 1]
+        if len(shape) == 3 and shape[-1] % heads == 0:
+            # Heads side by side.
+            wanted = wanted.reshape(*shape[:2], heads, -1).swapaxes(1, 2)
         if wanted.ndim != 4 or wanted.shape[1] != heads:
             raise _MismatchError("the cache does not have the heads of the new keys and values")
         wanted = np.repeat(wanted, tags.shape[1] // heads, axis=1)
@@ -254,18 +257,11 @@ class _Matcher:
         editor = self.survey.editor
         number = re.search(r"\d+", k.past or "")
         layer = int(number.group()) if number else len(editor.caches)
+        ends = [n for n in (k.past, *presents) if n]
+        flat = any(len(editor.shape(n) or ()) == 3 for n in ends)
+        pasts = (k.past or "", v.past or "")
         editor.caches.append(
-            Cache(
-                layer,
-                k.heads,
-                k.depth,
-                v.depth,
-                k.past or "",
-                v.past or "",
-                presents[0],
-                presents[1],
-                k.cross,
-            )
+            Cache(layer, k.heads, k.depth, v.depth, *pasts, presents[0], presents[1], k.cross, flat)
         )
 
     def _replace(self, context: Node, op: Attention, operands: list[str], sources: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from compiler.ir.dims import Shape, axis
 from compiler.ir.evaluate import UnavailableError
 from compiler.ir.graph import Embed, Input, Node, Role, Value
 from compiler.ir.rewrite import Editor
-from compiler.ir.tensor import DType
+from compiler.ir.tensor import Array, DType
 from compiler.ops.call import Attributes, KernelError
 from compiler.passes.regions import Prober, Region, Survey, is_movement, is_onnx
 from compiler.pipeline import Compilation, Pass
@@ -23,6 +23,7 @@ class RecogniseEmbeddings(Pass):
     Gather(table, ids)                               == embed(ids; table)
     x + Gather(table, f(positions)), f(p) = p + offset == x + embed(positions; table) with that offset
     x + Gather(table, [r, r, ...])                    == x + row r of the table (a token type that is fixed)
+    x + [row 0, row 1, ...], as many as a step has      == x + embed(positions; the rows)
     """
 
     def run(self, c: Compilation) -> bool:
@@ -37,6 +38,8 @@ class RecogniseEmbeddings(Pass):
         for node in list(editor.nodes()):
             if editor.holds(node) and is_onnx(node, "Add"):
                 _by_position(survey, prober, node)
+                if not prober.has_past():
+                    _by_row(survey, node)
         c.graph = editor.finish()
         return editor.changed
 
@@ -74,6 +77,26 @@ def _by_position(survey: Survey, prober: Prober, add: Node) -> None:
         new = _row(survey, gather, index) if index.fixed else _rows(survey, gather, region, index, rows)
         operands = tuple(new if i == name else i for i in add.inputs)
         editor.replace(add, replace(add, inputs=operands))
+        return
+
+
+def _by_row(survey: Survey, add: Node) -> None:
+    """A constant with a row for every token of a step whose length the file fixes: a table by position."""
+    editor = survey.editor
+    if not editor.holds(add):
+        return
+    for at, name in enumerate(add.inputs):
+        constant, shape = editor.constant(name), editor.shape(add.inputs[1 - at])
+        if constant is None or shape is None or len(shape) < 2 or not survey.is_data(add.inputs[1 - at]):
+            continue
+        count, width = shape[-2:]
+        if constant.shape[-2:] != (count, width) or constant.count != count * width or count == 1:
+            continue
+        table = editor.add_constant(f"{name}.table", constant.reshape(constant.shape[-2:]))
+        value = Value(editor.fresh(f"{name}.rows"), constant.dtype, shape)
+        editor.insert(Embed(), (_positions(editor, shape), table), value, add.sources)
+        survey.note(value.name)
+        editor.replace(add, replace(add, inputs=tuple(value.name if i == name else i for i in add.inputs)))
         return
 
 
@@ -120,7 +143,7 @@ def _index(prober: Prober, index: str) -> _Index | None:
     for sequence, past in ((5, 0), (3, 4), (6, 7)):
         probe = prober.at(sequence, past)
         try:
-            values = probe.value(index).reshape(-1).astype(np.int64)
+            values = _of_each(probe.value(index)).astype(np.int64)
         except (UnavailableError, KernelError, ValueError, IndexError):
             return None
         positions = np.arange(probe.sizes["past"], probe.sizes["past"] + probe.sizes["sequence"])
@@ -133,6 +156,12 @@ def _index(prober: Prober, index: str) -> _Index | None:
         else:
             return None
     return found.pop() if len(found) == 1 else None
+
+
+def _of_each(index: Array) -> Array:
+    """The indices of one sequence, if all have the same; else of all in a row."""
+    alike = index.ndim == 2 and bool((index == index[:1]).all())
+    return index[0] if alike else index.reshape(-1)
 
 
 def _positions(editor: Editor, rows: Shape) -> str:

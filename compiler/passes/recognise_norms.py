@@ -65,11 +65,15 @@ def _native(finder: _Finder, node: Node) -> bool:
         return False  # it is also asked for the mean or the variance
     assert isinstance(node.op, Onnx)
     attributes = Attributes(node.op)
-    if attributes.integer("axis", -1) not in (-1, len(shape) - 1):
+    vectors = [editor.constants[i] for i in node.inputs[1:] if i]
+    if attributes.integer("axis", -1) not in (-1, len(shape) - 1) or any(
+        v.count != shape[-1] for v in vectors
+    ):
         return False
     op = Norm(kind, attributes.number("epsilon", 1e-5))
     value = Value(node.output.name, editor.value(node.inputs[0]).dtype, shape)  # type: ignore[union-attr]
-    new = Node(op, node.inputs, (value,), node.sources)
+    names = (finder.vector(i, vectors[0].count) for i in node.inputs[1:] if i)
+    new = Node(op, (node.inputs[0], *names), (value,), node.sources)
     if not by_head(finder.survey, finder.prober, node, new):
         editor.replace(node, new)
     return True
@@ -167,7 +171,7 @@ class _Finder:
         assert value is not None and value.shape is not None
         width = value.shape[-1]
         assert isinstance(width, int)
-        names = [n if n is None else self._vector(n, width) for n in (match.gamma, match.beta)]
+        names = [n if n is None else self.vector(n, width) for n in (match.gamma, match.beta)]
         gamma = names[0] or editor.add_constant(
             f"{node.output.name}.gamma", tensor(np.ones(width, np.float32))
         )
@@ -180,7 +184,7 @@ class _Finder:
         if not by_head(self.survey, self.prober, node, new):
             editor.replace(node, new)
 
-    def _vector(self, name: str, width: int) -> str:
+    def vector(self, name: str, width: int) -> str:
         """The constant as a vector ([1, 1, d] occurs)."""
         constant = self.survey.editor.constants[name]
         if constant.shape == (width,):

@@ -32,7 +32,8 @@ LATE, LATE_STEP = 3000, 100
 """Past lengths, and lengths of a step in models without cache inputs, at which rotations are checked again."""
 
 STEPS = 9
-"""Positions 0..8 are probed: powers of two up to 8 refine the frequencies, the others check them."""
+"""Positions 0..8 are probed (fewer if the file fixes the length): powers of two up to 8 refine the frequencies, the
+others check them."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _turned(prober: Prober, region: Region, width: int) -> _Turned | None:
     ones = _on_rows(prober, probe, region, np.ones(width))
     numbers = _on_rows(prober, probe, region, np.arange(1, width + 1, dtype=np.float64))
     results = _on_rows(prober, probe, region, x)
-    if ones is None or numbers is None or results is None or len(results) < STEPS:
+    if ones is None or numbers is None or results is None or len(results) < 2:
         return None
     scaling = float(ones[0, 0])
     if scaling == 0 or not np.allclose(ones[0], scaling, rtol=1e-6):
@@ -245,7 +246,7 @@ def _frequencies(x: Array, y: Array, op: Rotary) -> Array:
     after = y[:, 0, first] + 1j * y[:, 0, second]
     angle = np.angle(after / before)
     frequency: Array = angle[1]
-    for step in (2, 4, 8):
+    for step in (s for s in (2, 4, 8) if s < len(y)):
         turns = np.rint((frequency * step - angle[step]) / (2 * np.pi))
         frequency = (angle[step] + 2 * np.pi * turns) / step
     return frequency

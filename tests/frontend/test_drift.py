@@ -7,20 +7,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from compiler.ir.graph import Graph
-from tests.frontend.oracle import SMALL, compiled, write_small
+from tests.frontend.oracle import SHARED, SMALL, compiled, write_small
 
 KEPT = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "logits", "past_key", "present.")
 
 
-def _renamed(model: onnx.ModelProto, random: np.random.Generator) -> None:
+def _renamed(model: onnx.ModelProto, random: np.random.Generator, kept: tuple[str, ...] = KEPT) -> None:
     """Every name that is not part of the model's interface becomes a meaningless one."""
     names: dict[str, str] = {"": ""}
 
     def new(name: str) -> str:
-        if name.startswith(KEPT):
+        if name.startswith(kept) if kept is KEPT else name in kept:
             return name
         return names.setdefault(name, f"t{len(names)}_{random.integers(1 << 30)}")
 
@@ -30,6 +30,33 @@ def _renamed(model: onnx.ModelProto, random: np.random.Generator) -> None:
         node.name = ""
         node.input[:] = [new(i) for i in node.input]
         node.output[:] = [new(o) for o in node.output]
+
+
+def _split(model: onnx.ModelProto, random: np.random.Generator) -> None:
+    """Small initializers that several nodes use become one for each use."""
+    small = {t.name: t for t in model.graph.initializer if np.prod(t.dims, dtype=np.int64) <= 16}
+    for number, node in enumerate(model.graph.node):
+        for i, name in enumerate(node.input):
+            if name in small and random.random() < 0.7:
+                copy = onnx.TensorProto()
+                copy.CopyFrom(small[name])
+                copy.name = f"{name}~{number}~{i}"
+                model.graph.initializer.append(copy)
+                node.input[i] = copy.name
+
+
+def _merged(model: onnx.ModelProto, random: np.random.Generator) -> None:
+    """Equal small initializers become one."""
+    del random
+    first: dict[tuple[object, ...], str] = {}
+    names: dict[str, str] = {}
+    for tensor in list(model.graph.initializer):
+        if np.prod(tensor.dims, dtype=np.int64) > 1:
+            continue
+        key = (tensor.data_type, tuple(tensor.dims), numpy_helper.to_array(tensor).tobytes())
+        names[tensor.name] = first.setdefault(key, tensor.name)
+    for node in model.graph.node:
+        node.input[:] = [names.get(i, i) for i in node.input]
 
 
 def _padded(model: onnx.ModelProto, random: np.random.Generator) -> None:
@@ -79,6 +106,37 @@ def test_a_mutated_file_is_the_same_model(name: str, seed: int, tmp_path: Path) 
     random = np.random.default_rng(seed)
     for change in (_padded, _renamed, _shuffled):
         change(model, random)
+    path.write_bytes(model.SerializeToString())
+    after = compiled(path)
+    assert sorted(map(str, _described(after))) == sorted(map(str, _described(before)))
+    assert after.caches == before.caches
+
+
+EXPORTED = [
+    "gen_optimum__gpt2_past_model",
+    "gen_optimum__qwen3_past_model",
+    "gen_optimum__t5_past_decoder_model",
+    "gen_optimum__whisper_past_decoder_with_past_model",
+    "gen_dynamo__gemma2_op18",
+    "gen_dynamokv__llama_past_op23",
+    "gen_ortopt__bert",
+    "ort__attention_past_unidir",
+    "ort__hf_fp32_decoder_attention_no_past",
+]
+
+
+@pytest.mark.skipif(
+    not SHARED.is_dir(), reason=f"the collected ONNX files are not at {SHARED} (set CIM_SHARED)"
+)
+@pytest.mark.parametrize("name", EXPORTED)
+def test_a_mutated_export_is_the_same_model(name: str, tmp_path: Path) -> None:
+    model = onnx.load(str(SHARED / f"{name}.onnx"))
+    inputs = {v.name for v in (*model.graph.input, *model.graph.output)}
+    before = compiled(SHARED / f"{name}.onnx")
+    random = np.random.default_rng(len(name))
+    for change in (_split, _merged, _padded, _renamed, _shuffled):
+        change(model, random, *((tuple(inputs),) if change is _renamed else ()))
+    path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
     after = compiled(path)
     assert sorted(map(str, _described(after))) == sorted(map(str, _described(before)))

@@ -67,7 +67,11 @@ def _as_int32(s: Sketch, *axes: int) -> str:
 
 def _square(s: Sketch) -> str:
     mask = _as_int32(s, 1)
-    return s.op("Expand", mask, s.op("Concat", np.array([1]), s.op("Shape", "input_ids", start=1), np.array([1]), axis=0))
+    return s.op(
+        "Expand",
+        mask,
+        s.op("Concat", np.array([1]), s.op("Shape", "input_ids", start=1), np.array([1]), axis=0),
+    )
 
 
 FUSED: dict[str, tuple[Attention, Callable[[Sketch], str]]] = {
@@ -136,7 +140,8 @@ def _biased(s: Sketch) -> str:
 def _behind_a_cache(s: Sketch) -> str:
     q, k, v = _three(s)
     old = [
-        s.input(f"past_key_values.0.{n}", TensorProto.FLOAT, "batch", HEADS, "past", DEPTH) for n in ("key", "value")
+        s.input(f"past_key_values.0.{n}", TensorProto.FLOAT, "batch", HEADS, "past", DEPTH)
+        for n in ("key", "value")
     ]
     out, *presents = s.many(
         3, "MultiHeadAttention", q, k, v, "", "", "", *old, domain=MS, num_heads=HEADS, unidirectional=1
@@ -181,7 +186,10 @@ def _grouped(s: Sketch, packed: bool, rotary: bool, **attributes: object) -> str
         rows = [s.op("MatMul", x, s.weight(WIDTH, sum(heads) * DEPTH)), "", ""]
     else:
         rows = [s.op("MatMul", x, s.weight(WIDTH, n * DEPTH)) for n in heads]
-    old = [s.input(f"past_key_values.0.{n}", TensorProto.FLOAT, "batch", 2, "past", DEPTH) for n in ("key", "value")]
+    old = [
+        s.input(f"past_key_values.0.{n}", TensorProto.FLOAT, "batch", 2, "past", DEPTH)
+        for n in ("key", "value")
+    ]
     angles = np.arange(64)[:, None] * (10.0 ** -np.arange(0, 2, 0.25))
     tables = [s.const(np.cos(angles)), s.const(np.sin(angles))] if rotary else []
     out, *presents = s.many(
@@ -300,7 +308,8 @@ def test_heads_that_take_turns_in_one_projection(tmp_path: Path) -> None:
     split = s.op("Reshape", rows, np.array([0, 0, HEADS, 3 * DEPTH]))
     heads = s.op("Transpose", split, perm=[0, 2, 1, 3])
     q, k, v = (
-        s.op("Slice", heads, np.array([i * DEPTH]), np.array([(i + 1) * DEPTH]), np.array([3])) for i in range(3)
+        s.op("Slice", heads, np.array([i * DEPTH]), np.array([(i + 1) * DEPTH]), np.array([3]))
+        for i in range(3)
     )
     scores = s.op("MatMul", q, s.op("Transpose", k, perm=[0, 1, 3, 2]))
     context = s.op("MatMul", s.op("Softmax", scores, axis=-1), v)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from tests.frontend.oracle import SHARED
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "frontends" / "verdicts.txt"
 
-LARGE = ("migraphx__attention_multihead_bias_mask_test", "migraphx__group_query_attention_non_packed_qkv_test")
+LARGE = (
+    "migraphx__attention_multihead_bias_mask_test",
+    "migraphx__group_query_attention_non_packed_qkv_test",
+)
 """Files whose fixed sizes (32 sequences of 512 tokens; a cache of 4096) make probes take seconds."""
 
 FEWEST = 125
@@ -58,7 +62,7 @@ def _write() -> None:
     verdicts: list[Verdict] = [examine(entry) for entry in collection(SHARED)]
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)
     GOLDEN.write_text("".join(f"{summary(v)}\n" for v in verdicts))
-    print(table(verdicts))
+    sys.stdout.write(f"{table(verdicts)}\n")
 
 
 if __name__ == "__main__":
