@@ -50,6 +50,13 @@ class AttentionBuilder:
 
     def build(self) -> list[Partial]:
         """All parts; returns the partial sums of the output projection."""
+        if len(self.node.inputs) > 3 and self.node.inputs[3]:
+            raise refuse(
+                self.parts.graph,
+                self.node,
+                "attention with a bias of scores by distance has no mapping yet",
+                "a model with rotary or learned positions",
+            )
         if not self.op.causal and self.op.window:
             raise refuse(
                 self.parts.graph,

@@ -166,6 +166,13 @@ class _Cutter:
         return isinstance(user.op, Norm) and not _has_groups(user)
 
     def _inner(self, node: Node, values: list[str], inside: list[int]) -> None:
+        if isinstance(node.op, Attention) and node.op.cross:
+            raise refuse(
+                self.graph,
+                node,
+                "attention with keys and values of another sequence has no mapping yet",
+                "compile the encoder alone, or a decoder-only model",
+            )
         if len(set(inside)) > 1 or len(inside) < len(values):
             raise refuse(
                 self.graph,

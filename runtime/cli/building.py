@@ -31,6 +31,7 @@ def compile_options(options: argparse.Namespace) -> CompileOptions:
         dims=tuple(options.dim),
         shapes_only=getattr(options, "shapes_only", False),
         explain=getattr(options, "explain", False),
+        bind=getattr(options, "bind", None),
     )
 
 

@@ -81,6 +81,9 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         "arithmetic, to tell mapping from quantisation (default: %(default)s)",
     )
     group.add_argument(
+        "--bind", metavar="FILE.npz", help="values of weights that the model file makes inputs"
+    )
+    group.add_argument(
         "--dim",
         type=binding,
         action="append",

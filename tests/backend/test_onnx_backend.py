@@ -125,7 +125,8 @@ def test_every_transformer_operator_has_cases() -> None:
 
 
 def test_a_shrunken_corpus_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx.backend.test.loader.load_model_tests", lambda kind: list(_cases()[:100]))
+    few = list(_cases()[:100])
+    monkeypatch.setattr("onnx.backend.test.loader.load_model_tests", lambda kind: few)
     with pytest.raises(RuntimeError, match="100 node cases"):
         onnx_nodes.cases()
 
