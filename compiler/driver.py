@@ -13,6 +13,7 @@ from compiler.passes.place_blocks import PlaceBlocks
 from compiler.passes.schedule_code import ScheduleCode
 from compiler.passes.verify_program import VerifyProgram
 from compiler.pipeline import Callback, Compilation, CompileOptions, Pass, run_pipeline
+from compiler.verify_each import VerifyEach
 
 if TYPE_CHECKING:
     from isa.hardware import Hardware
@@ -40,8 +41,9 @@ def compile_model(
 ) -> Compilation:
     """Compile an ONNX file for a target. Raises `CimError` if the model or the options are wrong.
 
-    `callback` is called before and after each pass and may stop the pipeline; the compilation then holds the levels
+    Every graph and mapping is verified after the pass that made it. `callback` is called before and after each pass and
+    may stop the pipeline; the compilation then holds the levels
     reached so far.
     """
     compilation = Compilation(Path(path), options, target)
-    return run_pipeline(pipeline(), compilation, callback)
+    return run_pipeline(pipeline(), compilation, VerifyEach(callback))

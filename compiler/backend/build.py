@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compiler.ir.mapping import Mapping, MapTile, Template
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware
-from isa.program import Limits, Origin, Program, Role, Tile
+from isa.program import ArrayKind, Limits, Origin, Program, Role, Tile
 
 from .emit import emit
 from .emitter import Emitter
@@ -77,7 +77,7 @@ def _largest(template: Template, mapping: Mapping) -> str:
 
 def _context_rows(template: Template, limits: Limits) -> int:
     """Rows of KV array a sequence takes."""
-    rows = [a.rows for a in template.arrays if a.name == "keys"]
+    rows = [a.rows for a in template.arrays if a.kind is ArrayKind.KV]
     return rows[0] // limits.sequences if rows else 0
 
 

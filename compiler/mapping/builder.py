@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -117,13 +117,6 @@ class TileBuilder:
             tuple(content for _, content in self.constants.values()),
             tuple(" ".join(self.nodes[site]) for site in template.sites),
         )
-
-
-@dataclass(slots=True)
-class _Memory:
-    """How much of one memory of one chip is taken."""
-
-    used: int = 0
 
 
 class MappingBuilder:

@@ -243,6 +243,13 @@ class StageBuilder:
                 self._check_positions(node, rows - node.op.offset)
                 tile.add(LoadRows(out, slot, space, node.op.offset), "position_embedding", [node])
             else:
+                if node.op.offset:
+                    raise refuse(
+                        self.graph,
+                        node,
+                        "an offset on token ids is not mapped",
+                        "shift the table's rows instead",
+                    )
                 tile.add(Lookup(out, ids, slot, rows, space), "embedding", [node])
 
     def _check_positions(self, node: Node, have: int) -> None:

@@ -164,7 +164,10 @@ class PartBuilder:
             case Norm(kind=kind, eps=eps):
                 width = value.cols // heads
                 gain = tile.constant(f"{out}_gain", width, self.weights.row(node.inputs[1], width, 0))
-                tile.add(Normalise(out, x, kind, eps, width, gain, groups=heads), "head_norm", [node])
+                shift = ""
+                if len(node.inputs) > 2 and node.inputs[2]:
+                    shift = tile.constant(f"{out}_shift", width, self.weights.row(node.inputs[2], width, 0))
+                tile.add(Normalise(out, x, kind, eps, width, gain, shift, groups=heads), "head_norm", [node])
             case _:
                 raise refuse(self.graph, node, "the operator does not work head by head", "report this model")
 

@@ -64,6 +64,7 @@ class Shape:
     vocabulary: int = 96
     bias: bool = False
     causal: bool = True
+    head_norm: bool = False
     window: int | None = None
     softcap: float | None = None
 
@@ -103,6 +104,8 @@ def _attention(s: Sketch, x: str, shape: Shape, layer: int, dim: int) -> str:
     q = _linear(s, n, f"l{layer}.q", shape.width, shape.heads * dim, shape.bias)
     k = _linear(s, n, f"l{layer}.k", shape.width, shape.kv_heads * dim, shape.bias)
     v = _linear(s, n, f"l{layer}.v", shape.width, shape.kv_heads * dim, shape.bias)
+    if shape.head_norm:
+        q, k = (_head_norm(s, x, f"l{layer}.{x}", h, dim) for x, h in ((q, shape.heads), (k, shape.kv_heads)))
     q = s.add(Rotary(shape.heads, dim, dim), q, "freq")
     k = s.add(Rotary(shape.kv_heads, dim, dim), k, "freq")
     op = Attention(
@@ -118,6 +121,11 @@ def _attention(s: Sketch, x: str, shape: Shape, layer: int, dim: int) -> str:
     )
     o = _linear(s, s.add(op, q, k, v), f"l{layer}.o", shape.heads * dim, shape.width, shape.bias)
     return s.add(Add(), x, o)
+
+
+def _head_norm(s: Sketch, x: str, name: str, heads: int, dim: int) -> str:
+    gain, shift = s.weight(f"{name}.gain", dim, offset=1.0), s.weight(f"{name}.shift", dim)
+    return s.add(Norm(NormKind.LAYER, 1e-5, heads), x, gain, shift)
 
 
 def _feed_forward(s: Sketch, x: str, shape: Shape, layer: int) -> str:

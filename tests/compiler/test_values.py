@@ -21,6 +21,7 @@ LENGTH = 100
 SHAPES = {
     "llama": Shape(),
     "gpt": Shape(bias=True, kv_heads=4),
+    "head-norm": Shape(head_norm=True),
     "window": Shape(window=40, softcap=5.0),
     "encoder": Shape(causal=False, bias=True, kv_heads=4),
     "encoder-groups": Shape(causal=False),
