@@ -36,7 +36,7 @@ class LoseAChannel(Pass):
 
 
 def test_a_pass_that_breaks_the_graph_is_found() -> None:
-    with pytest.raises(CimError, match="E0205.*is not made before it is used"):
+    with pytest.raises(CimError, match=r"E0205.*is not made before it is used"):
         run_pipeline([LoseANode()], Compilation(Path("m.onnx"), graph=decoder()), VerifyEach())
 
 
