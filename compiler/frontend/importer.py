@@ -117,7 +117,7 @@ def read_proto(path: Path) -> onnx.ModelProto:
 
 
 def _unreadable(path: Path, what: str) -> Exception:
-    way_out = "check that the download or the export finished; `python -m onnx.checker FILE` says more"
+    way_out = "check that the download or the export finished"
     return fail("E0201", f"the file {what}", NamedPlace(str(path)), way_out)
 
 
