@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compiler.expansion.quant_writing import supplant
 from compiler.ir.graph import FakeQuant
 from compiler.ir.rewrite import Editor
-from compiler.passes.quant_writing import supplant
 from compiler.pipeline import Compilation, Pass
 
 

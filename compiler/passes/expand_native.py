@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from compiler.expansion import attention_forms, fused_forms
+from compiler.expansion.attention_forms import FormError
+from compiler.expansion.einsum_forms import einsum
+from compiler.expansion.writing import Writer
 from compiler.ir.graph import Node, Onnx
 from compiler.ir.rewrite import Editor
 from compiler.ops.registry import MICROSOFT
-from compiler.passes import attention_forms, fused_forms
-from compiler.passes.attention_forms import FormError
-from compiler.passes.einsum_forms import einsum
 from compiler.passes.fold_constants import FoldConstants
-from compiler.passes.writing import Writer
 from compiler.pipeline import Compilation, Finding, Pass
 
 HELP = "export the model with the operator's plain form, or without fusing it"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compiler.expansion.quant_writing import Writer
 from compiler.ir.graph import AttributeValue, Node, Onnx, Value
 from compiler.ir.quantised import dequantised
 from compiler.ir.rewrite import Editor
@@ -15,7 +16,6 @@ from compiler.ops.call import Attributes
 from compiler.ops.quantised import nbits_zeros, unpack
 from compiler.ops.registry import MICROSOFT
 from compiler.passes.fold_constants import FoldConstants
-from compiler.passes.quant_writing import Writer
 from compiler.pipeline import Compilation, Pass
 
 Rule = Callable[[Writer], "str | None"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from compiler.ir.dims import Dim, Extent, axis
 from compiler.ir.graph import Embed, Input, Node, Onnx, Role, Rotary, Value
 from compiler.ir.rewrite import Editor
-from compiler.passes.layouts import Moved, follow, is_same_rows
-from compiler.passes.regions import Prober, Survey, is_movement, is_onnx
 from compiler.pipeline import Compilation, Pass
+from compiler.recognition.layouts import Moved, follow, is_same_rows
+from compiler.recognition.regions import Prober, Survey, is_movement, is_onnx
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from compiler.ir.graph import Graph, Input, Node, Onnx, Role, op_name
 from compiler.ir.rewrite import Editor
 from compiler.ops.registry import MICROSOFT, OFF_CHIP, Fate, entry_of
-from compiler.passes.regions import Survey
 from compiler.pipeline import Compilation, Finding, Pass
+from compiler.recognition.regions import Survey
 from isa.diagnostics import CimError, Diagnostic, NodePlace
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compiler.expansion.quant_writing import VERSION, supplant
 from compiler.ir.graph import FakeQuant, Node, Onnx, Value
 from compiler.ir.quantised import dequantised, ranges
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, Dequantised, DType, Tensor, tensor
 from compiler.passes.fold_constants import FoldConstants
-from compiler.passes.quant_writing import VERSION, supplant
-from compiler.passes.regions import is_movement, is_onnx
 from compiler.pipeline import Compilation, Finding, Pass
+from compiler.recognition.regions import is_movement, is_onnx
 from isa.diagnostics import NodePlace, fail
 
 HELP = "products of integers must be DynamicQuantizeLinear or QuantizeLinear, MatMulInteger, Cast and Mul"

@@ -19,8 +19,8 @@ from compiler.ops.hosting import host_refusal
 from compiler.ops.registry import Fate, entry_of
 from compiler.passes.flatten_rows import FlattenRows
 from compiler.passes.fold_constants import FoldConstants
-from compiler.passes.regions import Survey, is_onnx
 from compiler.pipeline import Compilation, Finding, Pass
+from compiler.recognition.regions import Survey, is_onnx
 from isa.diagnostics import CimError
 from isa.program import Moment
 

@@ -11,7 +11,8 @@ from compiler.ir.graph import Activation, Function, Node, Onnx, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array
 from compiler.ops.call import KernelError
-from compiler.passes.regions import (
+from compiler.pipeline import Compilation, Pass
+from compiler.recognition.regions import (
     Prober,
     Survey,
     grow,
@@ -21,7 +22,6 @@ from compiler.passes.regions import (
     only_constants,
     scalar,
 )
-from compiler.pipeline import Compilation, Pass
 
 _BENT = frozenset(
     (

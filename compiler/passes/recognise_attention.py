@@ -12,11 +12,19 @@ from compiler.ir.graph import Attention, Cache, Node, Role, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, tensor
 from compiler.ops.call import Attributes
-from compiler.passes.layouts import Moved, Tags, as_three_axes, follow, heads_to, leading_axes, take_columns
-from compiler.passes.masks import MaskReader, Scores, read_scores
-from compiler.passes.presents import Kept, Presents, kept_of
-from compiler.passes.regions import Prober, Survey, is_onnx, merge_sources
 from compiler.pipeline import Compilation, Finding, Pass
+from compiler.recognition.layouts import (
+    Moved,
+    Tags,
+    as_three_axes,
+    follow,
+    heads_to,
+    leading_axes,
+    take_columns,
+)
+from compiler.recognition.masks import MaskReader, Scores, read_scores
+from compiler.recognition.presents import Kept, Presents, kept_of
+from compiler.recognition.regions import Prober, Survey, is_onnx, merge_sources
 
 HELP = "attention must be softmax(scale * q k^T + causal, windowed or no mask) v, heads of equal size"
 

@@ -9,8 +9,8 @@ import numpy as np
 from compiler.ir.graph import Add, Mul, Node, Onnx
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import tensor
-from compiler.passes.regions import Survey, is_onnx
 from compiler.pipeline import Compilation, Pass
+from compiler.recognition.regions import Survey, is_onnx
 
 
 @dataclass(frozen=True)

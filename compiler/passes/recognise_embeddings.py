@@ -12,8 +12,8 @@ from compiler.ir.graph import Embed, Input, Node, Role, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, DType
 from compiler.ops.call import Attributes, KernelError
-from compiler.passes.regions import Prober, Region, Survey, is_movement, is_onnx
 from compiler.pipeline import Compilation, Pass
+from compiler.recognition.regions import Prober, Region, Survey, is_movement, is_onnx
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from compiler.ir.graph import Add, Linear, Node, Onnx, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Tensor, symbolic
 from compiler.ops.call import Attributes
-from compiler.passes.regions import Survey, is_onnx
 from compiler.pipeline import Compilation, Pass
+from compiler.recognition.regions import Survey, is_onnx
 
 RESHAPE = Onnx("", "Reshape", 18)
 

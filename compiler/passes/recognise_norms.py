@@ -13,8 +13,9 @@ from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, tensor
 from compiler.ops.call import Attributes, KernelError
 from compiler.ops.registry import Trait, trait_of
-from compiler.passes.layouts import follow, from_rows, sequence_axis, take_columns
-from compiler.passes.regions import (
+from compiler.pipeline import Compilation, Pass
+from compiler.recognition.layouts import follow, from_rows, sequence_axis, take_columns
+from compiler.recognition.regions import (
     Prober,
     Survey,
     grow,
@@ -25,7 +26,6 @@ from compiler.passes.regions import (
     random_rows,
     scalar,
 )
-from compiler.pipeline import Compilation, Pass
 
 _NATIVE = {
     ("", "LayerNormalization"): NormKind.LAYER,

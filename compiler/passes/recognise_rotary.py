@@ -12,8 +12,16 @@ from compiler.ir.graph import Node, Rotary, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, tensor
 from compiler.ops.call import KernelError
-from compiler.passes.layouts import Tags, as_three_axes, from_rows, leading_axes, sequence_axis, take_columns
-from compiler.passes.regions import (
+from compiler.pipeline import Compilation, Finding, Pass
+from compiler.recognition.layouts import (
+    Tags,
+    as_three_axes,
+    from_rows,
+    leading_axes,
+    sequence_axis,
+    take_columns,
+)
+from compiler.recognition.regions import (
     Prober,
     Region,
     Survey,
@@ -23,7 +31,6 @@ from compiler.passes.regions import (
     random_rows,
     trace,
 )
-from compiler.pipeline import Compilation, Finding, Pass
 
 REASON = "rows meet functions of the position here, in a way that is no rotary embedding"
 HELP = "pairs of channels of each head must turn by position x frequency, the same for all heads and lengths"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from compiler.expansion.quant_writing import rename
 from compiler.ir.graph import FakeQuant, Linear, Node, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.roundings import Roundings
-from compiler.passes.quant_writing import rename
 from compiler.pipeline import Compilation, Pass
 
 

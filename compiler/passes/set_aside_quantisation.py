@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compiler.expansion.quant_writing import supplant
 from compiler.ir.graph import FakeQuant, Node, Onnx
 from compiler.ir.rewrite import Editor
 from compiler.ir.roundings import Roundings
 from compiler.ops.registry import MICROSOFT
-from compiler.passes.quant_writing import supplant
-from compiler.passes.regions import is_movement, is_onnx
 from compiler.pipeline import Compilation, Pass
+from compiler.recognition.regions import is_movement, is_onnx
 
 _PRODUCTS = {("", "MatMul"), ("", "Gemm"), ("", "Conv"), (MICROSOFT, "Attention")}
 

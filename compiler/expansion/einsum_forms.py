@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compiler.expansion.attention_forms import FormError
+from compiler.expansion.writing import Writer
 from compiler.ir.dims import Extent, Shape, size_of
 from compiler.ir.tensor import symbolic
-from compiler.passes.attention_forms import FormError
-from compiler.passes.writing import Writer
 
 
 @dataclass(frozen=True, slots=True)

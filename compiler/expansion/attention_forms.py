@@ -10,10 +10,10 @@ from math import sqrt
 
 import numpy as np
 
+from compiler.expansion.writing import Writer
 from compiler.ir.dims import Extent
 from compiler.ir.graph import Role
 from compiler.ir.tensor import DType
-from compiler.passes.writing import Writer
 
 FLOAT, INT64, BOOL = 1, 7, 9
 """ONNX's numbers of element types."""

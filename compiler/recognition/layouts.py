@@ -19,7 +19,7 @@ from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, symbolic
 from compiler.ops.call import KernelError
 from compiler.passes.recognise_linear import RESHAPE, Columns, columns, reshape_to
-from compiler.passes.regions import Prober, Region, Survey, is_movement, is_onnx, lead_of, scalar, trace
+from compiler.recognition.regions import Prober, Region, Survey, is_movement, is_onnx, lead_of, scalar, trace
 
 Tags = NDArray[np.int64]
 TRANSPOSE_HEADS = Onnx("", "Transpose", 18, (("perm", (0, 2, 1, 3)),))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from compiler.ir.evaluate import Interpreter
 from compiler.ir.tensor import Array
-from compiler.passes.regions import Prober
+from compiler.recognition.regions import Prober
 
 LOOK = 320
 """How far a bias is looked at. T5 has buckets up to 128; what has not settled at half of this is none by distance."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from compiler.passes.attention_forms import FLOAT, INT64, FormError
-from compiler.passes.writing import Writer
+from compiler.expansion.attention_forms import FLOAT, INT64, FormError
+from compiler.expansion.writing import Writer
 
 INT32 = 6
 

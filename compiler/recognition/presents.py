@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from compiler.ir.graph import Role
-from compiler.passes.layouts import Moved, Tags, follow
-from compiler.passes.regions import Prober, Survey
+from compiler.recognition.layouts import Moved, Tags, follow
+from compiler.recognition.regions import Prober, Survey
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from compiler.ir.graph import Attention, Node
 from compiler.ir.tensor import Array
 from compiler.ops.call import KernelError
 from compiler.ops.reduction import softmax
-from compiler.passes.biases import read_bias
-from compiler.passes.regions import Prober, Survey, is_elementwise, is_movement, is_onnx, scalar
+from compiler.recognition.biases import read_bias
+from compiler.recognition.regions import Prober, Survey, is_elementwise, is_movement, is_onnx, scalar
 
 LONGEST_STEP = 2048
 """Windows up to this size are looked for in models without cache inputs (a probe is quadratic there)."""
