@@ -39,6 +39,8 @@ class CompileOptions:
     shapes_only: bool = False
     explain: bool = False
     chunk: int | None = None
+    max_source: int | None = None
+    """Rows of the source that cross-attention looks at; None: what the file fixes, else as many as tokens."""
     bind: str | None = None
     """An `.npz` file with the values of weights that the model file makes inputs."""
 

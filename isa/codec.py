@@ -73,6 +73,8 @@ def _make(hint: Any, strings: Strings, known: dict[Any, tuple[_Pack, _Unpack]]) 
         return strings.number, strings.text
     if hint is int:
         return int, _integer
+    if hint is bool:
+        return bool, _boolean
     if isinstance(hint, type) and issubclass(hint, Enum):
         return _enum(hint)
     if origin in (Union, UnionType):
@@ -99,6 +101,12 @@ def _never(value: Any) -> Any:
 def _integer(value: Json) -> int:
     if type(value) is not int:
         raise CodecError(f"{value!r} is not a whole number")
+    return value
+
+
+def _boolean(value: Json) -> bool:
+    if type(value) is not bool:
+        raise CodecError(f"{value!r} is not true or false")
     return value
 
 

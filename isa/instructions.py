@@ -83,6 +83,12 @@ class Seg(_Scalar, opcode=0x04):
     index: Reg
 
 
+class Sseg(_Scalar, opcode=0x07):
+    """Make source segment `index` of the step the current one; `sys` then describes it."""
+
+    index: Reg
+
+
 class Jump(_Scalar, opcode=0x05):
     """Go on at `target`, which lies ahead."""
 
@@ -604,6 +610,39 @@ class Vf32(_Vector, opcode=0x60, work=Work(alu=1)):
     src: Annotated[Addr, reads(F16, "n", "cols")]
     n: Reg
     cols: Length
+
+
+class _Distance(_Vector):
+    dst: BlockOut
+    src: Block
+
+
+class Vrel(_Distance, opcode=0x68, work=Work(alu=1)):
+    """Add a bias by distance to scores: dst[i, j] = src[i, j] + table[i mod group, reach + d], with
+    d = first + j - i / group (integer division: group rows share a token), clipped to -reach..reach.
+
+    The table has group rows of 2 reach + 1 numbers, which is `entries` in all (T5: Raffel et al., JMLR 2020).
+    """
+
+    table: Annotated[Addr, reads(F32, "entries")]
+    n: Reg
+    cols: Length
+    first: Reg
+    group: U8
+    entries: U12
+
+
+class Vslope(_Distance, opcode=0x69, work=Work(alu=2)):
+    """Add a bias that grows with the distance: dst[i, j] = src[i, j] + slopes[i mod group] * (first + j - i / group).
+
+    (ALiBi: Press et al., ICLR 2022.) Group rows share a token.
+    """
+
+    slopes: Annotated[Addr, reads(F32, "group")]
+    n: Reg
+    cols: Length
+    first: Reg
+    group: U8
 
 
 class Rope(_Vector, opcode=0x61, work=Work(alu=3)):

@@ -121,6 +121,8 @@ class Special(IntEnum):
     OUTPUTS = 3  # rows wanted from the output layer: 0 or TOKENS
     SEQUENCE = 4  # which of the resident sequences it belongs to, 0..sequences-1
     END = 5  # tokens its sequence has after this step, at least POSITION + TOKENS
+    SOURCES = 6  # source segments in this step: rows of another sequence, what an encoder made
+    SOURCE = 7  # rows of the source that its sequence has after this step
 
 
 class Kind:

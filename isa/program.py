@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .instruction import DType, Inst
+from .interface import Interface, KvCache
 from .operands import Space
 
 if TYPE_CHECKING:
@@ -231,7 +232,8 @@ class StreamPart:
 class Stream:
     """What the host exchanges with the chip in every segment, in channel messages.
 
-    `input_ids` (IN: to the chip): int32 [tokens, 1]. `logits` (OUT): float32 [outputs, columns].
+    `input_ids` (IN: to the chip): int32 [tokens, 1]. `logits` (OUT): float32 [outputs, columns]. Messages of a
+    `source` stream (IN) go with the step's source segments instead.
     """
 
     name: str
@@ -239,6 +241,7 @@ class Stream:
     dtype: DType
     columns: int
     parts: tuple[StreamPart, ...]
+    source: bool = False
 
 
 class Moment(Enum):
@@ -271,13 +274,15 @@ class Limits:
     """What the program is compiled for; the verifier proves it for everything within.
 
     A segment has 1..chunk tokens, does not cross a multiple of `chunk`, and ends within max_context; a step has
-    1..segments segments; sequences are numbered 0..sequences-1.
+    1..segments segments; sequences are numbered 0..sequences-1. Source segments, of which there are
+    0..segments, are the same for the rows of another sequence, of which there are up to max_source.
     """
 
     max_context: int
     chunk: int
     segments: int = 4096
     sequences: int = 1
+    max_source: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +299,8 @@ class Origin:
 class Program:
     """All that a machine needs. `data` maps tensor names to arrays, or is None for a shapes-only program.
 
-    `results` names the model's outputs where host partitions make some of them.
+    `results` names the model's outputs where host partitions make some of them. `caches` say where keys and values
+    lie, `interface` what the ONNX file's inputs and outputs are.
     """
 
     target: Hardware
@@ -309,6 +315,8 @@ class Program:
     origin: Origin = Origin()
     hosts: tuple[HostPart, ...] = ()
     results: tuple[str, ...] = ()
+    caches: tuple[KvCache, ...] = ()
+    interface: Interface = Interface()  # noqa: RUF009  (frozen)
     data: Mapping[str, NDArray[Any]] | None = field(default=None, compare=False, repr=False)
 
     def role(self, name: str) -> Role:
@@ -321,12 +329,19 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Consecutive tokens of one sequence: `tokens` of them from `position` on; `outputs` is 0 or `tokens`."""
+    """Consecutive tokens of one sequence: `tokens` of them from `position` on; `outputs` is 0 or `tokens`.
+
+    A source segment (`is_source`) has rows of another sequence, which the tokens of `sequence` look at through
+    cross-attention; a step takes its source segments before the others. `source` is how many rows of it the sequence
+    has after this step: those of this step's source segments, or those that an earlier step has written.
+    """
 
     tokens: int
     position: int
     outputs: int
     sequence: int = 0
+    is_source: bool = False
+    source: int = 0
 
 
 def segments_of(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from compiler.ir.graph import Function, NormKind
 from isa.instruction import DType
+from isa.interface import KvCache
 from isa.operands import Space
 from isa.program import (
     ArrayData,
@@ -41,6 +42,7 @@ class Rows(Enum):
 
     One a token of the segment; one a token whose outputs are wanted; or one a token of the whole sequence, of which
     an operation sees the segment's. Values of the last kind live from one pass over the segments to the next.
+    In a pass over the source's segments (`Template.source_phases`) tokens are rows of the source.
     """
 
     TOKENS = "tokens"
@@ -236,6 +238,10 @@ class Attend:
     q has group x dim columns, out group x v_dim. Tokens are taken in blocks of `block` rows with fixed borders,
     merged in order by online softmax. A token sees itself and those before it if `causal`, else the whole sequence
     as far as it has been appended. `window` > 0 limits how far back a token sees; `softcap` > 0 bounds scores.
+    With `cross` the cached rows are those of the source, all of which are seen.
+
+    `bias` is a constant ("" for none) that adds to the score of query head g and distance d = key - query position:
+    entry g * (2 reach + 1) + reach + clip(d, -reach, reach), or, if `reach` is 0, entry g times d.
     """
 
     out: str
@@ -250,6 +256,9 @@ class Attend:
     window: int = 0
     softcap: float = 0.0
     causal: bool = True
+    cross: bool = False
+    bias: str = ""
+    reach: int = 0
 
 
 Operation = (
@@ -318,7 +327,10 @@ class ConstantSlot:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The work of a tile. `tables` are parameters that hold addresses of memory tables."""
+    """The work of a tile. `tables` are parameters that hold addresses of memory tables.
+
+    The first `source_phases` of its passes go over the step's source segments, the others over those of tokens.
+    """
 
     name: str
     blocks: tuple[Block, ...]
@@ -327,6 +339,7 @@ class Template:
     ports: tuple[Port, ...] = ()
     constants: tuple[ConstantSlot, ...] = ()
     tables: tuple[str, ...] = ()
+    source_phases: int = 0
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -378,6 +391,7 @@ class Mapping:
     tensors: tuple[TensorInfo, ...] = ()
     memory: tuple[MemoryRegion, ...] = ()
     streams: tuple[Stream, ...] = ()
+    caches: tuple[KvCache, ...] = ()
     data: dict[str, Callable[[], np.ndarray]] | None = field(default=None, compare=False, repr=False)
 
     def template(self, name: str) -> Template:

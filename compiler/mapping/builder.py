@@ -225,5 +225,5 @@ class MappingBuilder:
             tuple(self.tensors.values()),
             tuple(self.memory.values()),
             tuple(self.streams),
-            self.data,
+            data=self.data,
         )

@@ -1,0 +1,71 @@
+"""What a program is to those who feed it: where its KV caches lie, what the ONNX file's inputs and outputs are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHead:
+    """Where keys and values of one KV head lie: arrays `keys` and `values` of tile `tile` (indices)."""
+
+    tile: int
+    keys: int
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
+class KvCache:
+    """The KV cache of one attention layer, head by head.
+
+    Sequence s has rows s*R.. of each array, R being the array's rows over `Limits.sequences`. With `cross` the rows
+    are those of the source, written once; else one a token.
+    """
+
+    layer: int
+    heads: tuple[CacheHead, ...]
+    cross: bool = False
+
+
+class Use(Enum):
+    """What an input or output of the ONNX file is for."""
+
+    IDS = "ids"
+    POSITIONS = "positions"
+    MASK = "mask"
+    SOURCE_MASK = "source_mask"
+    TOKEN_TYPES = "token_types"
+    KEYS = "keys"
+    VALUES = "values"
+    KEYS_VALUES = "keys_values"  # both, stacked on a leading axis
+    START = "start"  # how many tokens the cache holds
+    SWITCH = "switch"  # whether the cache is used (merged decoders)
+    SOURCE = "source"  # rows that an encoder made
+    ROWS = "rows"  # rows or ids by stream, whatever they mean
+    OTHER = "other"  # nothing that the program reads
+
+
+@dataclass(frozen=True, slots=True)
+class ModelValue:
+    """An input or output of the ONNX file, and what it is in the program.
+
+    `stream` names the stream that carries it ("" if none does). Keys and values say which cache of
+    `Program.caches` they are: [batch, heads, tokens, d], or [batch, tokens, heads*d] if `flat`. `heads` > 0 says that
+    the file has rows as [batch, heads, tokens, depth].
+    """
+
+    name: str
+    use: Use
+    stream: str = ""
+    cache: int = -1
+    flat: bool = False
+    heads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """The inputs and outputs of the ONNX file, in its order."""
+
+    inputs: tuple[ModelValue, ...] = ()
+    outputs: tuple[ModelValue, ...] = ()
