@@ -6,9 +6,10 @@ JOBS   ?= 2
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+EXPORTERS := $(VENV)/.exporters
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format docs clean
+.PHONY: help setup demo test test-all exporters lint format docs clean
 
 help:  ## print this help
 	@echo "usage: make ACT [PYTHON=python3.12] [JOBS=2]"
@@ -31,8 +32,15 @@ demo: $(READY)  ## compile the shipped model, generate text, show cycles, joules
 test: $(READY)  ## the tests, without the slow ones (< 10 min on 2 cores)
 	@$(BIN)/python -m pytest -q -n $(JOBS)
 
-test-all: $(READY)  ## all tests
-	@$(BIN)/python -m pytest -q -n $(JOBS) -m ""
+# Without the exporters their tests are skipped, which the summary says; nothing else needs them.
+test-all: $(READY)  ## all tests, those with fresh exports too (installs requirements-exports.lock if it can)
+	@test $(EXPORTERS) -nt requirements-exports.lock || $(MAKE) --no-print-directory exporters \
+	  || echo "note: the packages of requirements-exports.lock cannot be installed here: no fresh exports are tested" >&2
+	@$(BIN)/python -m pytest -q -rs -n $(JOBS) -m ""
+
+exporters: $(READY)  ## install what tests/exports needs (torch and others, 1 GB) into .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -r requirements-exports.lock
+	@touch $(EXPORTERS)
 
 lint: $(READY)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -17,13 +17,14 @@ import traceback
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from benchmarks.registry import Report, Say
 from isa.diagnostics import CimError
 from runtime.onnx_backend import CimBackend, Place, RefusedError
 
@@ -242,6 +243,16 @@ _PROSE = (
 )
 
 
+def bench(options: argparse.Namespace, say: Say) -> Report:
+    """`cim bench onnx-nodes`: all cases. Options: none."""
+    say("running all cases")
+    results = run_all(cases())
+    bad = [r for r in results if r.verdict in (Verdict.FAIL, Verdict.CRASH)]
+    wrong = [f"{r.verdict.value}: {r.case}: {r.reason}" for r in bad]
+    records = [asdict(r) | {"verdict": r.verdict.value} for r in results]
+    return Report("\n".join([*table(results), *wrong, summary(results)]), records, not bad)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything; exit code 1 if something failed or crashed."""
     parser = argparse.ArgumentParser(description="The standard ONNX node tests through our backend.")
@@ -260,7 +271,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(r.verdict in (Verdict.FAIL, Verdict.CRASH) for r in results))
 
 
-__all__ = ["Result", "Verdict", "cases", "document", "main", "run_all", "run_case", "summary", "table"]
+__all__ = [
+    "Result",
+    "Verdict",
+    "bench",
+    "cases",
+    "document",
+    "main",
+    "run_all",
+    "run_case",
+    "summary",
+    "table",
+]
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -5,16 +5,22 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from compiler.frontend.importer import import_model
-from compiler.ir.dims import axes_of, resolve
+from compiler.ir.dims import Shape, axes_of, resolve
 from compiler.ir.feeding import default_feed
-from compiler.ir.graph import Graph, Role
+from compiler.ir.graph import Graph, Input, Role
 from compiler.ir.tensor import Array
+from compiler.passes import GRAPH_PIPELINE
+from compiler.pipeline import Compilation, CompileOptions, run_pipeline
+
+PLACES = 32
+"""Of a cache that is a buffer."""
 
 LIMIT_S = 60
 """How long ONNX Runtime may take for a file."""
@@ -95,29 +101,44 @@ def write_own(model: Path, path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    feeds = own_feeds(import_model(model))
+    graph = import_model(model)
+    depths = _open_depths(model, graph)
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     wanted = {i.name for i in session.get_inputs()}
     names = [o.name for o in session.get_outputs()]
-    made = session.run(names, {n: f for n, f in feeds.items() if n in wanted})
+    try:
+        feeds = own_feeds(graph, depths)
+        made = session.run(names, {n: f for n, f in feeds.items() if n in wanted})
+    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument:
+        # Some kernels want the cache as a buffer that has room for more than there is in it.
+        feeds = own_feeds(graph, depths, PLACES)
+        made = session.run(names, {n: f for n, f in feeds.items() if n in wanted})
     arrays = {f"in:{n}": f for n, f in feeds.items()}
     arrays |= {f"out:{n}": np.asarray(v) for n, v in zip(names, made, strict=True)}
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def own_feeds(graph: Graph) -> dict[str, Array]:
-    """Inputs for a graph as imported: random rows, tokens and caches, positions in order, no padding."""
+def own_feeds(graph: Graph, depths: Mapping[str, int] | None = None, places: int = 0) -> dict[str, Array]:
+    """Inputs for a graph as imported: random rows, tokens and caches, positions in order, no padding.
+
+    `depths` are those of caches whose last axis the file leaves open. With `places`, caches are buffers with that many
+    places, in which there is nothing yet.
+    """
     generator = np.random.default_rng(20)
-    past = 3 if any(i.role is Role.PAST for i in graph.inputs) else 0
+    past = 3 if any(i.role is Role.PAST for i in graph.inputs) and not places else 0
     sizes = {"batch": 1, "sequence": 4, "past": past, "source": 5}
     feeds: dict[str, Array] = {}
     for given in graph.inputs:
         for name in {n for extent in given.value.shape or () for n in axes_of(extent)}:
             sizes.setdefault(name, 4 + past)
-        shape = tuple(resolve(e, sizes) for e in given.value.shape or ())
+        shape = tuple(resolve(e, sizes) for e in _with_depth(given, depths or {}))
+        if given.role is Role.PAST and places:
+            shape = (*shape[:-2], places, shape[-1])
+        if given.heads:
+            shape = (shape[0], given.heads, shape[1], shape[2] // given.heads)
         dtype = given.value.dtype.numpy
         default = default_feed(given, sizes)
-        if given.role is Role.IDS:
+        if given.role in (Role.IDS, Role.SOURCE_IDS):
             # Small tables occur.
             feeds[given.name] = generator.integers(0, 2, shape).astype(dtype)
         elif default is not None and given.role is not Role.SOURCE:
@@ -125,6 +146,21 @@ def own_feeds(graph: Graph) -> dict[str, Array]:
         else:
             feeds[given.name] = (generator.standard_normal(shape) * 0.5).astype(dtype)
     return feeds
+
+
+def _with_depth(given: Input, depths: Mapping[str, int]) -> Shape:
+    shape = given.value.shape or ()
+    return (*shape[:-1], depths[given.name]) if given.name in depths and shape else shape
+
+
+def _open_depths(model: Path, graph: Graph) -> dict[str, int]:
+    """How deep the heads of caches are where the file does not say it: what attention makes of them."""
+    pasts = [i for i in graph.inputs if i.role is Role.PAST and i.value.shape]
+    if all(isinstance((i.value.shape or (0,))[-1], int) for i in pasts):
+        return {}
+    c = run_pipeline(GRAPH_PIPELINE, Compilation(model, CompileOptions(shapes_only=True)))
+    caches = c.require_graph().caches
+    return {k: d for c in caches for k, d in ((c.past_key, c.head_dim), (c.past_value, c.v_head_dim))}
 
 
 if __name__ == "__main__":

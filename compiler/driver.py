@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compiler.passes.attach_hosts import AttachHosts
+from compiler.passes.attach_interface import AttachInterface
 from compiler.passes.drop_roundings import DropRoundings
 from compiler.passes.emit_program import EmitProgram
 from compiler.passes.explain_mapping import ExplainMapping
 from compiler.passes.place_blocks import PlaceBlocks
 from compiler.passes.schedule_code import ScheduleCode
+from compiler.passes.take_lengths import TakeLengths
 from compiler.passes.verify_program import VerifyProgram
 from compiler.pipeline import Callback, Compilation, CompileOptions, Pass, run_pipeline
 from compiler.verify_each import VerifyEach
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
 
 BACKEND_PIPELINE: tuple[Pass, ...] = (
     DropRoundings(),
+    TakeLengths(),
     PlaceBlocks(),
     ExplainMapping(),
     EmitProgram(),
     ScheduleCode(),
     AttachHosts(),
+    AttachInterface(),
     VerifyProgram(),
 )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from compiler.ir.border import Border
     from compiler.ir.graph import Graph
     from compiler.ir.mapping import Mapping
     from compiler.ir.roundings import Roundings
@@ -67,6 +68,12 @@ class Compilation:
     findings: list[Finding] = field(default_factory=list)
     roundings: Roundings | None = None
     """The roundings of activations that a quantised file asks for, while they are set aside."""
+    border: Border | None = None
+    """What the ONNX file takes and gives."""
+    padding: tuple[int, ...] = ()
+    """Token ids that the model takes for padding, which must not occur: it counts positions without them."""
+    operators: dict[str, str] = field(default_factory=dict)
+    """The operator of each ONNX node of the file, by the node's name: for diagnostics."""
     notes: list[str] = field(default_factory=list)
     """What the compiler chose and why, for `--explain`."""
 

@@ -23,6 +23,11 @@ class Hosts:
         self.parts: list[HostPart] = []
         self.results: list[str] = []
 
+    def values(self) -> Iterator[str]:
+        """The names of all inputs and outputs of the partitions."""
+        for part in self.parts:
+            yield from (*part.inputs, *part.outputs)
+
     def take(self, s: Statement) -> None:
         """One of the lines."""
         names = tuple(name_of(token) for token in s.all())

@@ -36,6 +36,7 @@ TERMINALS = {
     "SPAN": "columns of a channel such as c0[0:64]",
     "PAIR": "name=value",
     "ENDPOINT": "an endpoint such as tile.p0, or host",
+    "HEAD": "arrays of a KV head such as tile.a0:a1",
     "COMMA": "a comma",
     "EQUAL": "=",
     "$END": "the end of the line",

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .asm_hosts import host_lines
-from .asm_text import endpoint_text, one_line, pair, slice_text, span_text, type_text, word
+from .asm_text import endpoint_text, heads_text, one_line, pair, slice_text, span_text, type_text, word
 from .instruction import DType
 from .instructions import Loop
+from .interface import ModelValue
 from .operands import float32_text
 from .program import HOST, Channel, Endpoint, Limits, Program, Reduce, Role, Tile
 
@@ -33,6 +34,7 @@ def program_text(program: Program, *, values: bool = False) -> str:
         lines += ["", *role_lines(role)]
     lines += ["", *tile_lines(program, program.tiles), "", *channel_lines(program, program.channels)]
     lines += [*barrier_lines(program), *memory_lines(program), *stream_lines(program), *host_lines(program)]
+    lines += [*cache_lines(program), *interface_lines(program)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -50,9 +52,10 @@ def head_lines(program: Program) -> Iterator[str]:
 
 
 def limits_text(limits: Limits) -> str:
-    """`context=512 chunk=16 segments=4096 sequences=1`"""
+    """`context=512 chunk=16 segments=4096 sequences=1`, and `source=128` if there are source rows."""
     context, sequences = f"context={limits.max_context}", f"sequences={limits.sequences}"
-    return f"{context} chunk={limits.chunk} segments={limits.segments} {sequences}"
+    source = f" source={limits.max_source}" if limits.max_source else ""
+    return f"{context} chunk={limits.chunk} segments={limits.segments} {sequences}{source}"
 
 
 def tensor_lines(program: Program, *, values: bool = False) -> Iterator[str]:
@@ -250,5 +253,28 @@ def stream_lines(program: Program) -> Iterator[str]:
     """`.stream` lines."""
     for s in program.streams:
         parts = " ".join(span_text(program.channels[p.channel].name, p.column, p.columns) for p in s.parts)
-        what = f"{s.direction.value} {s.dtype.name.lower()} columns {s.columns}"
+        what = f"{s.direction.value} {s.dtype.name.lower()} columns {s.columns}{' source' * s.source}"
         yield f".stream {word(s.name)} {what} via {parts}"
+
+
+def cache_lines(program: Program) -> Iterator[str]:
+    """`.cache` lines, each with its heads."""
+    for cache in program.caches:
+        yield f".cache {cache.layer}{' cross' * cache.cross}"
+        heads = (heads_text(program.tiles[h.tile].name, h.keys, h.values) for h in cache.heads)
+        yield from wrap("  .heads", heads)
+
+
+def interface_lines(program: Program) -> Iterator[str]:
+    """`.input` and `.output` lines."""
+    for value in program.interface.inputs:
+        yield f".input {_value_text(value)}"
+    for value in program.interface.outputs:
+        yield f".output {_value_text(value)}"
+
+
+def _value_text(value: ModelValue) -> str:
+    stream = f" stream {word(value.stream)}" if value.stream else ""
+    cache = f" cache {value.cache}" if value.cache >= 0 else ""
+    heads = f" heads {value.heads}" if value.heads else ""
+    return f"{word(value.name)} {value.use.value}{stream}{cache}{' flat' * value.flat}{heads}"

@@ -125,6 +125,18 @@ def split_endpoint(text: str) -> tuple[str | None, int]:
     return None if name == "host" else unword(name), integer(port)
 
 
+def heads_text(tile: str, keys: int, values: int) -> str:
+    """`tile.a0:a1`: keys in array 0 of the tile, values in array 1."""
+    return f"{word(tile)}.a{keys}:a{values}"
+
+
+def split_heads(text: str) -> tuple[str, int, int]:
+    """The tile name and the numbers of both arrays that `heads_text` wrote."""
+    rest, _, values = text.rpartition(":a")
+    name, _, keys = rest.rpartition(".a")
+    return unword(name), integer(keys), integer(values)
+
+
 def nearest(name: str, known: Iterable[str], what: str) -> str:
     """A help text: the known name that is most like this one, or all of them if there are few."""
     names = list(known)
@@ -165,7 +177,7 @@ DIRECTIVES = (
     Directive(
         "limits",
         "file",
-        ".limits context=N chunk=N [segments=N] [sequences=N]",
+        ".limits context=N chunk=N [segments=N] [sequences=N] [source=N]",
         "what the program is made for",
     ),
     Directive(
@@ -203,8 +215,8 @@ DIRECTIVES = (
     Directive(
         "stream",
         "file",
-        ".stream NAME in|out f32 columns N via CHANNEL[FIRST:END] ...",
-        "what the host exchanges in every segment",
+        ".stream NAME in|out f32 columns N [source] via CHANNEL[FIRST:END] ...",
+        "what the host exchanges in every segment, or in every source segment",
     ),
     Directive(
         "host",
@@ -216,4 +228,17 @@ DIRECTIVES = (
     Directive("makes", "file", ".makes NAME ...", "outputs of the part above"),
     Directive("runs", "file", ".runs NODE ...", "the ONNX nodes of the part above"),
     Directive("result", "file", ".result NAME ...", "the model's outputs where the host makes some of them"),
+    Directive(
+        "cache", "file", ".cache LAYER [cross]", "a KV cache; cross: of the source's rows, not of the tokens'"
+    ),
+    Directive("heads", "file", ".heads TILE.a0:a1 ...", "keys and values of the KV heads of the cache above"),
+    Directive(
+        "input",
+        "file",
+        ".input NAME USE [stream S] [cache N] [flat] [heads N]",
+        "an input of the model's file: what it is for, the stream that carries it, the cache that it is",
+    ),
+    Directive(
+        "output", "file", ".output NAME USE [stream S] [cache N] [flat] [heads N]", "an output of the same"
+    ),
 )

@@ -12,10 +12,12 @@ from pathlib import Path
 from lark import Token
 
 from .asm_hosts import Hosts
+from .asm_interface import Interfaces
 from .asm_lines import LineError, Source, Statement, misfit
 from .asm_roles import ROLE_RULES, RoleBuilder, member_of, name_of, natural, unique
+from .asm_streams import Streams
 from .asm_tensors import Tensors
-from .asm_text import dtype_of, integer, nearest, numbered, split_endpoint, split_span
+from .asm_text import integer, nearest, numbered, split_endpoint
 from .asm_tiles import TILE_RULES, TileBuilder, pair_of
 from .diagnostics import CimError, Diagnostic, FilePlace, NamedPlace, fail
 from .hardware import Hardware, load_target
@@ -25,7 +27,6 @@ from .program import (
     HOST,
     BarrierGroup,
     Channel,
-    Direction,
     Endpoint,
     Limits,
     MemoryRegion,
@@ -33,12 +34,16 @@ from .program import (
     Program,
     Reduce,
     Role,
-    Stream,
-    StreamPart,
     Tile,
 )
 
-_LIMITS = {"context": "max_context", "chunk": "chunk", "segments": "segments", "sequences": "sequences"}
+_LIMITS = {
+    "context": "max_context",
+    "chunk": "chunk",
+    "segments": "segments",
+    "sequences": "sequences",
+    "source": "max_source",
+}
 _ORIGIN = {"tool": "tool", "model": "model", "hash": "model_hash"}
 
 
@@ -95,8 +100,9 @@ class _Assembly:
         self.numbers: dict[str, int] = {}  # of the channels
         self.barriers: list[BarrierGroup] = []
         self.memory: list[MemoryRegion] = []
-        self.streams: dict[str, Stream] = {}
+        self.streams = Streams(self.numbers, lambda name, at: self._known("channel", name, self.channels, at))
         self.hosts = Hosts(self._know_tensor)
+        self.interfaces = Interfaces(self.tiles, self._know_value)
         self.role: RoleBuilder | None = None
         self.tile: TileBuilder | None = None
         self.lost: set[str] = set()  # first words of wrong lines: what they declare is not known
@@ -239,8 +245,9 @@ class _Assembly:
                 value = integer(text)
             except OperandError as error:
                 raise misfit(error, token, "E0104") from None
-            if value < 1:
-                raise LineError("E0103", f"{key} is {value}", token, "expected a number of at least 1")
+            least = int(key != "source")
+            if value < least:
+                raise LineError("E0103", f"{key} is {value}", token, f"expected a number of at least {least}")
             values[_LIMITS[key]] = value
         for key in ("context", "chunk"):
             if _LIMITS[key] not in values:
@@ -258,12 +265,6 @@ class _Assembly:
 
     def _option(self, s: Statement) -> None:
         self.options.append(pair_of(s.token(0)))
-
-    def _tensor(self, s: Statement) -> None:
-        self.tensors.declare(s)
-
-    def _values(self, s: Statement) -> None:
-        self.tensors.more(s)
 
     def _tile(self, s: Statement) -> None:
         self._close_tile()
@@ -330,26 +331,11 @@ class _Assembly:
         space = spaces[str(s.token(1))]
         self.memory.append(MemoryRegion(name_of(s.token(0)), space, chip, offset, size, tensor))
 
-    def _stream(self, s: Statement) -> None:
-        name = unique(name_of(s.token(0)), self.streams, s.token(0), "stream")
-        direction = member_of(Direction, s.token(1), "a direction")
-        try:
-            dtype = dtype_of(s.token(2))
-        except OperandError as error:
-            raise misfit(error, s.token(2), "E0104") from None
-        parts = tuple(self._part(token) for token in s.all()[4:])
-        self.streams[name] = Stream(name, direction, dtype, natural(s.token(3), "columns"), parts)
-
-    def _host(self, s: Statement) -> None:
-        self.hosts.take(s)
-
-    def _part(self, token: Token) -> StreamPart:
-        try:
-            channel, first, count = split_span(token)
-        except OperandError as error:
-            raise misfit(error, token, "E0104") from None
-        self._known("channel", channel, self.channels, token)
-        return StreamPart(self.numbers.get(channel, 0), first, count)
+    def _know_value(self, what: str, name: str, token: Token) -> bool:
+        """Complain about a tile or stream that is not declared; host partitions carry values too."""
+        if what == "tile":
+            return self._known("tile", name, self.tiles, token)
+        return self._known(what, name, [*self.streams.declared, *self.hosts.values()], token)
 
     def _finish(self) -> Program:
         if not self.named and self.given is None:
@@ -372,10 +358,12 @@ class _Assembly:
             barriers=tuple(self.barriers),
             tensors=tuple(self.tensors.declared.values()),
             memory=tuple(self.memory),
-            streams=tuple(self.streams.values()),
+            streams=tuple(self.streams.declared.values()),
             origin=Origin(**self.origin, options=tuple(self.options)),
             hosts=tuple(self.hosts.parts),
             results=tuple(self.hosts.results),
+            caches=tuple(self.interfaces.caches),
+            interface=self.interfaces.interface,
             data=data,
         )
 
@@ -385,13 +373,14 @@ _HANDLERS: dict[str, Callable[[_Assembly, Statement], None]] = {
     "limits": _Assembly._limits,
     "origin": _Assembly._origin,
     "option": _Assembly._option,
-    "tensor": _Assembly._tensor,
-    "values": _Assembly._values,
+    "tensor": lambda assembly, s: assembly.tensors.declare(s),
+    "values": lambda assembly, s: assembly.tensors.more(s),
     "role": _Assembly._open_role,
     "tile": _Assembly._tile,
     "channel": _Assembly._channel,
     "barrier": _Assembly._barrier,
     "memory": _Assembly._memory,
-    "stream": _Assembly._stream,
-    **dict.fromkeys(("host", "reads", "makes", "runs", "result"), _Assembly._host),
+    "stream": lambda assembly, s: assembly.streams.take(s),
+    **dict.fromkeys(("host", "reads", "makes", "runs", "result"), lambda assembly, s: assembly.hosts.take(s)),
+    **dict.fromkeys(("cache", "heads", "input", "output"), lambda assembly, s: assembly.interfaces.take(s)),
 }

@@ -2,7 +2,7 @@
 
     metadata["cim"]     JSON: format version, digest of the instruction table, target, limits, origin, roles
                         without their code, tiles, channels, barriers, tensor declarations, memory, streams, host
-                        partitions
+                        partitions, KV caches, the model's inputs and outputs
     text/<role>         uint8 [instructions, 16]: the role's instruction words
     data/<tensor>       a tensor's contents; none of them in a shapes-only program
 
@@ -28,6 +28,7 @@ from .diagnostics import CimError, Diagnostic, InstructionPlace, NamedPlace, fai
 from .digest import isa_hash
 from .hardware import hardware_from_dict
 from .instruction import INSTRUCTION_BYTES, Inst, decode
+from .interface import Interface, KvCache
 from .operands import OperandError
 from .program import (
     FORMAT_VERSION,
@@ -66,6 +67,8 @@ _SECTIONS: dict[str, Any] = {
     "streams": tuple[Stream, ...],
     "hosts": tuple[HostPart, ...],
     "results": tuple[str, ...],
+    "caches": tuple[KvCache, ...],
+    "interface": Interface,
 }
 
 

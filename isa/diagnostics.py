@@ -188,14 +188,22 @@ CODES: dict[str, Code] = {
     ),
     "E0402": Code("buffer access out of range", "An access can reach beyond the tile buffer."),
     "E0403": Code("array access out of range", "An access can reach beyond the rows or columns of an array."),
-    "E0404": Code("read before write", "Bytes are read that no earlier instruction is sure to have written."),
-    "E0405": Code("channel mismatch", "A channel's senders and receivers do not exchange the same messages."),
+    "E0404": Code(
+        "read before write",
+        "Bytes are read that no earlier instruction is sure to have written, or rows of a KV cache are used that were "
+        "not surely appended.",
+    ),
+    "E0405": Code(
+        "channel mismatch",
+        "A channel's senders and receivers do not exchange the same messages, or not in loops over the same segments.",
+    ),
     "E0406": Code("deadlock", "Tiles wait for each other in a circle and none can go on."),
     "E0407": Code("loop structure", "Loops must nest, and branches must not cross a loop's border."),
     "E0408": Code("capacity exceeded", "The arrays, constants or code of a tile exceed what the target has."),
     "E0409": Code("memory access out of range", "An access can reach beyond DRAM or the global buffer."),
     "E0410": Code(
-        "malformed program", "Roles, tiles, channels and tensors of the program do not fit together."
+        "malformed program",
+        "Roles, tiles, channels, tensors, streams, KV caches, inputs and outputs of the program do not fit together.",
     ),
     "E0411": Code(
         "undefined operation",

@@ -14,11 +14,13 @@ from .asm_hosts import host_lines
 from .asm_notes import Notes, Peers, count, grouped, places
 from .asm_print import (
     barrier_lines,
+    cache_lines,
     channel_lines,
     code_lines,
     columns,
     declaration_lines,
     head_lines,
+    interface_lines,
     memory_lines,
     stream_lines,
     tensor_lines,
@@ -79,6 +81,7 @@ class _Listing:
         )
         segments = count(limits.segments, "segment") + " a step"
         context = f"context {limits.max_context}, chunk {limits.chunk}"
+        context += f", source {limits.max_source}" if limits.max_source else ""
         yield f"{context}, {segments}, {count(limits.sequences, 'sequence')}"
         if origin.options:
             yield "options: " + " ".join(f"{name}={value}" for name, value in origin.options)
@@ -136,6 +139,8 @@ class _Listing:
             yield from memory_lines(program)
             yield from stream_lines(program)
             yield from host_lines(program)
+            yield from cache_lines(program)
+            yield from interface_lines(program)
             return
         yield from tile_lines(program, self.tiles[only])
         yield ""

@@ -41,7 +41,7 @@ class Use(Enum):
     KEYS_VALUES = "keys_values"  # both, stacked on a leading axis
     START = "start"  # how many tokens the cache holds
     SWITCH = "switch"  # whether the cache is used (merged decoders)
-    SOURCE = "source"  # rows that an encoder made
+    SOURCE = "source"  # rows that an encoder made, or ids for it; an output: rows of the source
     ROWS = "rows"  # rows or ids by stream, whatever they mean
     OTHER = "other"  # nothing that the program reads
 

@@ -233,7 +233,7 @@ class Stream:
     """What the host exchanges with the chip in every segment, in channel messages.
 
     `input_ids` (IN: to the chip): int32 [tokens, 1]. `logits` (OUT): float32 [outputs, columns]. Messages of a
-    `source` stream (IN) go with the step's source segments instead.
+    `source` stream go with the step's source segments instead, and have all their rows, in and out: [tokens, columns].
     """
 
     name: str

@@ -241,5 +241,5 @@ class Sink(Protocol):
     ) -> None:
         """`size` bytes went over a channel between tiles (or `HOST`); `start` is the rendezvous."""
 
-    def on_step(self, cycles: int, tokens: int) -> None:
-        """The step has ended after `cycles`."""
+    def on_step(self, cycles: int, tokens: int, source_rows: int) -> None:
+        """The step, of so many tokens and rows of sources, has ended after `cycles`."""

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isa.diagnostics import fail
+from isa.interface import Use
 from isa.program import HostPart, Moment, Program, Segment
 
+from .borders import CACHED, interface_of, is_cross
 from .host import Border, HostModel, loaded
 
 Array = NDArray[Any]
@@ -26,16 +28,24 @@ class HostSide:
 
     def __init__(self, program: Program) -> None:
         self._parts = [(part, _model(program, part)) for part in program.hosts]
+        inputs = interface_of(program).inputs
+        # Of keys and values of a source nothing is known here.
+        self._uses = {value.name: value.use for value in inputs if not is_cross(program, value)}
         for part, model in self._of(Moment.BEFORE):
             made = {name for other in program.hosts for name in other.outputs}
             for border in model.inputs:
-                if border.name not in made and not _is_told(border):
+                if border.name not in made and not self._is_told(border):
                     message = (
                         f"the program is not a decoder of tokens: it reads {border.name!r} ({part.name})"
                     )
                     raise fail("E0601", message)
         for part, model in self._of(Moment.AFTER):
             _check_by_token(part, model)
+
+    def _is_told(self, border: Border) -> bool:
+        """Whether what a decoder knows (tokens, position) says what an input holds."""
+        told = (Use.IDS, Use.POSITIONS, Use.MASK, Use.TOKEN_TYPES, *CACHED)
+        return self._uses.get(border.name) in told or "past" in (border.axes or ())
 
     def _of(self, moment: Moment) -> Iterator[tuple[HostPart, HostModel]]:
         return ((part, model) for part, model in self._parts if part.moment is moment)
@@ -50,7 +60,9 @@ class HostSide:
             known: dict[str, Array] = {}
             for _, model in self._of(Moment.BEFORE):
                 feeds = {
-                    b.name: _told(b, some, segment.position) for b in model.inputs if b.name not in known
+                    b.name: _told(b, self._uses.get(b.name), some, segment.position)
+                    for b in model.inputs
+                    if b.name not in known
                 }
                 known |= model.run(feeds | known)
             for name, rows in known.items():
@@ -87,28 +99,26 @@ def _row(value: Array) -> Array:
     return value.reshape(1, -1)
 
 
-def _is_told(border: Border) -> bool:
-    """Whether what a decoder knows (tokens, position) says what an input holds."""
-    return border.dtype is not None and (border.dtype.kind in "iub" or "past" in (border.axes or ()))
-
-
-def _told(border: Border, ids: Array, position: int) -> Array:
+def _told(border: Border, use: Use | None, ids: Array, position: int) -> Array:
     """What an input holds for tokens `ids` [n] at a position: ids, positions, no padding, or a cache of that size.
 
     Of a cache a partition may only read the shape; the compiler sees to that.
     """
-    axes, name = border.axes or (1, len(ids)), border.name.lower()
-    if "past" in axes:
-        sizes = {"past": position}
-        return np.zeros([e if isinstance(e, int) else sizes.get(e, 1) for e in axes], border.dtype)
+    axes = border.axes or (1, len(ids))
+    if use in CACHED or "past" in axes:
+        past = axes.index("past") if "past" in axes else len(axes) - 2
+        free = [position if at == past else 1 for at in range(len(axes))]
+        return np.zeros([e if isinstance(e, int) else free[at] for at, e in enumerate(axes)], border.dtype)
     shape = (1,) * (len(axes) - 1)
-    if "mask" in name:
-        return np.ones((*shape, position + len(ids)), border.dtype)
-    if "position" in name:
-        return np.arange(position, position + len(ids), dtype=border.dtype).reshape(*shape, -1)
-    if "type" in name or "segment" in name:
-        return np.zeros((*shape, len(ids)), border.dtype)
-    return ids.reshape(*shape, -1)
+    match use:
+        case Use.MASK:
+            return np.ones((*shape, position + len(ids)), border.dtype)
+        case Use.POSITIONS:
+            return np.arange(position, position + len(ids), dtype=border.dtype).reshape(*shape, -1)
+        case Use.TOKEN_TYPES:
+            return np.zeros((*shape, len(ids)), border.dtype)
+        case _:
+            return ids.reshape(*shape, -1)
 
 
 def _random(model: HostModel, rows: int) -> dict[str, Array]:

@@ -104,14 +104,18 @@ def with_hosts(program: Program, segments: Sequence[Segment], chip: StepCost) ->
         return chip
     costs = [chip]
     for number in dict.fromkeys(segment.sequence for segment in segments):
-        own = [segment for segment in segments if segment.sequence == number]
-        rows = {Moment.BEFORE: sum(s.tokens for s in own), Moment.AFTER: sum(s.outputs for s in own)}
-        costs += [
-            part_cost(part, rows[part.moment], program.target, own[0].position)
-            for part in program.hosts
-            if rows[part.moment]
-        ]
+        for part in program.hosts:
+            of_source = _makes_source(program, part)
+            own = [s for s in segments if s.sequence == number and s.is_source is of_source]
+            rows = sum(s.tokens if part.moment is Moment.BEFORE else s.outputs for s in own)
+            if rows:
+                costs.append(part_cost(part, rows, program.target, own[0].position))
     return merged(costs)
+
+
+def _makes_source(program: Program, part: HostPart) -> bool:
+    """Whether a partition makes rows of a source, once, rather than rows of tokens."""
+    return any(stream.source and stream.name in part.outputs for stream in program.streams)
 
 
 def merged(costs: Sequence[StepCost]) -> StepCost:
@@ -126,6 +130,7 @@ def merged(costs: Sequence[StepCost]) -> StepCost:
         sum(c.message_bytes for c in costs),
         _added([c.critical for c in costs]),
         _added([c.critical_nodes for c in costs]),
+        sum(c.source_rows for c in costs),
     )
 
 

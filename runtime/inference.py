@@ -1,39 +1,35 @@
 """Whole inputs through a whole model: host, chip, host.
 
 `Session` is for decoders, which go on token by token. `Inference` runs any program once for each sequence of a batch,
-from the inputs that the ONNX file names to the outputs that it names: encoders, models that begin with images or sound,
-models that end with a classifier. Host partitions see the whole batch at once.
+from the inputs that the ONNX file names to the outputs that it names, as ONNX Runtime would: encoders, decoders with
+what their cache holds, models that look at a source, that begin with images or sound, that end with a classifier.
+Host partitions see the whole batch at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isa.diagnostics import fail
-from isa.program import Direction, HostPart, Moment, Program, Segment, Stream, segments_of
+from isa.instructions import Sys
+from isa.interface import ModelValue, Use
+from isa.operands import Special
+from isa.program import Direction, HostPart, Moment, Program, Segment, segments_of
 
+from .borders import CACHED, interface_of, streams_of
 from .engine.reference import Observer
 from .host import run_part
+from .inputs import Given, Reader
 from .machine import Machine
+from .segments import source_segments_of
 
 Array = NDArray[Any]
 Step = tuple[Segment, ...]
-
-IDS = "input_ids"
-"""The stream of token ids, whatever the file calls its input."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What the chip gets: rows or numbers of each sequence, by stream; `single` if there was no batch axis."""
-
-    sequences: tuple[Mapping[str, Array], ...]
-    single: bool
 
 
 class Inference:
@@ -45,22 +41,35 @@ class Inference:
     def __init__(self, program: Program, *, observer: Observer | None = None) -> None:
         self.program = program
         self.steps: list[Step] = []
+        self._interface = interface_of(program)
         self._machine = Machine(program, observer=observer)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """The model's outputs, with the batch axis of the inputs. Raises `CimError` E0601, E0602, E0606."""
+        """The model's outputs, with the batch axis of the inputs.
+
+        Padding may stand at the ends of sequences: it is not run, and its rows come back as zeros. Raises `CimError`
+        E0601 (inputs that do not fit, or ask for something else), E0602 (longer than the program's limits), E0606.
+        """
+        self._check_names(feeds)
         known = dict(feeds)
         for part in self._parts(Moment.BEFORE):
             known |= self._hosted(part, known)
-        batch = self._batch(known)
-        self._check_unused(feeds)
-        made = [self._sequence(streams) for streams in batch.sequences]
+        reader = Reader(self.program, known)
+        made = [self._sequence(reader.sequence(at)) for at in range(reader.batch)]
         for name in made[0]:
-            known[name] = made[0][name] if batch.single else np.stack([one[name] for one in made])
+            known[name] = made[0][name] if reader.single else np.stack([one[name] for one in made])
         for part in self._parts(Moment.AFTER):
             known |= self._hosted(part, known)
-        results = self.program.results or tuple(s.name for s in self._streams(Direction.OUT))
-        return {name: known[name] for name in results}
+        return {v.name: self._in_file(v, known) for v in self._outputs(known)}
+
+    def _check_names(self, feeds: Mapping[str, Array]) -> None:
+        names = [v.name for v in self._interface.inputs]
+        taken = {*names, *(v.stream for v in self._interface.inputs)}
+        unknown = [name for name in feeds if name not in taken]
+        if unknown:
+            raise fail(
+                "E0601", f"the model has no input {unknown[0]!r}", help=f"its inputs: {', '.join(names)}"
+            )
 
     # ------------------------------------------------------------------------------------------------- the host
 
@@ -74,84 +83,130 @@ class Inference:
         assert self.program.data is not None
         return run_part(np.asarray(self.program.data[part.model]).view(np.uint8), known)
 
+    # ------------------------------------------------------------------------------------------------- outputs
+
+    def _outputs(self, known: Mapping[str, Array]) -> list[ModelValue]:
+        """The outputs that the program makes."""
+        return [v for v in self._interface.outputs if v.name in known or v.cache >= 0]
+
+    def _in_file(self, value: ModelValue, known: Mapping[str, Array]) -> Array:
+        """An output with the axes that the file gives it."""
+        if value.use in CACHED:
+            return _stacked([known[_half(value.cache, use)] for use in _halves(value)], value)
+        rows = known[value.name]
+        if value.heads:
+            return rows.reshape(*rows.shape[:-1], value.heads, -1).swapaxes(-3, -2)
+        return rows
+
     # ------------------------------------------------------------------------------------------------- the chip
 
-    def _streams(self, direction: Direction) -> list[Stream]:
-        return [stream for stream in self.program.streams if stream.direction is direction]
+    def _sequence(self, given: Given) -> dict[str, Array]:
+        """One sequence: its rows of each output stream, zeros for padding, and what its caches hold then.
 
-    def _batch(self, known: Mapping[str, Array]) -> _Batch:
-        """What each sequence feeds to each stream."""
-        given = {stream: self._given(stream, known) for stream in self._streams(Direction.IN)}
-        if not given:
-            raise fail("E0601", "the program takes no inputs: it is not one that was compiled from a model")
-        single = all(array.ndim == _rank(stream) for stream, array in given.items())
-        count = 1 if single else max(a.shape[0] for s, a in given.items() if a.ndim > _rank(s))
-        parts = tuple(
-            {
-                s.name: a if a.ndim == _rank(s) else a[at % a.shape[0]].reshape(-1, *a.shape[2:])
-                for s, a in given.items()
-            }
-            for at in range(count)
-        )
-        return _Batch(parts, single)
-
-    def _given(self, stream: Stream, known: Mapping[str, Array]) -> Array:
-        name = stream.name if stream.name in known else self._ids_name(stream, known)
-        array = np.asarray(known[name])
-        rank = _rank(stream)
-        kind = "iu" if rank == 1 else "f"
-        if array.dtype.kind not in kind or array.ndim not in (rank, rank + 1) or not array.size:
-            shape = "[tokens]" if rank == 1 else f"[tokens, {stream.columns}]"
-            words = "integers" if rank == 1 else "float rows"
-            message = f"{name} is {array.dtype} {list(array.shape)}; {words} {shape} fit, or a batch of them"
-            raise fail("E0601", message)
-        return array
-
-    def _ids_name(self, stream: Stream, known: Mapping[str, Array]) -> str:
-        """The file's own name for the token ids."""
-        others = {s.name for s in self._streams(Direction.IN)} | {
-            i for p in self.program.hosts for i in p.inputs
-        }
-        fits = [n for n, a in known.items() if n not in others and np.asarray(a).dtype.kind in "iu"]
-        fits = [n for n in fits if not any(word in n for word in ("mask", "position", "type"))]
-        if stream.name != IDS or len(fits) != 1:
-            names = [s.name for s in self._streams(Direction.IN)]
-            raise fail("E0601", f"input {stream.name!r} is missing", help=f"the program takes {names}")
-        return fits[0]
-
-    def _check_unused(self, feeds: Mapping[str, Array]) -> None:
-        """What the program does not read must be what it takes for granted: no padding, positions from 0."""
-        read = {s.name for s in self._streams(Direction.IN)} | {
-            i for p in self.program.hosts for i in p.inputs
-        }
-        for name, array in feeds.items():
-            if name in read or not _asks_something(name, np.asarray(array)):
+        Rows of a source come back where the source has been given, not only its keys and values.
+        """
+        for number, kept in given.kept.items():
+            if kept.keys.shape[1]:
+                self._machine.write_cache(number, 0, kept.keys, kept.values)
+        rows = self._stepped(given) if given.places.tokens else {}
+        made: dict[str, Array] = {}
+        for stream in streams_of(self.program, Direction.OUT):
+            if stream.source and not given.source:
                 continue
-            message = f"input {name!r} asks for padding or other positions, which the program does not know"
-            raise fail("E0601", message, help="give sequences one by one, without padding, from position 0")
+            places = given.source_places if stream.source else given.places.new
+            made[stream.name] = np.zeros((places.size, stream.columns), np.float32)
+            if given.places.tokens:
+                made[stream.name][places] = rows[stream.name]
+        for number in {v.cache for v in self._interface.outputs if v.cache >= 0}:
+            keys, values = self._present(number, given)
+            made |= {_half(number, Use.KEYS): keys, _half(number, Use.VALUES): values}
+        return made
 
-    def _sequence(self, streams: Mapping[str, Array]) -> dict[str, Array]:
-        """One sequence, as one step, from the first token on."""
-        tokens = max(len(rows) for rows in streams.values())
+    def _stepped(self, given: Given) -> dict[str, Array]:
+        """The rows of each output stream, of the tokens of one sequence."""
+        limits, places, sources = self.program.limits, given.places, int(given.source_places.sum())
+        self._check_room(places.past + places.tokens, sources)
+        step = tuple(
+            replace(segment, source=sources)
+            for segment in segments_of(places.tokens, places.past, limits.chunk, last_only=False)
+        )
+        front = source_segments_of(sources, limits.chunk) if given.source else ()
+        return self._in_steps(front, step, given)
+
+    def _in_steps(self, front: Step, tokens: Step, given: Given) -> dict[str, Array]:
+        """As one step, or, where that would have too many segments, as several."""
+        most = self.program.limits.segments
+        if len(tokens) > most and _looks_ahead(self.program):
+            message = (
+                f"{len(tokens)} segments are needed, and tokens see later ones: a step has at most {most}"
+            )
+            raise fail("E0602", message, help="give a shorter sequence")
+        made: list[dict[str, Array]] = []
+        taken = 0
+        for first in range(0, len(tokens), most):
+            some = tokens[first : first + most]
+            count = sum(segment.tokens for segment in some)
+            feeds = {name: rows[taken : taken + count] for name, rows in given.rows.items()}
+            feeds |= given.source if not first else {n: r[:0] for n, r in given.source.items()}
+            step = (*front, *some) if not first else some
+            made.append(self._machine.step(step, feeds))
+            self.steps.append(step)
+            taken += count
+        return {name: np.concatenate([one[name] for one in made]) for name in made[0]}
+
+    def _check_room(self, tokens: int, sources: int) -> None:
         limits = self.program.limits
         if tokens > limits.max_context:
             message = f"{tokens} tokens are needed, the program's maximum context is {limits.max_context}"
             raise fail("E0602", message, help=f"compile with --max-context {tokens} or more")
-        step = segments_of(tokens, 0, limits.chunk, last_only=False)
-        outputs = self._machine.step(step, streams)
-        self.steps.append(step)
-        return outputs
+        if sources > limits.max_source:
+            message = f"the source has {sources} rows, the program takes {limits.max_source}"
+            raise fail("E0602", message, help=f"compile with --max-source {sources} or more")
+
+    # ------------------------------------------------------------------------------------------------- caches
+
+    def _present(self, number: int, given: Given) -> tuple[Array, Array]:
+        """Keys and values of a cache after the step, [heads, places, d] each, as many places as the file has."""
+        if self.program.caches[number].cross:
+            real = given.source_places
+            size = real.size
+        else:
+            real = np.concatenate([given.places.old, given.places.new])
+            size = given.size
+        found = self._machine.read_cache(number, 0, int(real.sum()))
+        before = given.before.get(number)
+        fed = (None, None) if before is None else (before.keys, before.values)
+        keys, values = (_placed(rows, real, size, old) for rows, old in zip(found, fed, strict=True))
+        return keys, values
 
 
-def _rank(stream: Stream) -> int:
-    """Axes of a stream's rows: numbers have one, rows two."""
-    return 1 if stream.dtype.value.startswith("int") else 2
+def _placed(rows: Array, real: Array, size: int, before: Array | None) -> Array:
+    """`rows` at the places that are `real`, of `size`; elsewhere what was there `before`, or zeros."""
+    whole = np.zeros((rows.shape[0], max(size, real.size), rows.shape[2]), np.float32)
+    if before is not None:
+        whole[:, : before.shape[1]] = before
+    whole[:, np.flatnonzero(real)] = rows
+    return whole
 
 
-def _asks_something(name: str, array: Array) -> bool:
-    """Whether a mask has zeros, or positions do not count from 0."""
-    if "mask" in name:
-        return bool((array == 0).any())
-    if "position" in name and array.ndim:
-        return not bool((array == np.arange(array.shape[-1])).all())
-    return False
+def _half(number: int, use: Use) -> str:
+    """What a cache's keys or values are called between the chip and the file; no ONNX name has a newline."""
+    return f"\ncache {number} {use.value}"
+
+
+def _halves(value: ModelValue) -> tuple[Use, ...]:
+    return (Use.KEYS, Use.VALUES) if value.use is Use.KEYS_VALUES else (value.use,)
+
+
+def _stacked(halves: Sequence[Array], value: ModelValue) -> Array:
+    """[batch, heads, places, d], flat or both halves in one, from halves by head."""
+    parts = [half if half.ndim == 4 else half[None] for half in halves]
+    if value.flat:
+        parts = [p.swapaxes(1, 2).reshape(p.shape[0], p.shape[2], -1) for p in parts]
+    return np.stack(parts) if value.use is Use.KEYS_VALUES else parts[0]
+
+
+def _looks_ahead(program: Program) -> bool:
+    """Whether tokens see later ones: some role asks how long the sequence will be."""
+    codes = (inst for role in program.roles for inst in role.code)
+    return any(isinstance(inst, Sys) and inst.what is Special.END for inst in codes)

@@ -1,7 +1,8 @@
 """The machine that executes a program's values: tiles, channels, memories, and the host at their edge.
 
 A machine keeps its KV arrays, buffers and memories from one step to the next. A step is a list of segments; the
-host sends each segment's rows of the input streams and takes its rows of the output streams.
+host sends each segment's rows of the input streams and takes its rows of the output streams. Source streams have
+the rows of the step's source segments, all others those of its token segments.
 """
 
 from __future__ import annotations
@@ -13,48 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isa.diagnostics import CimError, Diagnostic, InstructionPlace, fail
-from isa.program import Direction, Limits, Program, Segment, Stream
+from isa.program import Direction, Program, Segment, Stream
 
 from . import numerics
+from .caches import read_cache, write_cache
 from .engine.load import load_tile
 from .engine.memory import load_memories
 from .engine.network import Inbox, Network
 from .engine.reference import Observer, StuckError, TileRunner, decode_role, run_tiles
 from .engine.state import TileState
 from .engine.trap import TrapError
+from .segments import carried, check_segments, check_step, label, rows_in
+
+__all__ = ["Machine", "check_segments"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Pick = Callable[[int], int]
-
-
-def _segment_problem(limits: Limits, segment: Segment) -> str | None:
-    first, tokens = segment.position, segment.tokens
-    if not 1 <= tokens <= limits.chunk:
-        return f"has {tokens} tokens; a segment has 1..{limits.chunk}"
-    if first < 0 or first // limits.chunk != (first + tokens - 1) // limits.chunk:
-        return f"crosses a multiple of {limits.chunk} (positions {first}..{first + tokens - 1})"
-    if segment.outputs not in (0, tokens):
-        return f"asks for {segment.outputs} rows of output; it is 0 or {tokens}"
-    if not 0 <= segment.sequence < limits.sequences:
-        return f"is of sequence {segment.sequence}; there are {limits.sequences}"
-    return None
-
-
-def check_segments(limits: Limits, segments: Sequence[Segment]) -> None:
-    """Raise `CimError` E0601 or E0602 unless the program can take these segments as one step."""
-    if not 1 <= len(segments) <= limits.segments:
-        raise fail("E0601", f"a step has 1..{limits.segments} segments, not {len(segments)}")
-    for number, segment in enumerate(segments):
-        problem = _segment_problem(limits, segment)
-        if problem:
-            raise fail("E0601", f"segment {number} {problem}")
-        end = segment.position + segment.tokens
-        if end > limits.max_context:
-            raise fail(
-                "E0602",
-                f"segment {number} ends at position {end}, the program's maximum context is {limits.max_context}",
-                help="compile with a larger --max-context, or begin a new sequence",
-            )
 
 
 class Machine:
@@ -93,14 +68,15 @@ class Machine:
     def step(self, segments: Sequence[Segment], inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run one step.
 
-        `inputs` holds, for each input stream, the rows of all segments' tokens in order: [tokens, columns], or
-        [tokens] for a stream of one column. The result holds each output stream: [rows, columns], the rows of
-        the segments that ask for outputs, in order.
+        `inputs` holds, for each input stream, the rows of all its segments in order: [rows, columns], or [rows] for
+        a stream of one column. Source streams may be left out of a step without source segments. The result holds
+        each output stream: [rows, columns], the rows of the segments that ask for outputs, in order; of a source
+        stream all rows of the step's source segments.
 
         Raises `CimError`: E0601, E0602 (segments or inputs that do not fit), E0604 (a trap, or tiles that wait
         for each other; the machine then needs a `reset`).
         """
-        check_segments(self.program.limits, segments)
+        check_step(self.program, segments)
         self._send_inputs(segments, self._checked_inputs(segments, inputs))
         runners = []
         for tile, state in zip(self.program.tiles, self.tiles, strict=True):
@@ -113,33 +89,48 @@ class Machine:
             raise self._deadlock(stuck.tiles) from None
         return self._take_outputs(segments)
 
+    # ---------------------------------------------------------------------------------------------- its caches
+
+    def write_cache(self, layer: int, sequence: int, keys: NDArray[Any], values: NDArray[Any]) -> None:
+        """Put rows into the KV cache `Program.caches[layer]`, as if the chip had appended them to a new sequence.
+
+        `keys` and `values` are [heads, tokens, d], each with its own d; int8 arrays take them quantised as an append
+        does it, float32 arrays as they are. Rows behind them stay. Raises `CimError` E0601 (no such cache or sequence,
+        another shape), E0602 (no room).
+        """
+        write_cache(self.program, self.tiles, layer, sequence, keys, values)
+
+    def read_cache(self, layer: int, sequence: int, tokens: int) -> tuple[numerics.F32, numerics.F32]:
+        """The first `tokens` rows of a sequence in the KV cache `Program.caches[layer]`: keys and values.
+
+        Both are float32 [heads, tokens, d]: codes times scales where the arrays hold int8. Raises `CimError` E0601
+        or E0602.
+        """
+        return read_cache(self.program, self.tiles, layer, sequence, tokens)
+
     # ------------------------------------------------------------------------------------------------- the host
 
     def _streams(self, direction: Direction) -> list[Stream]:
         return [stream for stream in self.program.streams if stream.direction is direction]
 
     def _checked_inputs(self, segments: Sequence[Segment], inputs: Arrays) -> dict[str, NDArray[np.int32]]:
-        """The words of each input stream: [tokens, columns]."""
+        """The words of each input stream: [rows, columns]."""
         streams = self._streams(Direction.IN)
         names = {stream.name for stream in streams}
-        if set(inputs) != names:
-            raise fail("E0601", f"the step takes inputs {sorted(names)}, given are {sorted(inputs)}")
-        tokens = sum(segment.tokens for segment in segments)
-        words = {}
-        for stream in streams:
-            rows = np.asarray(inputs[stream.name])
-            rows = rows[:, None] if rows.ndim == 1 and stream.columns == 1 else rows
-            if rows.shape != (tokens, stream.columns):
-                shape = [tokens, stream.columns]
-                raise fail("E0601", f"input {stream.name!r} is {list(rows.shape)}, the step takes {shape}")
-            words[stream.name] = np.ascontiguousarray(rows, stream.dtype.value).view(np.int32)
-        return words
+        needed = {stream.name for stream in streams if carried(stream, segments)}
+        if not needed <= set(inputs) <= names:
+            raise fail("E0601", f"the step takes inputs {sorted(needed)}, given are {sorted(inputs)}")
+        return {
+            stream.name: _words(stream, inputs[stream.name], sum(s.tokens for s in carried(stream, segments)))
+            for stream in streams
+            if stream.name in inputs
+        }
 
     def _send_inputs(self, segments: Sequence[Segment], words: Mapping[str, NDArray[np.int32]]) -> None:
         self._network.clear()
         for stream in self._streams(Direction.IN):
             row = 0
-            for segment in segments:
+            for segment in carried(stream, segments):
                 rows = words[stream.name][row : row + segment.tokens]
                 row += segment.tokens
                 for part in stream.parts:
@@ -149,31 +140,34 @@ class Machine:
     def _take_outputs(self, segments: Sequence[Segment]) -> dict[str, NDArray[Any]]:
         outputs: dict[str, NDArray[Any]] = {}
         for stream in self._streams(Direction.OUT):
-            words = np.zeros((sum(segment.outputs for segment in segments), stream.columns), np.int32)
+            counts = [rows_in(stream, segment) for segment in carried(stream, segments)]
+            words = np.zeros((sum(counts), stream.columns), np.int32)
             for part in stream.parts:
                 inbox = self._network.host_inbox(self.program, part.channel)
                 into = words[:, part.column : part.column + part.columns]
-                self._take_part(segments, inbox, into)
+                self._take_part(stream, counts, inbox, into)
             outputs[stream.name] = words.view(stream.dtype.value)
         leftover = self._network.leftover()
         if leftover:
             raise fail("E0604", f"messages were sent that no one took, on {', '.join(leftover)}")
         return outputs
 
-    def _take_part(self, segments: Sequence[Segment], inbox: Inbox, into: NDArray[np.int32]) -> None:
-        row = 0
-        for number, segment in enumerate(segments):
+    def _take_part(
+        self, stream: Stream, counts: Sequence[int], inbox: Inbox, into: NDArray[np.int32]
+    ) -> None:
+        """Take the messages of a channel, one for each segment of the stream's, which has so many rows."""
+        row, kind = 0, "source segment" if stream.source else "segment"
+        for number, count in enumerate(counts):
+            name = f"{kind} {number}"
             if not inbox.messages:
-                raise fail(
-                    "E0604", f"channel {inbox.channel} brought the host no message for segment {number}"
-                )
+                raise fail("E0604", f"channel {inbox.channel} brought the host no message for {name}")
             message = inbox.messages.popleft()
-            rows = into[row : row + segment.outputs]
+            rows = into[row : row + count]
             if message.size != rows.size:
-                text = f"channel {inbox.channel} brings the host {message.size} words for segment {number}"
+                text = f"channel {inbox.channel} brings the host {message.size} words for {name}"
                 raise fail("E0604", f"{text}, {rows.size} were expected")
             rows[:] = message.reshape(rows.shape)
-            row += segment.outputs
+            row += count
 
     # -------------------------------------------------------------------------------------------------- failures
 
@@ -185,7 +179,7 @@ class Machine:
     def _trapped(self, number: int, trap: TrapError) -> CimError:
         state = self.tiles[number]
         place = self._place(number, state.index if trap.index is None else trap.index)
-        notes = (f"on tile {self.program.tiles[number].name}, in segment {state.segment}",)
+        notes = (f"on tile {self.program.tiles[number].name}, in {label(state.segments, state.segment)}",)
         return CimError(Diagnostic("E0604", trap.message, place, notes=notes))
 
     def _deadlock(self, numbers: Sequence[int]) -> CimError:
@@ -203,3 +197,13 @@ class Machine:
         role = self.program.role(self.program.tiles[number].role)
         ports = [f"port {role.ports[r.port].name} (channel {r.inbox.channel})" for r in state.pending]
         return "for " + ", ".join(ports)
+
+
+def _words(stream: Stream, given: NDArray[Any], count: int) -> NDArray[np.int32]:
+    """The words of a stream's rows, [count, columns]. Raises `CimError` E0601 if there are others."""
+    rows = np.asarray(given)
+    rows = rows[:, None] if rows.ndim == 1 and stream.columns == 1 else rows
+    if rows.shape != (count, stream.columns):
+        shape = [count, stream.columns]
+        raise fail("E0601", f"input {stream.name!r} is {list(rows.shape)}, the step takes {shape}")
+    return np.ascontiguousarray(rows, stream.dtype.value).view(np.int32)

@@ -61,11 +61,16 @@ def _tokens_per_second(stats: Statistics) -> float:
     return stats.tokens / stats.latency_s if stats.latency_s else 0.0
 
 
+def _run(stats: Statistics) -> str:
+    counts = f"{_count(stats.steps, 'step')}, {_count(stats.tokens, 'token')}"
+    return counts + (f", {_count(stats.source_rows, 'source row')}" if stats.source_rows else "")
+
+
 def _summary(stats: Statistics) -> str:
     e, critical = stats.energy_j, stats.critical_path.by_resource
     lines = (
         ("program", f"{stats.program} on {stats.target}: {stats.tiles:,} tiles"),
-        ("run", f"{_count(stats.steps, 'step')}, {_count(stats.tokens, 'token')}"),
+        ("run", _run(stats)),
         (
             "time",
             f"{stats.cycles:,} cycles = {si(stats.latency_s, 's')}; {_tokens_per_second(stats):,.1f} tokens/s",

@@ -100,18 +100,53 @@ BRANCH: Mapping[type[Inst], Callable[[int, int], bool]] = MappingProxyType(
 """Whether the conditional branch of this type is taken, given a and b."""
 
 
+def source_count(segments: Sequence[Segment]) -> int:
+    """How many of a step's segments are source segments; they come first."""
+    if not segments or not segments[0].is_source:
+        return 0
+    return next((number for number, segment in enumerate(segments) if not segment.is_source), len(segments))
+
+
+def token_segment(segments: Sequence[Segment], number: int) -> int:
+    """Where in `segments` the token segment lies that `seg` calls `number`. Raises `ScalarTrap` without it."""
+    sources = source_count(segments)
+    if not 0 <= number < len(segments) - sources:
+        raise ScalarTrap(f"there is no segment {number}; the step has {len(segments) - sources}")
+    return sources + number
+
+
+def source_segment(segments: Sequence[Segment], number: int) -> int:
+    """Where in `segments` the source segment lies that `sseg` calls `number`. Raises `ScalarTrap` without it."""
+    sources = source_count(segments)
+    if not 0 <= number < sources:
+        raise ScalarTrap(f"there is no source segment {number}; the step has {sources}")
+    return number
+
+
+def _end(segments: Sequence[Segment], segment: Segment) -> int:
+    """Rows that the segment's sequence has after the step: of tokens, or of its source for a source segment."""
+    return max(
+        s.position + s.tokens
+        for s in segments
+        if s.sequence == segment.sequence and s.is_source == segment.is_source
+    )
+
+
 def special(what: Special, segments: Sequence[Segment], current: int) -> int:
-    """What `sys` reads: a fact of the step, or of segment `current` of it. Raises `ScalarTrap` without it."""
+    """What `sys` reads: a fact of the step, or of `segments[current]`. Raises `ScalarTrap` without that one."""
+    if what is Special.SOURCES:
+        return source_count(segments)
     if what is Special.SEGMENTS:
-        return len(segments)
+        return len(segments) - source_count(segments)
     if not 0 <= current < len(segments):
-        raise ScalarTrap(f"segment {current} does not exist; the step has {len(segments)}")
+        raise ScalarTrap("no segment is current; the step has none of tokens")
     segment = segments[current]
-    if what is Special.END:
-        return max(s.position + s.tokens for s in segments if s.sequence == segment.sequence)
+    if what is Special.END or (what is Special.SOURCE and segment.is_source):
+        return _end(segments, segment)
     return {
         Special.TOKENS: segment.tokens,
         Special.POSITION: segment.position,
         Special.OUTPUTS: segment.outputs,
         Special.SEQUENCE: segment.sequence,
+        Special.SOURCE: segment.source,
     }[what]

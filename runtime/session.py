@@ -7,7 +7,7 @@ keeps the list of steps so that their time and energy can be computed afterwards
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isa.diagnostics import fail
+from isa.interface import Use
 from isa.program import Direction, Program, Segment, segments_of
 
 from . import numerics
+from .borders import ids_of, interface_of, is_numbers, logits_of, streams_of
 from .engine.reference import Observer
 from .hostside import HostSide
-from .machine import Machine, check_segments
-
-INPUT_IDS = "input_ids"
-LOGITS = "logits"
+from .inputs import cross_caches
+from .machine import Machine
+from .segments import check_segments, source_segments_of
 
 Step = tuple[Segment, ...]
 Logits = NDArray[np.float32]
@@ -55,11 +56,35 @@ class Generation:
     stopped: Stopped
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Names of the streams that a decoder has: token ids, token types, rows of a source; and of its logits."""
+
+    ids: str
+    types: tuple[str, ...]
+    sources: tuple[str, ...]
+    logits: str
+
+
 def is_decoder(program: Program) -> bool:
-    """Whether the program takes tokens alone and gives one result, without the host's help."""
-    inputs = [s.name for s in program.streams if s.direction is Direction.IN]
-    outputs = [s.name for s in program.streams if s.direction is Direction.OUT]
-    return inputs == [INPUT_IDS] and outputs == [LOGITS] and not program.hosts
+    """Whether the program takes tokens alone (and what a source says), without the host's help."""
+    return not program.hosts and _ends_of(program) is not None
+
+
+def _ends_of(program: Program) -> _Ends | None:
+    """What a decoder takes and gives, host partitions aside; None if the program is none."""
+    hosted = {name for part in program.hosts for name in part.outputs}
+    ids, logits = ids_of(program), logits_of(program)
+    uses = {v.stream: v.use for v in interface_of(program).inputs if v.stream}
+    streams = streams_of(program, Direction.IN)
+    types = tuple(s.name for s in streams if uses.get(s.name) is Use.TOKEN_TYPES)
+    sources = tuple(s.name for s in streams if s.source)
+    known = {*types, *sources, *hosted, *([ids.stream] if ids is not None else [])}
+    if logits is None or not (logits.stream or logits.name in hosted) or not streams:
+        return None
+    if any(s.name not in known for s in streams) or (ids is None and not hosted):
+        return None
+    return _Ends("" if ids is None else ids.stream, types, sources, logits.name)
 
 
 def _not_a_decoder(program: Program) -> Exception:
@@ -68,15 +93,17 @@ def _not_a_decoder(program: Program) -> Exception:
     return fail("E0601", f"the program is not a decoder of tokens: it computes {names}")
 
 
-def _host_of(program: Program) -> HostSide | None:
-    """The host's side of a decoder that needs one. Raises `CimError` E0601 if the program is no decoder."""
-    if is_decoder(program):
-        return None
-    made = {INPUT_IDS, *(name for part in program.hosts for name in part.outputs)}
-    inputs = {s.name for s in program.streams if s.direction is Direction.IN}
-    if not program.hosts or not inputs <= made or len(program.results) != 1:
-        raise _not_a_decoder(program)
-    return HostSide(program)
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The source of a sequence: `count` rows; `rows` as long as they have not gone to the chip."""
+
+    rows: NDArray[Any] | None = None
+    count: int = 0
+
+    def part(self, segment: Segment) -> NDArray[Any]:
+        """The rows of one of its segments."""
+        assert self.rows is not None
+        return self.rows[segment.position : segment.position + segment.tokens]
 
 
 class Session:
@@ -94,16 +121,20 @@ class Session:
         on_step: Callable[[Step], None] | None = None,
         observer: Observer | None = None,
     ) -> None:
-        self._host = _host_of(program)
-        self._result = LOGITS if self._host is None else program.results[0]
+        ends = _ends_of(program)
+        if ends is None:
+            raise _not_a_decoder(program)
+        self._ends = ends
+        self._host = HostSide(program) if program.hosts else None
         columns = {s.name: s.columns for s in program.streams if s.direction is Direction.OUT}
-        self.vocabulary = columns.get(self._result) or self._width()
+        self.vocabulary = columns.get(ends.logits) or self._width()
         self.program = program
         self.engine = engine
         self.steps: list[Step] = []
         self._on_step = on_step
         self._machine = Machine(program, observer=observer)
         self._positions = [0] * program.limits.sequences
+        self._sources = [_Source() for _ in self._positions]
 
     # ---------------------------------------------------------------------------------------------------- steps
 
@@ -111,36 +142,99 @@ class Session:
         """How many tokens of a sequence have gone through."""
         return self._positions[sequence]
 
+    def set_source(self, rows: NDArray[Any], sequence: int = 0) -> None:
+        """What a sequence looks at through cross-attention: rows [source, columns] that an encoder made.
+
+        Where the program has the encoder too, they are its token ids, [source]. They go to the chip with the next step
+        of the sequence; later steps, and later texts, only read what it made of them. Raises `CimError` E0601 if the
+        program looks at no source, or the rows do not fit; E0602 if they are more than it can hold.
+        """
+        if not self._ends.sources:
+            raise fail("E0601", "the program looks at no rows of a source", help="leave the source out")
+        self._check_sequence(sequence)
+        stream = next(s for s in self.program.streams if s.name == self._ends.sources[0])
+        given = np.asarray(rows, stream.dtype.value)
+        wanted = (len(given),) if is_numbers(stream) else (len(given), stream.columns)
+        if given.shape != wanted or not len(given):
+            raise fail("E0601", f"the source is {list(given.shape)}; rows {list(wanted)} fit")
+        most = self.program.limits.max_source
+        if len(given) > most:
+            message = f"the source has {len(given)} rows, the program takes {most}"
+            raise fail("E0602", message, help=f"compile with --max-source {len(given)} or more")
+        self._sources[sequence] = _Source(given, len(given))
+
+    def set_source_inputs(self, inputs: Mapping[str, NDArray[Any]], sequence: int = 0) -> None:
+        """The same by the names of the ONNX file's inputs: rows of a source, or keys and values made of it.
+
+        Rows are [source, columns] or [1, source, columns], keys and values as in the file, of a batch of 1. Raises
+        `CimError` E0601 if something is missing or does not fit, E0602 if it is more than the program can hold.
+        """
+        rows = [v.name for v in interface_of(self.program).inputs if v.stream in self._ends.sources]
+        if rows and rows[0] in inputs:
+            given = np.asarray(inputs[rows[0]])
+            kind = next(s for s in self.program.streams if s.name == self._ends.sources[0])
+            single = given.ndim == (2 if is_numbers(kind) else 3) and len(given) == 1
+            return self.set_source(given[0] if single else given, sequence)
+        if rows:
+            raise fail("E0601", f"input {rows[0]!r} is missing", help=f"given are {sorted(inputs)}")
+        self._check_sequence(sequence)
+        found = cross_caches(self.program, inputs)
+        for number, kept in found.items():
+            self._machine.write_cache(number, sequence, kept.keys, kept.values)
+        count = next((kept.keys.shape[1] for kept in found.values()), 0)
+        self._sources[sequence] = _Source(None, count)
+        return None
+
     def run(self, segments: Sequence[Segment], tokens: Sequence[int]) -> Logits:
         """One step: `tokens` are those of all segments in order; logits of the rows asked for, [rows, vocabulary].
 
-        This is how several sequences share a step. That positions follow on one another is the caller's care.
-        Raises `CimError` E0601 or E0602 if the segments or tokens do not fit.
+        This is how several sequences share a step. That positions follow on one another is the caller's care; the
+        segments of sources are the session's. Raises `CimError` E0601 or E0602 if the segments or tokens do not fit.
         """
-        step = tuple(segments)
+        step = self._with_sources(segments)
         ids = self._checked_ids(tokens)
         logits = self._through(step, ids)
         for segment in step:
-            self._positions[segment.sequence] = segment.position + segment.tokens
+            if segment.is_source:
+                self._sources[segment.sequence] = _Source(None, segment.source)
+            else:
+                self._positions[segment.sequence] = segment.position + segment.tokens
         self.steps.append(step)
         if self._on_step is not None:
             self._on_step(step)
         return logits
 
+    def _with_sources(self, segments: Sequence[Segment]) -> Step:
+        """A step's segments, behind those of sources that have not gone to the chip yet."""
+        limits, front = self.program.limits, list[Segment]()
+        check_segments(replace(limits, max_source=0), [replace(s, source=0) for s in segments])
+        for number in dict.fromkeys(s.sequence for s in segments):
+            source = self._sources[number]
+            if source.rows is not None:
+                front += source_segments_of(source.count, limits.chunk, sequence=number)
+            elif limits.max_source and not source.count:
+                way_out = "set_source(rows), or --source FILE.npz of `cim generate`, comes first"
+                raise fail("E0601", f"sequence {number} has no source", help=way_out)
+        return (*front, *(replace(s, source=self._sources[s.sequence].count) for s in segments))
+
     def _width(self) -> int:
         assert self._host is not None
-        return self._host.width(self._result)
+        return self._host.width(self._ends.logits)
 
     def _through(self, step: Step, ids: NDArray[np.int32]) -> Logits:
         """Host, chip, host: the logits of the rows asked for."""
-        if self._host is None:
-            logits: Logits = self._machine.step(step, {INPUT_IDS: ids})[LOGITS]
-            return logits
-        check_segments(self.program.limits, step)
-        made = {INPUT_IDS: ids, **self._host.rows(step, ids)}
-        wanted = [s.name for s in self.program.streams if s.direction is Direction.IN]
-        rows = self._machine.step(step, {name: made[name] for name in wanted})
-        return np.asarray(self._host.results(rows)[self._result], np.float32)
+        ends = self._ends
+        made: dict[str, NDArray[Any]] = {ends.ids: ids, **{name: np.zeros_like(ids) for name in ends.types}}
+        rows = [self._sources[s.sequence].part(s) for s in step if s.is_source]
+        if rows:
+            made |= dict.fromkeys(ends.sources, np.concatenate(rows))
+        if self._host is not None:
+            made |= self._host.rows([s for s in step if not s.is_source], ids)
+        wanted = {s.name for s in streams_of(self.program, Direction.IN)}
+        found = self._machine.step(step, {name: made[name] for name in wanted if name in made})
+        if self._host is not None:
+            found = self._host.results(found)
+        return np.asarray(found[ends.logits], np.float32)
 
     def step(
         self, tokens: Sequence[int], position: int | None = None, *, sequence: int = 0, last_only: bool = True
@@ -174,14 +268,18 @@ class Session:
     def reset(self, sequence: int | None = None) -> None:
         """Forget a sequence, or all.
 
-        Nothing needs to be erased: a new sequence overwrites the rows of the KV arrays that it can see.
+        Nothing needs to be erased: a new sequence overwrites the rows of the KV arrays that it can see. What it looks
+        at through cross-attention stays.
         """
         for number in range(len(self._positions)) if sequence is None else (sequence,):
             self._positions[number] = 0
 
-    def _start(self, position: int | None, sequence: int) -> int:
+    def _check_sequence(self, sequence: int) -> None:
         if not 0 <= sequence < len(self._positions):
             raise fail("E0601", f"there is no sequence {sequence}; the program has {len(self._positions)}")
+
+    def _start(self, position: int | None, sequence: int) -> int:
+        self._check_sequence(sequence)
         end = self._positions[sequence]
         if position is not None and not 0 <= position <= end:
             raise fail("E0601", f"position {position} leaves a gap: the sequence has {end} tokens")
@@ -255,33 +353,3 @@ def choose(logits: Logits, temperature: float, rng: np.random.Generator) -> int:
     return min(
         int(np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right")), logits.size - 1
     )
-
-
-# -------------------------------------------------------------------------------------------- inputs from files
-
-
-def _input_ids(inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
-    """`input_ids` as [batch, tokens]. Raises `CimError` E0601 if the inputs are anything else."""
-    if set(inputs) != {INPUT_IDS}:
-        raise fail(
-            "E0601",
-            f"the program takes the input {INPUT_IDS!r}, given are {sorted(inputs)}",
-            help="masks, positions and the cache are the program's own business: leave them out",
-        )
-    ids = np.asarray(inputs[INPUT_IDS])
-    if ids.dtype.kind not in "iu" or ids.ndim not in (1, 2) or not ids.size:
-        raise fail(
-            "E0601", f"{INPUT_IDS} is {ids.dtype} {list(ids.shape)}; integers [tokens] or [batch, tokens] fit"
-        )
-    return ids.astype(np.int64)
-
-
-def run_inputs(session: Session, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Logits]:
-    """Whole sequences through a session: `input_ids` [tokens] or [batch, tokens] give `logits` of every token.
-
-    The sequences of a batch run one after another. Raises `CimError` E0601, E0602.
-    """
-    ids = _input_ids(inputs)
-    if ids.ndim == 1:
-        return {LOGITS: session.score(ids.tolist())}
-    return {LOGITS: np.stack([session.score(row.tolist()) for row in ids])}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from isa import instructions as _declared  # noqa: F401 (its import fills the table)
 from isa.hardware import Hardware, load_target
 from isa.instruction import TABLE, DType, Field, Inst
+from isa.interface import CacheHead, Interface, KvCache, ModelValue, Use
 from isa.operands import (
     ADDRESS_BITS,
     REGISTERS,
@@ -226,6 +227,50 @@ def host_parts(name: str, tensors: tuple[TensorInfo, ...]) -> st.SearchStrategy[
     return st.builds(HostPart, st.just(name), moments, _NAMES, _NAMES, models, texts, _NAMES)
 
 
+def _streams(name: str, channels: int) -> st.SearchStrategy[Stream]:
+    parts = st.builds(StreamPart, st.integers(0, channels - 1), st.integers(0, 99), st.integers(0, 99))
+    ways = st.sampled_from([(Direction.IN, False), (Direction.IN, True), (Direction.OUT, False)])
+    return st.builds(
+        lambda way, dtype, columns, one, two: Stream(name, way[0], dtype, columns, (one, two), way[1]),
+        ways,
+        st.sampled_from(DType),
+        st.integers(0, 99),
+        parts,
+        parts,
+    )
+
+
+@st.composite
+def _caches(draw: st.DrawFn, filled: list[tuple[Tile, Role]]) -> KvCache:
+    """A cache whose heads are KV arrays of the tiles."""
+    arrays = [
+        [number for number, spec in enumerate(role.arrays) if spec.kind is ArrayKind.KV] for _, role in filled
+    ]
+    tiles = [tile for tile, numbers in enumerate(arrays) if numbers]
+    chosen = draw(st.lists(st.sampled_from(tiles), max_size=3)) if tiles else []
+    pick = [(tile, st.sampled_from(arrays[tile])) for tile in chosen]
+    heads = tuple(CacheHead(tile, draw(kv), draw(kv)) for tile, kv in pick)
+    return KvCache(draw(st.integers(0, 99)), heads, draw(st.booleans()))
+
+
+@st.composite
+def _values(
+    draw: st.DrawFn, streams: tuple[Stream, ...], caches: tuple[KvCache, ...]
+) -> tuple[ModelValue, ...]:
+    """Inputs or outputs of a model's file."""
+    names = st.sampled_from(["", *[s.name for s in streams]])
+    value = st.builds(
+        ModelValue,
+        st.just(""),
+        st.sampled_from(Use),
+        names,
+        st.integers(-1, len(caches) - 1),
+        st.booleans(),
+        st.integers(0, 9),
+    )
+    return tuple(replace(draw(value), name=name) for name in draw(_unique(NAME, 0, 2)))
+
+
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
     """A program in which every name resolves and branches go forward."""
@@ -239,12 +284,8 @@ def programs(draw: st.DrawFn) -> Program:
         filled.append((draw(tiles(name, role, tensors)), role))
     ends, reduces = _ends(filled), st.sampled_from(Reduce)
     channels = tuple(Channel(n, draw(ends), draw(ends), draw(reduces)) for n in draw(_unique(NAME, 1, 3)))
-    parts = st.builds(StreamPart, st.integers(0, len(channels) - 1), st.integers(0, 99), st.integers(0, 99))
-    directions = st.sampled_from([Direction.IN, Direction.OUT])
-    streams = tuple(
-        Stream(n, draw(directions), draw(types), draw(st.integers(0, 99)), (draw(parts), draw(parts)))
-        for n in draw(_unique(NAME, 0, 2))
-    )
+    streams = tuple(draw(_streams(n, len(channels))) for n in draw(_unique(NAME, 0, 2)))
+    caches = tuple(draw(st.lists(_caches(filled), max_size=2)))
     memory = st.builds(
         MemoryRegion,
         NAME,
@@ -257,7 +298,7 @@ def programs(draw: st.DrawFn) -> Program:
     options = st.lists(st.tuples(NAME, NAME), max_size=2).map(tuple)
     return Program(
         target=TINY,
-        limits=draw(st.builds(Limits, *[st.integers(1, 9999)] * 4)),
+        limits=draw(st.builds(Limits, *[st.integers(1, 9999)] * 4, st.integers(0, 9999))),
         roles=made,
         tiles=tuple(tile for tile, _ in filled),
         channels=channels,
@@ -267,5 +308,7 @@ def programs(draw: st.DrawFn) -> Program:
         streams=streams,
         hosts=tuple(draw(host_parts(n, tensors)) for n in draw(_unique(NAME, 0, 2))),
         results=draw(_NAMES),
+        caches=caches,
+        interface=Interface(draw(_values(streams, caches)), draw(_values(streams, caches))),
         origin=Origin(draw(NAME), draw(NAME), draw(NAME), draw(options)),
     )

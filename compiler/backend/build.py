@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compiler.ir.mapping import Mapping, MapTile, Template
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware
-from isa.program import ArrayKind, Limits, Origin, Program, Role, Tile
+from isa.program import Origin, Program, Role, Tile
 
 from .emit import emit
 from .emitter import Emitter
@@ -57,36 +57,28 @@ def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
             return chunk
     worst = max(mapping.templates, key=lambda t: total(t, 1))
     need = total(worst, 1)
+    source = " or --max-source" if mapping.limits.max_source else ""
+    batch = ", or fewer sequences (--batch)" if mapping.limits.sequences > 1 else ""
     raise fail(
         "E0301",
         f"tiles of kind {worst.name} need {need:,} bytes of buffer for one token, {hardware.name} has "
         f"{hardware.buffer_bytes:,}; largest: {_largest(worst, mapping)}",
         NamedPlace(mapping.name, worst.name),
-        help=f"a target with tile.buffer of {-(-need // 1024)} KiB or more, or a shorter --max-context",
+        help=f"a target with tile.buffer of {-(-need // 1024)} KiB or more, or a shorter --max-context{source}{batch}",
     )
 
 
 def _largest(template: Template, mapping: Mapping) -> str:
     """The three largest values of a template, in words."""
-    sizes = [
-        (need.bytes_per_token * (mapping.limits.max_context if need.whole else 1), need.name)
-        for need in needs(template, mapping.arithmetic)
-    ]
+    limits = replace(mapping.limits, chunk=1)
+    sizes = [(need.bytes(limits), need.name) for need in needs(template, mapping.arithmetic)]
     return ", ".join(f"{name} {size:,}" for size, name in sorted(sizes, reverse=True)[:3])
-
-
-def _context_rows(template: Template, limits: Limits) -> int:
-    """Rows of KV array a sequence takes."""
-    rows = [a.rows for a in template.arrays if a.kind is ArrayKind.KV]
-    return rows[0] // limits.sequences if rows else 0
 
 
 def build_role(template: Template, mapping: Mapping, hardware: Hardware) -> Role:
     """The role of a template: buffer plan, code, line table."""
     plan = plan_buffer(template, mapping.arithmetic, mapping.limits, hardware)
-    emitter = Emitter(
-        template, plan, mapping.arithmetic, mapping.limits, _context_rows(template, mapping.limits)
-    )
+    emitter = Emitter(template, plan, mapping.arithmetic, mapping.limits)
     sites = template.sites
     for index, block in enumerate(template.blocks):
         emitter.begin(index, sites.index(block.site), block.phase)
@@ -124,6 +116,7 @@ def build_program(mapping: Mapping, hardware: Hardware, origin: Origin, *, shape
         mapping.memory,
         mapping.streams,
         origin,
+        caches=mapping.caches,
         data=None if shapes_only or mapping.data is None else LazyData(dict(mapping.data)),
     )
 

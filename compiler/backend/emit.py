@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import singledispatch
 
 from compiler.ir.graph import Function, NormKind
-from compiler.ir.mapping import (
+from compiler.ir.mapping import Format
+from compiler.ir.operations import (
     Activate,
     AddRow,
     Append,
-    Format,
     LoadRows,
     Lookup,
     MulRow,
@@ -23,9 +23,9 @@ from compiler.ir.mapping import (
     Scale,
     Send,
 )
-from compiler.ir.mapping import Add as AddValues
-from compiler.ir.mapping import Attend as AttendOperation
-from compiler.ir.mapping import Mul as MulValues
+from compiler.ir.operations import Add as AddValues
+from compiler.ir.operations import Attend as AttendOperation
+from compiler.ir.operations import Mul as MulValues
 from isa.instruction import Inst
 from isa.instructions import (
     Add,
@@ -68,7 +68,7 @@ from isa.instructions import Send as SendWords
 from isa.operands import ZERO, Addr, Mem
 
 from .attend import emit_attend
-from .emitter import KV_ROW, POSITION, Emitter, words
+from .emitter import POSITION, Emitter, words
 from .grouped import emit_grouped
 
 _UNARY: dict[Function, type[Inst]] = {
@@ -217,20 +217,21 @@ def _(op: Quantise, e: Emitter) -> None:
 @emit.register
 def _(op: Multiply, e: Emitter) -> None:
     n, out, array = e.rows(op.out), e.at(op.out), e.array(op.array)
-    rows, cols = e.array_rows(op.array), e.array_cols(op.array)
-    spec = e.template.arrays[e.array_index[op.array]]
+    spec = e.spec(op.array)
     if spec.block:
         emit_grouped(op, spec, e)
     elif e.int8:
-        e.add(Mvm(array, out, e.at(op.x), n, ZERO, rows), Deqc(array, out, out, e.at(f"{op.x}.scale"), n))
+        e.add(
+            Mvm(array, out, e.at(op.x), n, ZERO, spec.rows), Deqc(array, out, out, e.at(f"{op.x}.scale"), n)
+        )
     else:
-        e.add(Mvmf(array, out, e.at(op.x), n, ZERO, rows))
+        e.add(Mvmf(array, out, e.at(op.x), n, ZERO, spec.rows))
     if op.offset:
         total = e.tmp("total")
-        e.add(Vsumq(total, e.at(op.x), e.at(f"{op.x}.scale"), n, rows))
-        e.add(Vouter(out, out, total, e.at(op.offset), n, cols))
+        e.add(Vsumq(total, e.at(op.x), e.at(f"{op.x}.scale"), n, spec.rows))
+        e.add(Vouter(out, out, total, e.at(op.offset), n, spec.cols))
     if op.bias:
-        e.add(Vaddr(out, out, e.at(op.bias), n, cols))
+        e.add(Vaddr(out, out, e.at(op.bias), n, spec.cols))
 
 
 @emit.register
@@ -243,12 +244,10 @@ def _(op: Rotate, e: Emitter) -> None:
 def _(op: Append, e: Emitter) -> None:
     n, array = e.rows(op.x), e.array(op.array)
     if not e.int8:
-        e.add(Wrowf(array, e.at(op.x), n, e.fact(KV_ROW)))
+        e.add(Wrowf(array, e.at(op.x), n, e.kv_row(op.array)))
         return
-    rows, scale = e.tmp("rows"), e.tmp("scale")
-    e.add(
-        Quant(rows, scale, e.at(op.x), n, e.array_cols(op.array)), Wrow(array, rows, scale, n, e.fact(KV_ROW))
-    )
+    rows, scale, cols = e.tmp("rows"), e.tmp("scale"), e.spec(op.array).cols
+    e.add(Quant(rows, scale, e.at(op.x), n, cols), Wrow(array, rows, scale, n, e.kv_row(op.array)))
 
 
 @emit.register

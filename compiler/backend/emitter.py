@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from compiler.ir.mapping import Arithmetic, Format, MapValue, Rows, Template
 from isa.instruction import Inst
-from isa.instructions import Add, Halt, Ldp, Loop, Mul, Seg, Sys
+from isa.instructions import Add, Halt, Ldp, Loop, Mul, Seg, Sseg, Sys
 from isa.operands import ZERO, Addr, ArrayRef, Count, PortRef, Reg, Special
-from isa.program import Limits
+from isa.program import ArraySpec, Limits
 
 from .layout import BufferPlan, scratch_name
 
@@ -33,7 +33,9 @@ class Line:
 class _Phase:
     """One pass over the segments: `head` runs at the start of each (lengths that blocks need), `body` is the blocks.
 
-    `facts` are the registers among those with fixed meanings that its code uses.
+    `facts` are the registers among those with fixed meanings that its code uses; `rows` is how many rows of a KV
+    array a sequence has, of the array for which KV_BASE and KV_ROW stand (0 while there is none). With `is_source`
+    the segments are those of the source.
     """
 
     head: list[Line] = field(default_factory=list)
@@ -41,6 +43,8 @@ class _Phase:
     labels: list[int] = field(default_factory=list)
     shared: dict[str, Reg] = field(default_factory=dict)
     facts: set[Reg] = field(default_factory=set)
+    is_source: bool = False
+    rows: int = 0
     free: int = _FIRST_FREE
 
     def resolve(self, line: Line, offset: int) -> Inst:
@@ -51,20 +55,40 @@ class _Phase:
             raise ValueError("an instruction waits for no label")
         return line.make(self.labels[line.label] + offset)
 
+    @property
+    def counts(self) -> Special:
+        """What says how many segments the pass goes over."""
+        return Special.SOURCES if self.is_source else Special.SEGMENTS
+
+    def start(self) -> list[Inst]:
+        """Code that makes a segment the current one, and reads what the pass uses of it."""
+        facts = self.facts
+        code: list[Inst] = [Sseg(INDEX) if self.is_source else Seg(INDEX), Sys(TOKENS, Special.TOKENS)]
+        if facts & {POSITION, KV_ROW, LENGTH}:
+            code.append(Sys(POSITION, Special.POSITION))
+        if OUTPUTS in facts:
+            code.append(Sys(OUTPUTS, Special.OUTPUTS))
+        if facts & {KV_BASE, KV_ROW}:
+            code += [Sys(KV_BASE, Special.SEQUENCE), Mul(KV_BASE, KV_BASE, self.rows)]
+        if KV_ROW in facts:
+            code.append(Add(KV_ROW, KV_BASE, POSITION))
+        if END in facts:
+            code.append(Sys(END, Special.END))
+        if LENGTH in facts:
+            code.append(Add(LENGTH, POSITION, TOKENS))
+        return code
+
 
 class Emitter:
     """The text of one role in the making: for each phase a loop over the step's segments."""
 
-    def __init__(
-        self, template: Template, plan: BufferPlan, arithmetic: Arithmetic, limits: Limits, context: int
-    ):
+    def __init__(self, template: Template, plan: BufferPlan, arithmetic: Arithmetic, limits: Limits) -> None:
         self.template, self.plan, self.arithmetic, self.limits = template, plan, arithmetic, limits
-        self.context_rows = context
         self.values = {v.name: v for v in template.values}
         self.array_index = {a.name: i for i, a in enumerate(template.arrays)}
         self.port_index = {p.name: i for i, p in enumerate(template.ports)}
         self.table_register = {name: Reg(_FIRST_TABLE + i) for i, name in enumerate(template.tables)}
-        self.phases = [_Phase()]
+        self.phases = [_Phase(is_source=template.source_phases > 0)]
         self.site = -1
         self.block = 0
         if len(template.tables) > _LAST - _FIRST_TABLE + 1:
@@ -79,7 +103,7 @@ class Emitter:
         """Go on with block number `block`, done for `site`, in a phase that is this one or the next."""
         self.block, self.site = block, site
         if phase == len(self.phases):
-            self.phases.append(_Phase())
+            self.phases.append(_Phase(is_source=phase < self.template.source_phases))
         if phase != len(self.phases) - 1:
             raise ValueError(f"template {self.template.name}: blocks are not in the order of their phases")
 
@@ -93,14 +117,24 @@ class Emitter:
     def at(self, name: str) -> Addr:
         """The address of a value, a constant, or the scales of a Q8 value (`x.scale`).
 
-        Of a value that holds the whole sequence, the address of the segment's first row.
+        Of a value that holds whole sequences, the address of the segment's first row.
         """
         value = self.values.get(name.removesuffix(".scale"))
         base = ZERO
         if value is not None and value.rows is Rows.SEQUENCE:
             size = 4 if name not in self.values else value.cols * (1 if value.format is Format.Q8 else 4)
-            base = self.shared(f"row*{size}", lambda rd: Mul(rd, self.fact(POSITION), size))
+            row = self._kept_row()
+            base = self.shared(f"row*{size}", lambda rd: Mul(rd, row, size))
         return Addr(base, self.plan.offsets[name])
+
+    def _kept_row(self) -> Reg:
+        """The row of the segment's first token in values that hold whole sequences, one after the other."""
+        position = self.fact(POSITION)
+        if self.limits.sequences == 1:
+            return position
+        longest = self.limits.max_source if self.phase.is_source else self.limits.max_context
+        start = self._sequence_times(longest)
+        return self.shared("kept_row", lambda rd: Add(rd, start, position))
 
     def tmp(self, name: str) -> Addr:
         """The address of the current block's working space."""
@@ -114,13 +148,13 @@ class Emitter:
         """An array by name."""
         return ArrayRef(self.array_index[name])
 
-    def array_rows(self, name: str) -> int:
-        """Rows of an array."""
-        return self.template.arrays[self.array_index[name]].rows
+    def spec(self, name: str) -> ArraySpec:
+        """An array's size and kind."""
+        return self.template.arrays[self.array_index[name]]
 
-    def array_cols(self, name: str) -> int:
-        """Columns of an array."""
-        return self.template.arrays[self.array_index[name]].cols
+    def kv_rows(self, array: str) -> int:
+        """Rows of a KV array that a sequence has."""
+        return self.spec(array).rows // self.limits.sequences
 
     def port(self, name: str) -> PortRef:
         """A port by name."""
@@ -129,11 +163,14 @@ class Emitter:
     # --------------------------------------------------------------------------------------------- registers
 
     def register(self) -> Reg:
-        """A register for the current block and those after it in its phase."""
-        if self.phase.free >= _FIRST_TABLE:
+        """A register for the current block and those after it in its phase: one below those of tables, or above."""
+        index = self.phase.free
+        if index == _FIRST_TABLE:
+            index += len(self.table_register)
+        if index > _LAST:
             raise ValueError(f"template {self.template.name} needs more scalar registers than there are")
-        self.phase.free += 1
-        return Reg(self.phase.free - 1)
+        self.phase.free = index + 1
+        return Reg(index)
 
     def shared(self, key: str, make: Callable[[Reg], Inst]) -> Reg:
         """A register that holds the same all through a segment, set at its start when first asked for."""
@@ -141,6 +178,13 @@ class Emitter:
         if key not in shared:
             register = shared[key] = self.register()
             self.phase.head.append(Line(make(register), -1))
+        return shared[key]
+
+    def kept(self, key: str) -> Reg:
+        """A register for code that comes several times in a phase, and needs it only while it runs."""
+        shared = self.phase.shared
+        if key not in shared:
+            shared[key] = self.register()
         return shared[key]
 
     def rows(self, name: str, times: int = 1, *, wanted: bool = False) -> Reg:
@@ -152,9 +196,36 @@ class Emitter:
         return self.shared(f"{base}*{times}", lambda rd: Mul(rd, base, times))
 
     def fact(self, register: Reg) -> Reg:
-        """A register that holds a fact of the segment (POSITION, KV_ROW, ...), read at its start."""
+        """A register that holds a fact of the segment (POSITION, LENGTH, ...), read at its start."""
         self.phase.facts.add(register)
         return register
+
+    def source(self) -> Reg:
+        """A register that holds how many rows of the source the segment's sequence has."""
+        return self.shared("source", lambda rd: Sys(rd, Special.SOURCE))
+
+    def kv_base(self, array: str) -> Reg:
+        """A register that holds the first row of a KV array that belongs to the segment's sequence."""
+        rows = self.kv_rows(array)
+        if self._is_usual(rows):
+            return self.fact(KV_BASE)
+        return self._sequence_times(rows)
+
+    def kv_row(self, array: str) -> Reg:
+        """A register that holds the row of a KV array that belongs to the segment's first token."""
+        if self._is_usual(self.kv_rows(array)):
+            return self.fact(KV_ROW)
+        base = self.kv_base(array)
+        return self.shared(f"{base}+position", lambda rd: Add(rd, base, self.fact(POSITION)))
+
+    def _sequence_times(self, rows: int) -> Reg:
+        sequence = self.shared("sequence", lambda rd: Sys(rd, Special.SEQUENCE))
+        return self.shared(f"sequence*{rows}", lambda rd: Mul(rd, sequence, rows))
+
+    def _is_usual(self, rows: int) -> bool:
+        """Whether KV_BASE and KV_ROW are for arrays with so many rows a sequence: as the first in the phase has."""
+        self.phase.rows = self.phase.rows or rows
+        return rows == self.phase.rows
 
     # --------------------------------------------------------------------------------------------------- code
 
@@ -175,37 +246,19 @@ class Emitter:
     def text(self) -> tuple[tuple[Inst, ...], tuple[int, ...]]:
         """The finished code with the site of each instruction."""
         code: list[Inst] = [Ldp(register, i) for i, register in enumerate(self.table_register.values())]
-        code.append(Sys(SEGMENTS, Special.SEGMENTS))
         sites = [-1] * len(code)
+        counted: Special | None = None
         for phase in self.phases:
-            start = [Line(inst, -1) for inst in _segment_facts(phase, self.context_rows)]
-            lines = [*start, *phase.head, *phase.body]
+            if counted is not phase.counts:
+                counted = phase.counts
+                code.append(Sys(SEGMENTS, counted))
+                sites.append(-1)
+            lines = [*(Line(inst, -1) for inst in phase.start()), *phase.head, *phase.body]
             end = len(code) + 1 + len(lines)
             code.append(Loop(INDEX, SEGMENTS, end))
             code += [phase.resolve(line, end - len(phase.body)) for line in lines]
             sites += [-1, *(line.site for line in lines)]
         return (*code, Halt()), (*sites, -1)
-
-
-def _segment_facts(phase: _Phase, context_rows: int) -> list[Inst]:
-    """Code that reads what the phase uses of the current segment."""
-    facts = phase.facts
-    needs_end = END in facts
-    needs_row = bool(facts & {KV_BASE, KV_ROW})
-    code: list[Inst] = [Seg(INDEX), Sys(TOKENS, Special.TOKENS)]
-    if facts & {POSITION, KV_ROW, LENGTH}:
-        code.append(Sys(POSITION, Special.POSITION))
-    if OUTPUTS in facts:
-        code.append(Sys(OUTPUTS, Special.OUTPUTS))
-    if needs_row:
-        code += [Sys(KV_BASE, Special.SEQUENCE), Mul(KV_BASE, KV_BASE, context_rows)]
-    if KV_ROW in facts:
-        code.append(Add(KV_ROW, KV_BASE, POSITION))
-    if needs_end:
-        code.append(Sys(END, Special.END))
-    elif LENGTH in facts:
-        code.append(Add(LENGTH, POSITION, TOKENS))
-    return code
 
 
 def words(value: MapValue, cols: int) -> int:

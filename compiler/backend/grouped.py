@@ -10,7 +10,7 @@ sums of their own: while one is dequantised, the next is multiplied.
 
 from __future__ import annotations
 
-from compiler.ir.mapping import Multiply
+from compiler.ir.operations import Multiply
 from isa.instructions import Add, Deqg, Li, Mul, Mvmw
 from isa.operands import WORD_BYTES, ZERO, Addr, Reg
 from isa.program import ArraySpec
@@ -23,7 +23,7 @@ def emit_grouped(op: Multiply, spec: ArraySpec, e: Emitter) -> None:
     """Append the code of a product with an array that has groups of scales."""
     _group(op, spec, e, 0, ZERO, ZERO, spec.block)
     whole, rest = divmod(spec.rows, spec.block)
-    group, row = _kept(e, "group"), _kept(e, "group_row")
+    group, row = e.kept("group"), e.kept("group_row")
 
     def body(counter: Reg) -> None:
         e.add(Mul(group, counter, 2), Add(group, group, 1), Mul(row, group, spec.block))
@@ -33,7 +33,7 @@ def emit_grouped(op: Multiply, spec: ArraySpec, e: Emitter) -> None:
 
     pairs = (whole - 1) // 2
     if pairs:
-        e.loop(pairs, body, _kept(e, "group_counter"))
+        e.loop(pairs, body, e.kept("group_counter"))
     left = [(g, spec.block) for g in range(1 + 2 * pairs, whole)] + ([(whole, rest)] if rest else [])
     for number, rows in left:
         e.add(Li(group, number), Li(row, number * spec.block))
@@ -55,14 +55,6 @@ def _part(x: str, row: Reg, e: Emitter) -> Addr:
         return start
     if start.base == ZERO:
         return Addr(row, start.offset)
-    at = _kept(e, "group_at")
+    at = e.kept("group_at")
     e.add(Add(at, start.base, row))
     return Addr(at, start.offset)
-
-
-def _kept(e: Emitter, key: str) -> Reg:
-    """A register that all products of the phase use in turn."""
-    shared = e.phase.shared
-    if key not in shared:
-        shared[key] = e.register()
-    return shared[key]

@@ -9,22 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from enum import Enum
 
 from compiler.ir.graph import Function, NormKind
-from compiler.ir.mapping import (
-    Activate,
-    Append,
-    Arithmetic,
-    Attend,
-    Block,
-    Format,
-    Multiply,
-    Normalise,
-    Operation,
-    Quantise,
-    Rows,
-    Template,
-)
+from compiler.ir.mapping import Arithmetic, Block, Format, Rows, Template
+from compiler.ir.operations import Activate, Append, Attend, Multiply, Normalise, Operation, Quantise
 from isa.hardware import Hardware
 from isa.instruction import DType
 from isa.program import ArraySpec, Constant, Limits, Region
@@ -33,18 +22,40 @@ GROUP_SUMS = ("sums", "odd_sums")
 """Working spaces of a product with groups of scales: sums of even and of odd groups."""
 
 
+class Extent(Enum):
+    """Whose rows a range of the buffer has room for."""
+
+    SEGMENT = "segment"
+    SEQUENCES = "sequences"  # all that the sequences can have
+    SOURCES = "sources"  # all that their sources can have
+
+    def rows(self, limits: Limits) -> int:
+        """How many rows these are at most."""
+        match self:
+            case Extent.SEGMENT:
+                return limits.chunk
+            case Extent.SEQUENCES:
+                return limits.max_context * limits.sequences
+            case Extent.SOURCES:
+                return limits.max_source * limits.sequences
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A range of the buffer: bytes a token, and the first and last block that use it.
+    """A range of the buffer: bytes a row, and the first and last block that use it.
 
-    It holds the tokens of a segment, or of the whole sequence (`whole`), and then is used all the time.
+    What holds more than a segment's rows is used all the time.
     """
 
     name: str
-    bytes_per_token: int
+    bytes_per_row: int
     first: int
     last: int
-    whole: bool = False
+    extent: Extent = Extent.SEGMENT
+
+    def bytes(self, limits: Limits) -> int:
+        """Its size."""
+        return self.bytes_per_row * self.extent.rows(limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +74,7 @@ def operands(op: Operation) -> tuple[str, ...]:
 
 
 def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[str, int]:
-    """Bytes a token of the working space an operation needs, by name."""
+    """Bytes a row of the working space an operation needs, by name."""
     int8 = arithmetic is Arithmetic.INT8
     match op:
         case Normalise(kind=kind, groups=groups, to=to):
@@ -79,19 +90,20 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
             return {"total": 4}
         case Append(array=array) if int8:
             return {"rows": _array(template, array).cols, "scale": 4}
-        case Attend(group=g, dim=dim, v_dim=v_dim, block=block):
-            space = {
-                "q": 4 * g * dim,
-                "s": 4 * g * block,
-                "ml": 8 * g,
-                "ml_block": 8 * g,
-                "o_block": 4 * g * v_dim,
-            }
-            if int8:
-                space |= {"q8": g * dim, "q_scale": 4 * g, "p8": g * block, "p_scale": 4 * g}
-            return space
+        case Attend():
+            return _attend_scratch(op, int8)
         case _:
             return {}
+
+
+def _attend_scratch(op: Attend, int8: bool) -> dict[str, int]:
+    """Scaled queries, scores, running and block's (m, l), the block's output; quantised queries and probabilities."""
+    g = op.group
+    space = {} if op.scale == 1 else {"q": 4 * g * op.dim}
+    space |= {"s": 4 * g * op.block, "ml": 8 * g, "ml_block": 8 * g, "o_block": 4 * g * op.v_dim}
+    if int8:
+        space |= {"q8": g * op.dim, "q_scale": 4 * g, "p8": g * op.block, "p_scale": 4 * g}
+    return space
 
 
 def _array(template: Template, name: str) -> ArraySpec:
@@ -121,13 +133,15 @@ def _value_needs(template: Template, uses: dict[str, list[int]]) -> Iterator[Nee
         if not uses[value.name]:
             continue
         first, last = uses[value.name][0], uses[value.name][-1]
-        whole = value.rows is Rows.SEQUENCE
-        if whole:
+        extent = Extent.SEGMENT
+        if value.rows is Rows.SEQUENCE:
+            is_source = template.blocks[first].phase < template.source_phases
+            extent = Extent.SOURCES if is_source else Extent.SEQUENCES
             first, last = 0, len(template.blocks) - 1
         size = DType.I8.bytes if value.format is Format.Q8 else DType.F32.bytes
-        yield Need(value.name, value.cols * size, first, last, whole)
+        yield Need(value.name, value.cols * size, first, last, extent)
         if value.format is Format.Q8:
-            yield Need(f"{value.name}.scale", 4, first, last, whole)
+            yield Need(f"{value.name}.scale", 4, first, last, extent)
 
 
 def _scratch_needs(index: int, block: Block, template: Template, arithmetic: Arithmetic) -> Iterator[Need]:
@@ -147,10 +161,7 @@ def plan_buffer(template: Template, arithmetic: Arithmetic, limits: Limits, hard
     for slot in template.constants:
         constants.append(Constant(slot.name, at, DType.F32, (slot.cols,)))
         at += align(4 * slot.cols)
-    wanted = [
-        (need, align(need.bytes_per_token * (limits.max_context if need.whole else limits.chunk)))
-        for need in needs(template, arithmetic)
-    ]
+    wanted = [(need, align(need.bytes(limits))) for need in needs(template, arithmetic)]
     if at + sum(size for _, size in wanted) <= hardware.buffer_bytes:
         placed = _apart(wanted, at)
     else:

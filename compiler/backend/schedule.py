@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from isa.hardware import Hardware
 from isa.instruction import ArrayMode, Inst, Mode, Timing, Unit
-from isa.instructions import Halt, Loop, Seg
+from isa.instructions import Halt, Loop, Seg, Sseg
 from isa.operands import ZERO, Addr, ArrayRef, Reg
 from isa.program import Role
 
-_BARRIERS = (Halt, Loop, Seg)
+_BARRIERS = (Halt, Loop, Seg, Sseg)
 _MEMORY_CYCLES, _MESSAGE_CYCLES = 60, 30  # rough: only the order depends on them
 
 Range = tuple[int, int]

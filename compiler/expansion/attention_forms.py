@@ -330,6 +330,10 @@ def grouped(w: Writer) -> list[str]:
     if not heads or not kv_heads or heads % kv_heads:
         raise FormError("the number of its heads is not known")
     packed = not w.input(1)
+    if w.rank(1) not in (0, 3):
+        raise FormError(
+            "its keys are no rows [batch, tokens, features] (packed with the queries they must be left out)"
+        )
     depth = depth_of(width_of(w, 0), heads + 2 * kv_heads if packed else heads)
     sizes = [n * depth for n in (heads, kv_heads, kv_heads)]
     rows = w.split(w.input(0), sizes) if packed else [w.input(i) for i in range(3)]

@@ -9,6 +9,7 @@ from compiler.expansion.attention_forms import FormError
 from compiler.expansion.writing import Writer
 from compiler.ir.dims import Extent, Shape, size_of
 from compiler.ir.tensor import symbolic
+from compiler.ops.equations import spelled_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,11 @@ class _Axes:
 
 
 def einsum(w: Writer) -> list[str]:
-    """`abc,cde->abde` and the like. `FormError` for anything but two operands whose letters all differ."""
-    equation = w.attributes.text("equation", "").replace(" ", "")
+    """`abc,cde->abde`, `...qd,...kd->...qk` and the like, of two operands whose letters all differ.
+
+    `FormError` for anything else.
+    """
+    equation = spelled_out(w.attributes.text("equation", ""), [w.rank(i) for i in range(len(w.node.inputs))])
     terms, _, result = equation.partition("->")
     operands = terms.split(",")
     if len(operands) != 2 or "..." in equation or not result or any(len(set(t)) < len(t) for t in operands):

@@ -33,6 +33,14 @@ def _rms_norm(w: Writer, x: str, gamma: str) -> str:
     return w.op("RMSNormalization", x, gamma, axis=-1, epsilon=epsilon, version=23)
 
 
+def length(w: Writer) -> list[str]:
+    """ReduceL2: Sqrt(ReduceSum(x * x))."""
+    axes = w.attributes.integers("axes")
+    where = w.ints(*axes) if axes else w.input(1)
+    squares = (w.op("Mul", w.input(0), w.input(0)), *([where] if where else []))
+    return [w.op("Sqrt", w.op("ReduceSum", *squares, keepdims=w.attributes.integer("keepdims", 1)))]
+
+
 def embed_layer_norm(w: Writer) -> list[str]:
     """EmbedLayerNormalization: the sum of the rows of three tables, normalised; the mask's lengths; the sum."""
     ids, segments, positions = w.input(0), w.input(1), w.input(8)

@@ -43,7 +43,8 @@ def settle(graph: Graph, values: Mapping[str, Array], shapes_only: bool) -> Grap
     """
     graph = _with_growing_caches(_with_rows(graph))
     users = graph.consumers()
-    inputs = tuple(_as_mask(i, users) for i in graph.inputs)
+    named = any(i.role is Role.IDS for i in graph.inputs)
+    inputs = tuple(_as_mask(i if named else _as_ids(i, graph, users), users) for i in graph.inputs)
     weights = {i.name for i in inputs if _is_weight(i, users)}
     if not any(i.role in (Role.IDS, Role.OTHER) and i.name not in weights for i in inputs):
         # What is computed must be computed from something.
@@ -110,6 +111,33 @@ def read_values(path: Path) -> dict[str, Array]:
             }
     except (OSError, ValueError) as error:
         raise fail("E0001", f"cannot read the file: {error}", NamedPlace(str(path))) from None
+
+
+def _as_ids(given: Input, graph: Graph, users: Mapping[str, Sequence[Node]]) -> Input:
+    """Integers that look up rows of a table are token ids, whatever their name (where no input says that it is ids)."""
+    shape = given.value.shape or ()
+    if given.role is not Role.OTHER or not given.value.dtype.is_integer or len(shape) != 2:
+        return given
+    if not _looks_up(given.name, graph, users):
+        return given
+    names = (axis("batch"), axis("sequence"))
+    named = tuple(e if isinstance(e, int) else n for e, n in zip(shape, names, strict=True))
+    return Input(replace(given.value, shape=named), Role.IDS)
+
+
+def _looks_up(name: str, graph: Graph, users: Mapping[str, Sequence[Node]]) -> bool:
+    """Whether an input, perhaps cast, is the index of a lookup in a table of the file."""
+    todo = [name]
+    while todo:
+        at = todo.pop()
+        for node in users.get(at, ()):
+            kind = node.op.kind if isinstance(node.op, Onnx) else ""
+            table = graph.constants.get(node.inputs[0]) if node.inputs else None
+            if kind == "Gather" and node.inputs[1] == at and table is not None and len(table.shape) == 2:
+                return True
+            if kind in _PASSING:
+                todo += [v.name for v in node.outputs]
+    return False
 
 
 def _as_mask(given: Input, users: Mapping[str, Sequence[Node]]) -> Input:

@@ -33,6 +33,9 @@ class TensorReader:
         """The constant that `proto` stands for. Data is neither copied nor, if external, touched."""
         dtype = ONNX_TYPES.get(proto.data_type, DType.OTHER)
         shape = tuple(int(d) for d in proto.dims)
+        if proto.data_type == onnx.TensorProto.UNDEFINED:
+            message = f"the weight {proto.name!r} has no element type"
+            raise fail("E0201", message, NamedPlace(str(self._model)), "export the model again")
         if proto.data_location == onnx.TensorProto.EXTERNAL:
             return self._external(proto, dtype, shape)
         count = int(np.prod(shape, dtype=np.int64))

@@ -20,7 +20,9 @@ from compiler.ir.feeding import (
     Sizes,
     as_heads,
     as_rows,
+    canonical_feeds,
     default_feed,
+    is_of_source,
     join,
     sequences,
     sizes_of,
@@ -257,19 +259,11 @@ def evaluate(
     cache = KvCache.empty(graph) if cache is None else cache
     past = cache.length
     at = np.arange(past, past + len(ids)) if positions is None else np.asarray(positions, np.int64)
-    feeds: dict[str, Array] = {}
-    for given in graph.inputs:
-        match given.role:
-            case Role.IDS:
-                feeds[given.name] = np.asarray(ids, np.int64)
-            case Role.POSITIONS:
-                feeds[given.name] = at
-            case Role.TOKEN_TYPES:
-                feeds[given.name] = np.zeros(len(ids), np.int64)
-            case Role.SOURCE | Role.OTHER:
-                feeds[given.name] = _fed((rows or {}).get(given.name), given, {})
-            case _:
-                raise UnavailableError(given.name)
+    found = canonical_feeds(graph, np.asarray(ids, np.int64), at, rows or {})
+    missing = next((name for name, feed in found.items() if feed is None), None)
+    if missing is not None:
+        raise UnavailableError(missing)
+    feeds = {name: feed for name, feed in found.items() if feed is not None}
     sizes = {"tokens": len(ids), "batch": 1, "sequence": len(ids), "past": past}
     interpreter = Interpreter(_index(graph), feeds, sizes, at, cache, single=True)
     return _walk(graph, interpreter, observe)[graph.outputs[0]]
@@ -299,7 +293,7 @@ def _run_one(
 ) -> dict[str, Array]:
     sizes = sizes_of(graph, feeds)
     given = {i.name: _fed(feeds.get(i.name), i, sizes) for i in graph.inputs}
-    at = next((given[i.name] for i in graph.inputs if i.role is Role.POSITIONS), None)
+    at = next((given[i.name] for i in graph.inputs if i.role is Role.POSITIONS and not is_of_source(i)), None)
     cache = _past(graph, feeds, sizes)
     positions = at if graph.is_canonical else None
     values = _walk(graph, Interpreter(_index(graph), given, sizes, positions, cache, wide), observe)

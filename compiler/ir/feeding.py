@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compiler.ir.dims import Dim, Shape, axis, resolve
 from compiler.ir.graph import Cache, Graph, Input, Role
@@ -39,6 +40,11 @@ def default_feed(given: Input, sizes: Sizes) -> Array | None:
     shape = tuple(resolve(e, {"source": 0, **sizes}) for e in given.value.shape)
     dtype = given.value.dtype.numpy
     match given.role:
+        case Role.POSITIONS if is_of_source(given):
+            return np.broadcast_to(np.arange(shape[-1]), shape).astype(dtype)
+        case Role.SOURCE_IDS:
+            # Without a source the cache has to hold what is needed of it.
+            return np.zeros((*shape[:-1], 0), dtype)
         case Role.START:
             return np.full(shape, sizes.get("past", 0), dtype)
         case Role.MASK if len(shape) == 1:
@@ -56,6 +62,31 @@ def default_feed(given: Input, sizes: Sizes) -> Array | None:
             return np.zeros((*shape[:-2], 0, shape[-1]), dtype)
         case _:
             return None
+
+
+def canonical_feeds(
+    graph: Graph, ids: NDArray[np.int64], positions: NDArray[np.int64], rows: Mapping[str, Array]
+) -> dict[str, Array | None]:
+    """What each input of a canonical graph is fed in a step of one sequence; None for one that is not given.
+
+    `rows` are the inputs that are rows of the tokens, or rows or ids of the source.
+    """
+    source = next((len(rows[i.name]) for i in graph.inputs if is_of_source(i) and i.name in rows), 0)
+    found: dict[str, Array | None] = {}
+    for given in graph.inputs:
+        match given.role:
+            case Role.IDS:
+                found[given.name] = ids
+            case Role.POSITIONS:
+                found[given.name] = np.arange(source) if is_of_source(given) else positions
+            case Role.TOKEN_TYPES:
+                found[given.name] = np.zeros(len(ids), np.int64)
+            case Role.SOURCE | Role.SOURCE_IDS | Role.OTHER:
+                fed = rows.get(given.name)
+                found[given.name] = default_feed(given, {}) if fed is None else fed
+            case _:
+                found[given.name] = None
+    return found
 
 
 def sequences(graph: Graph, feeds: Mapping[str, Array]) -> list[dict[str, Array]]:
@@ -135,8 +166,16 @@ def join(parts: Sequence[dict[str, Array]], graph: Graph) -> dict[str, Array]:
     }
 
 
+def is_of_source(given: Input) -> bool:
+    """Whether an input has a row, an id or a position for each row of the source."""
+    return given.role in (Role.SOURCE, Role.SOURCE_IDS) or axis("source") in (given.value.shape or ())
+
+
 def _is_rows(given: Input) -> bool:
-    return (given.value.shape or ())[:1] in ((axis("tokens"),), (axis("source"),))
+    return given.role is Role.SOURCE or (given.value.shape or ())[:1] in (
+        (axis("tokens"),),
+        (axis("source"),),
+    )
 
 
 def _part(feeds: Mapping[str, Array], flat: Mapping[str, int], kept: set[str], at: int) -> dict[str, Array]:

@@ -118,6 +118,10 @@ class Attention:
     With `cross` the keys are rows of the source (`Role.SOURCE`), every one of which is seen. They are
     written to the cache by the first step of a sequence, while it is empty; later steps only read them, and do
     not look at k and v, which are "" in a model that never computes them (the cache comes as an input).
+
+    In a file with an encoder the source's rows are made here: values of shape [source, features], by the same
+    operators. An attention whose q is one of them is the encoder's own: neither causal nor `cross`, without a cache.
+    Later steps have no rows of the source: whatever is made of them is empty, and nobody reads it.
     """
 
     heads: int
@@ -180,7 +184,10 @@ def op_name(op: Operator) -> str:
 
 
 class Role(Enum):
-    """What an input of the model is for. The importer tells by name and shape."""
+    """What an input of the model is for. The importer tells by name, shape and use.
+
+    Positions are those of the tokens, [tokens], or, in another input, those of the source: [source], counted from 0.
+    """
 
     IDS = "ids"
     POSITIONS = "positions"
@@ -191,6 +198,8 @@ class Role(Enum):
     """Keys or values of another sequence, kept from the first step on."""
     SOURCE = "source"
     """Rows of another sequence (what an encoder made): [source, features]."""
+    SOURCE_IDS = "source_ids"
+    """Token ids of another sequence, in a file that holds its encoder too: [source]."""
     START = "start"
     """How many tokens a buffer for the cache holds before the step."""
     SWITCH = "switch"

@@ -16,11 +16,13 @@ One record a line; `;` begins a comment.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from isa.diagnostics import FilePlace, fail
+from isa.interface import KvCache
 from isa.program import (
     ArraySpec,
     BarrierGroup,
@@ -32,7 +34,8 @@ from isa.program import (
     TensorInfo,
 )
 
-from .mapping import OPERATIONS, Arithmetic, Block, ConstantSlot, Mapping, MapTile, MapValue, Template
+from .mapping import Arithmetic, Block, ConstantSlot, Mapping, MapTile, MapValue, Template
+from .operations import OPERATIONS
 from .records import Record, build, kind_of, read, show
 
 
@@ -44,13 +47,21 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class MappingHead:
     """The first line of a mapping."""
 
     name: str
     target: str
     arithmetic: Arithmetic
     limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateHead:
+    """The line that opens a template."""
+
+    name: str
+    source_phases: int = 0
 
 
 _SLOTS: dict[type[Any], str] = {
@@ -67,6 +78,7 @@ _ITEMS: dict[type[Any], str] = {
     Channel: "channels",
     BarrierGroup: "barriers",
     Stream: "streams",
+    KvCache: "caches",
 }
 
 
@@ -76,10 +88,11 @@ def print_mapping(mapping: Mapping) -> str:
 
 
 def _lines(mapping: Mapping) -> Iterator[str]:
-    head = show(_Head(mapping.name, mapping.target, mapping.arithmetic, mapping.limits))
-    yield "mapping" + head.removeprefix(kind_of(_Head))
+    head = show(MappingHead(mapping.name, mapping.target, mapping.arithmetic, mapping.limits))
+    yield "mapping" + head.removeprefix(kind_of(MappingHead))
     for template in mapping.templates:
-        yield f"template(name={show(template.name)}) {{"
+        head = show(TemplateHead(template.name, template.source_phases))
+        yield f"template{head.removeprefix(kind_of(TemplateHead))} {{"
         yield from (f"  {line}" for line in _template(template))
         yield "}"
     for attribute in _ITEMS.values():
@@ -98,13 +111,13 @@ def _template(template: Template) -> Iterator[str]:
 @dataclass(slots=True)
 class _Reader:
     path: str
-    head: _Head | None = None
+    head: MappingHead | None = None
     template: Template | None = None
     templates: list[Template] = field(default_factory=list)
     items: dict[str, list[Any]] = field(default_factory=dict)
 
     def line(self, number: int, text: str) -> None:
-        code = _without_comment(text).strip()
+        code = _split(text, ";")[0].strip()
         if not code:
             return
         place = FilePlace(self.path, number, 1, text.rstrip(), len(text.rstrip()))
@@ -121,22 +134,27 @@ class _Reader:
             self.template = None
             return
         opens = code.endswith("{")
-        text, _, site = (
-            code.removesuffix("{").rpartition("  @") if "  @" in code else (code.removesuffix("{"), "", "")
-        )
+        text, site = _split(code.removesuffix("{"), "@")
         record = read(text.strip(), self.path, number, "E0307")
         if not isinstance(record, Record):
             raise ValueError("expected a record such as channel(...)")
         if opens:
-            self.template = Template(build(str, record.fields.get("name", "")), (), ())
+            self._open(record)
         elif self.template is not None:
             self._slot(record, *self._site(site, number))
         else:
             self._item(record)
 
+    def _open(self, record: Record) -> None:
+        if self.template is not None or record.kind != "template":
+            raise ValueError("only template(...) opens a brace, and not inside another")
+        head = build(TemplateHead, Record(kind_of(TemplateHead), record.fields))
+        self.template = Template(head.name, (), (), source_phases=head.source_phases)
+
     def _site(self, text: str, number: int) -> tuple[str, int]:
         """The site behind `@`, and the pass over the segments."""
-        site, _, again = text.partition("  pass=")
+        site, again = _split(text, " ")
+        again = again.strip().removeprefix("pass=")
         phase = build(int, read(again, self.path, number, "E0307")) if again else 0
         return (build(str, read(site, self.path, number, "E0307")) if site else ""), phase
 
@@ -158,7 +176,7 @@ class _Reader:
 
     def _item(self, record: Record) -> None:
         if record.kind == "mapping":
-            self.head = build(_Head, Record(kind_of(_Head), record.fields))
+            self.head = build(MappingHead, Record(kind_of(MappingHead), record.fields))
             return
         for cls, attribute in _ITEMS.items():
             if record.kind == kind_of(cls):
@@ -167,15 +185,11 @@ class _Reader:
         raise ValueError(f"{record.kind} does not belong in a mapping")
 
 
-def _without_comment(line: str) -> str:
-    """The line up to a `;` outside quotes."""
-    quoted = False
-    for index, letter in enumerate(line):
-        if letter == '"' and (index == 0 or line[index - 1] != "\\"):
-            quoted = not quoted
-        elif letter == ";" and not quoted:
-            return line[:index]
-    return line
+def _split(text: str, mark: str) -> tuple[str, str]:
+    """What lies before and behind the first `mark`, a character, outside quotes ("" if there is none)."""
+    start = re.match(rf'(?:"(?:\\.|[^"\\])*"|[^"{mark}])*', text)
+    end = start.end() if start else 0
+    return (text[:end], text[end + 1 :]) if text[end : end + 1] == mark else (text, "")
 
 
 _KINDS_OF_OPERATIONS = {kind_of(cls): cls for cls in OPERATIONS.values()}

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from isa.diagnostics import CimError, Diagnostic, NamedPlace
-from isa.program import HOST, Direction, Endpoint, Reduce
+from isa.interface import KvCache
+from isa.program import HOST, ArrayKind, Direction, Endpoint, Reduce
 
-from .mapping import Format, Mapping, MapTile, Multiply, Part, Receive, Send, Template
+from .mapping import Format, Mapping, MapTile, Template
+from .mapping_passes import READS, channel_problems, pass_problems
+from .operations import Attend, Multiply, Part, Receive, Send
+
+MAX_GROUP, MAX_ENTRIES = 255, 4095  # what instructions have room for
 
 
 def verify_mapping(mapping: Mapping) -> None:
@@ -32,7 +37,8 @@ def _problems(mapping: Mapping) -> Iterator[tuple[str, str]]:
     if len(templates) < len(mapping.templates):
         yield "templates", "two templates have the same name"
     for template in mapping.templates:
-        yield from ((f"template {template.name}", problem) for problem in _template(template))
+        problems = (*_template(template), *pass_problems(template, mapping.limits))
+        yield from ((f"template {template.name}", problem) for problem in problems)
     tensors = {t.name: t.shape for t in mapping.tensors}
     for tile in mapping.tiles:
         if tile.template not in templates:
@@ -44,6 +50,9 @@ def _problems(mapping: Mapping) -> Iterator[tuple[str, str]]:
     places = Counter((tile.x, tile.y) for tile in mapping.tiles)
     yield from ((f"place {at}", f"holds {count} tiles") for at, count in places.items() if count > 1)
     yield from _ends(mapping, templates)
+    yield from channel_problems(mapping, templates)
+    for cache in mapping.caches:
+        yield from ((f"cache {cache.layer}", problem) for problem in _cache(cache, mapping, templates))
 
 
 def _template(template: Template) -> Iterator[str]:
@@ -61,13 +70,15 @@ def _template(template: Template) -> Iterator[str]:
             name = getattr(block.op, f.name)
             if isinstance(name, str) and name and name not in slots:
                 yield f"{type(block.op).__name__}.{f.name} names {name!r}, which is not declared"
-            elif f.name in ("x", "a", "b", "q", "value", "ids") and name and name not in written:
+            elif f.name in READS and name and name not in written:
                 yield f"{type(block.op).__name__} reads {name!r} before it is written"
         written.add(getattr(block.op, "out", ""))
         if isinstance(block.op, Receive | Send):
             yield from _parts(block.op, template)
         if isinstance(block.op, Multiply):
             yield from _multiply(block.op, template)
+        if isinstance(block.op, Attend):
+            yield from _attend(block.op, template)
 
 
 def _parts(op: Receive | Send, template: Template) -> Iterator[str]:
@@ -92,6 +103,44 @@ def _multiply(op: Multiply, template: Template) -> Iterator[str]:
         return
     if (values[op.x], values[op.out]) != (array.rows, array.cols):
         yield f"array {op.array} is {array.rows} x {array.cols}, its values have {values[op.x]} and {values[op.out]}"
+
+
+def _attend(op: Attend, template: Template) -> Iterator[str]:
+    """Widths of what an Attend works on: queries, keys, values, bias."""
+    values = {v.name: v.cols for v in template.values}
+    arrays = {a.name: a.cols for a in template.arrays}
+    constants = {c.name: c.cols for c in template.constants}
+    bias = op.group * (2 * op.reach + 1 if op.reach else 1)
+    for name, slots, width in (
+        (op.q, values, op.group * op.dim),
+        (op.out, values, op.group * op.v_dim),
+        (op.keys, arrays, op.dim),
+        (op.values, arrays, op.v_dim),
+        (op.bias, constants, bias),
+    ):
+        if slots.get(name, width) != width:
+            yield f"{name!r} has {slots[name]} columns, Attend takes {width}"
+    if op.group > MAX_GROUP or (op.bias and bias > MAX_ENTRIES):
+        yield f"Attend has {op.group} heads and a bias of reach {op.reach}, more than an instruction takes"
+
+
+def _cache(cache: KvCache, mapping: Mapping, templates: dict[str, Template]) -> Iterator[str]:
+    """Heads of a cache that are not where it says, or not of whose rows it says."""
+    for head in cache.heads:
+        tile = mapping.tiles[head.tile] if 0 <= head.tile < len(mapping.tiles) else None
+        template = templates.get(tile.template) if tile else None
+        arrays = template.arrays if template else ()
+        for index in (head.keys, head.values):
+            if not 0 <= index < len(arrays) or arrays[index].kind is not ArrayKind.KV:
+                yield f"tile {head.tile} has no KV array {index}"
+            elif template is not None and not _sees(template, arrays[index].name, cross=cache.cross):
+                yield f"tile {head.tile} looks for {'tokens' if cache.cross else 'the source'} in KV array {index}"
+
+
+def _sees(template: Template, array: str, *, cross: bool) -> bool:
+    """Whether those that look at an array, if any, look for rows of the source (`cross`), or of tokens."""
+    ops = (b.op for b in template.blocks if isinstance(b.op, Attend) and array in (b.op.keys, b.op.values))
+    return all(op.cross == cross for op in ops)
 
 
 def _tile(tile: MapTile, template: Template, tensors: dict[str, tuple[int, ...]]) -> Iterator[str]:

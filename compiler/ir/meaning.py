@@ -49,7 +49,7 @@ def fake_quant(op: FakeQuant, x: Array) -> Array:
 
 def norm(op: Norm, x: Array, gamma: Array, beta: Array | None) -> Array:
     """`op` of the rows of `x` [..., features]."""
-    parts = x.reshape(*x.shape[:-1], op.groups, -1)
+    parts = x.reshape(*x.shape[:-1], op.groups, x.shape[-1] // op.groups)
     if op.kind is NormKind.RMS:
         return rms_norm(parts, gamma, op.eps).reshape(x.shape)
     return layer_norm(parts, gamma, beta, op.eps).reshape(x.shape)
@@ -73,7 +73,7 @@ def rotary(op: Rotary, x: Array, inv_freq: Array, positions: Ints) -> Array:
 
 def split_heads(rows: Array, heads: int) -> Array:
     """[batch, tokens, heads*d] -> [batch, heads, tokens, d]."""
-    return rows.reshape(*rows.shape[:-1], heads, -1).swapaxes(-3, -2)
+    return rows.reshape(*rows.shape[:-1], heads, rows.shape[-1] // heads).swapaxes(-3, -2)
 
 
 def visible(op: Attention, queries: int, keys: int) -> NDArray[np.bool_]:

@@ -1,4 +1,8 @@
-"""Attention sections: a part is one KV head with the query heads that share it."""
+"""Attention sections: a part is one KV head with the query heads that share it.
+
+Cross-attention's keys and values are rows of the source: their tile takes a pass over the source's segments, in which
+it appends them, before it passes over those of the tokens.
+"""
 
 from __future__ import annotations
 
@@ -6,67 +10,61 @@ from dataclasses import dataclass
 
 from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import Format, Receive, Send
+from isa.operands import WORD_BYTES
 from isa.program import Direction, Endpoint
 
 from .builder import TileBuilder
-from .feeds import Feed, Partial, ranges
-from .parts import LastLayer, PartBuilder, attend, check_macros, linear_shape, receive_input
-from .sections import Section, refuse
+from .core import append, attend, check_attention
+from .feeds import HubState, Partial, ranges
+from .parts import LastLayer, PartBuilder, check_macros, linear_shape
+from .sections import Domain, Lane, Section
+
+_Piece = tuple[TileBuilder, str, int, int]  # tile, value, first column, columns
 
 
 @dataclass(frozen=True, slots=True)
-class _Lane:
-    """A first layer (q, k or v) of the section: its columns a KV head, and its operators up to attention."""
+class _Share:
+    """What a KV head needs of a lane: `heads` heads, `cols` columns in all."""
 
-    node: Node
-    cols: int
+    name: str
+    lane: Lane
     heads: int
-    chain: tuple[Node, ...]
+    cols: int
 
 
 class AttentionBuilder:
     """Builds one attention section."""
 
-    def __init__(self, parts: PartBuilder, section: Section, feed: Feed) -> None:
-        self.parts, self.section, self.feed = parts, section, feed
+    def __init__(self, parts: PartBuilder, section: Section, state: HubState) -> None:
+        self.parts, self.section, self.state = parts, section, state
         node = section.attention
         assert node is not None and isinstance(node.op, Attention)
         self.node, self.op = node, node.op
-        self.lanes = tuple(self._lane(index) for index in range(3))
         self.group = self.op.heads // self.op.kv_heads
         self.out_cols = self.group * self.op.v_head_dim
-
-    def _lane(self, index: int) -> _Lane:
-        """Follow attention's input back to its linear layer."""
-        makers = {n.output.name: n for n in (*self.section.first, *self.section.inner)}
-        chain: list[Node] = []
-        node = makers[self.node.inputs[index]]
-        while node not in self.section.first:
-            chain.insert(0, node)
-            node = next(makers[name] for name in node.inputs if name in makers)
-        heads = self.op.heads // self.op.kv_heads if index == 0 else 1
-        dim = self.op.v_head_dim if index == 2 else self.op.head_dim
-        return _Lane(node, heads * dim, heads, tuple(chain))
+        self.shares = tuple(
+            _Share(name, lane, heads, heads * dim)
+            for name, lane, heads, dim in zip(
+                "qkv",
+                section.lanes,
+                (self.group, 1, 1),
+                (self.op.head_dim, self.op.head_dim, self.op.v_head_dim),
+                strict=True,
+            )
+            if lane is not None
+        )
+        self.is_source = section.domain is Domain.SOURCE
+        self.rows_of = Domain.SOURCE if self.op.cross else section.domain  # whose rows the KV arrays hold
 
     def build(self) -> list[Partial]:
-        """All parts; returns the partial sums of the output projection."""
-        if len(self.node.inputs) > 3 and self.node.inputs[3]:
-            raise refuse(
-                self.parts.graph,
-                self.node,
-                "attention with a bias of scores by distance has no mapping yet",
-                "a model with rotary or learned positions",
-            )
-        if not self.op.causal and self.op.window:
-            raise refuse(
-                self.parts.graph,
-                self.node,
-                "a window on attention that sees later tokens is not mapped",
-                "export the model without its attention window",
-            )
+        """All parts; returns the partial sums of the output projection, or the heads' outputs if there is none."""
+        check_attention(self.parts, self.node, self.op)
+        if self.section.last is not None:
+            self.parts.weights.settle(self.section.last, self.out_cols)
         last = LastLayer({})
+        is_fused = self._fused_macros() <= self.parts.geometry.hardware.macros_per_tile
         for head in range(self.op.kv_heads):
-            if self._fused_macros() <= self.parts.geometry.hardware.macros_per_tile:
+            if is_fused:
                 self._fused(head, last)
             else:
                 self._spread(head, last)
@@ -74,41 +72,109 @@ class AttentionBuilder:
 
     def _kv_macros(self) -> int:
         geometry = self.parts.geometry
-        return geometry.macros(geometry.kv_rows, self.op.head_dim) + geometry.macros(
-            geometry.kv_rows, self.op.v_head_dim
-        )
+        rows = geometry.kv_rows(self.rows_of)
+        return geometry.macros(rows, self.op.head_dim) + geometry.macros(rows, self.op.v_head_dim)
 
     def _fused_macros(self) -> int:
         geometry, weights = self.parts.geometry, self.parts.weights
-        first = sum(geometry.macros(linear_shape(weights, lane.node)[0], lane.cols) for lane in self.lanes)
-        assert self.section.last is not None
-        _, width = linear_shape(weights, self.section.last)
-        return first + self._kv_macros() + geometry.macros(self.out_cols, width)
-
-    def _fused(self, head: int, last: LastLayer) -> None:
-        tile = self.parts.builder.new_tile("attention")
-        x = receive_input(self.feed, tile)
-        local: dict[str, str] = {}
-        for lane, name in zip(self.lanes, "qkv", strict=True):
-            rows, _ = linear_shape(self.parts.weights, lane.node)
-            local[lane.node.output.name] = self.parts.multiply(
-                tile, lane.node, x, name, (0, head * lane.cols), (rows, lane.cols), bias=True
-            )
-        self._chains(tile, local, head)
-        out = attend(self.parts, tile, self.node, local, self.parts.geometry)
-        self._project(tile, self.parts.quantise(tile, out, self.node), head, 0, self._width(), last)
+        first = sum(
+            geometry.macros(linear_shape(weights, share.lane.linear)[0], share.cols)
+            for share in self.shares
+            if share.lane.linear is not None
+        )
+        last = geometry.macros(self.out_cols, self._width()) if self.section.last is not None else 0
+        return first + self._kv_macros() + last
 
     def _width(self) -> int:
         assert self.section.last is not None
         return linear_shape(self.parts.weights, self.section.last)[1]
 
-    def _chains(self, tile: TileBuilder, local: dict[str, str], head: int) -> None:
-        for lane in self.lanes:
-            at = head * lane.cols, self.op.kv_heads * lane.cols
-            for node in lane.chain:
-                self.parts.headwise(tile, node, local, lane.heads, at)
+    # ------------------------------------------------------------------------------------------ one KV head
 
-    def _project(self, tile: TileBuilder, x: str, head: int, col: int, cols: int, last: LastLayer) -> None:
+    def _core(self, tile: TileBuilder, head: int, pieces: dict[str, list[_Piece]] | None) -> str:
+        """Everything from the lanes to the end of attention on `tile`; returns the name of what comes out.
+
+        `pieces` are the projections if other tiles make them.
+        """
+        early = [share for share in self.shares if share.lane.domain is not self.section.domain]
+        values: dict[str, str] = {}
+        if early:
+            tile.source_phases = 1
+            values |= self._lanes(tile, head, early, pieces)
+            append(self.parts, tile, self.node, self.rows_of, values["k"], values["v"])
+            tile.phase = 1
+        values |= self._lanes(tile, head, [share for share in self.shares if share not in early], pieces)
+        if "k" in values and not early:
+            append(self.parts, tile, self.node, self.rows_of, values["k"], values["v"])
+        out = attend(self.parts, tile, self.node, self.rows_of, values["q"], head)
+        local, name = {self.node.output.name: out}, self.node.output.name
+        at = head * self.out_cols, self.op.heads * self.op.v_head_dim
+        for node in self.section.inner[1:]:
+            self.parts.headwise(tile, node, local, self.group, at)
+            name = node.output.name
+        return local[name]
+
+    def _lanes(
+        self, tile: TileBuilder, head: int, shares: list[_Share], pieces: dict[str, list[_Piece]] | None
+    ) -> dict[str, str]:
+        """The lanes' values on `tile`, by name: first what they begin with, then their operators."""
+        ready = pieces or {}
+        received = self._receive(tile, [share for share in shares if share.name not in ready])
+        starts = self._columns(tile, head, [share for share in shares if share.lane.linear is None])
+        projected: dict[tuple[str, int], str] = {}
+        for share in shares:
+            linear = share.lane.linear
+            if linear is None:
+                continue
+            key = linear.output.name, share.cols
+            if key not in projected and share.name in ready:
+                projected[key] = self._gather(tile, share, linear, ready[share.name])
+            elif key not in projected:
+                rows, _ = linear_shape(self.parts.weights, linear)
+                at, size = (0, head * share.cols), (rows, share.cols)
+                x = received[share.lane.input]
+                projected[key] = self.parts.multiply(tile, linear, x, share.name, at, size, bias=True)
+            starts[share.name] = projected[key]
+        return {share.name: self._chain(tile, share, head, starts[share.name]) for share in shares}
+
+    def _receive(self, tile: TileBuilder, shares: list[_Share]) -> dict[str, str]:
+        """The hub values that linear layers read, as arrays take them, in the order in which they are sent."""
+        reads = {self.section.read(share.lane) for share in shares if share.lane.linear is not None}
+        received: dict[str, str] = {}
+        for read in sorted(reads, key=lambda read: self.state.feeds[read].order):
+            stem = "x" if read.domain is self.section.domain else "source"
+            stem = f"{stem}_{len(received)}" if received else stem
+            received[read.name] = self.parts.receive(self.state.feeds[read], tile, stem)
+        return received
+
+    def _columns(self, tile: TileBuilder, head: int, shares: list[_Share]) -> dict[str, str]:
+        """The columns of hub values that are heads as they are, in the order in which they are sent."""
+        feeds = {share.name: self.state.columns[self.section.read(share.lane)] for share in shares}
+        return {
+            share.name: feeds[share.name].receive(tile, share.name, (head * share.cols, share.cols))
+            for share in sorted(shares, key=lambda share: feeds[share.name].order)
+        }
+
+    def _chain(self, tile: TileBuilder, share: _Share, head: int, start: str) -> str:
+        """The lane's operators on the heads that `tile` has; returns the last value's name."""
+        name = share.lane.linear.output.name if share.lane.linear is not None else share.lane.input
+        local = {name: start}
+        for node in share.lane.chain:
+            at = head * share.cols, self.op.kv_heads * share.cols
+            self.parts.headwise(tile, node, local, share.heads, at)
+            name = node.output.name
+        return local[name]
+
+    def _fused(self, head: int, last: LastLayer) -> None:
+        kind = "cross_attention" if self.op.cross else "attention"
+        tile = self.parts.builder.new_tile(kind, is_source=self.is_source)
+        out = self._core(tile, head, None)
+        if self.section.last is None:
+            last.add(tile, out, head * self.out_cols, self.out_cols)
+            return
+        self._last(tile, self.parts.quantise(tile, out, [self.node]), head, 0, self._width(), last)
+
+    def _last(self, tile: TileBuilder, x: str, head: int, col: int, cols: int, last: LastLayer) -> None:
         assert self.section.last is not None
         at, size = (head * self.out_cols, col), (self.out_cols, cols)
         last.add(tile, self.parts.multiply(tile, self.section.last, x, "o", at, size, bias=False), col, cols)
@@ -118,80 +184,100 @@ class AttentionBuilder:
     def _spread(self, head: int, last: LastLayer) -> None:
         """Projections, attention and output projection on tiles of their own."""
         self._check()
+        made: dict[tuple[str, int], list[_Piece]] = {}
+        pieces: dict[str, list[_Piece]] = {}
+        for share in self.shares:
+            if share.lane.linear is not None:
+                key = share.lane.linear.output.name, share.cols
+                if key not in made:
+                    made[key] = self._first(share, share.lane.linear, head)
+                pieces[share.name] = made[key]
+        kind = "cross_attend" if self.op.cross else "attend"
+        core = self.parts.builder.new_tile(kind, is_source=self.is_source)
+        out = self._core(core, head, pieces)
+        if self.section.last is None:
+            last.add(core, out, head * self.out_cols, self.out_cols)
+        else:
+            self._combine(core, out, head, last)
+
+    def _combine(self, core: TileBuilder, out: str, head: int, last: LastLayer) -> None:
+        """The output projection cut by columns over tiles, to which `core` sends what attention gave.
+
+        int8 rows travel in whole words; others go as float32, and are quantised where they arrive.
+        """
         builder = self.parts.builder
-        pieces = [self._first(lane, name, head) for lane, name in zip(self.lanes, "qkv", strict=True)]
-        core = builder.new_tile("attend")
-        local: dict[str, str] = {}
-        for lane, name, sources in zip(self.lanes, "qkv", pieces, strict=True):
-            local[lane.node.output.name] = self._gather(core, lane, name, sources)
-        self._chains(core, local, head)
-        out = attend(self.parts, core, self.node, local, self.parts.geometry)
-        sent = self.parts.quantise(core, out, self.node)
-        quantised = self.parts.quantised
+        quantised = self.parts.quantised and self.out_cols % WORD_BYTES == 0
+        sent = self.parts.quantise(core, out, [self.node]) if quantised else out
         data = core.port("attended_out", Direction.OUT)
         scale = core.port("attended_scale", Direction.OUT) if quantised else ""
         core.add(Send(sent, ((data, 0, self.out_cols),), scale), "multicast", [self.node])
         data_ends: list[Endpoint] = []
         scale_ends: list[Endpoint] = []
         for col, cols in ranges(self._width(), self.parts.geometry.columns(self.out_cols)):
-            tile = builder.new_tile("combine")
+            tile = builder.new_tile("combine", is_source=self.is_source)
             tile.value("x", Format.Q8 if quantised else Format.F32, self.out_cols)
             port = tile.port("x", Direction.IN)
             scale_port = tile.port("x_scale", Direction.IN) if quantised else ""
             tile.add(Receive("x", ((port, 0, self.out_cols),), scale_port), "input", [self.node])
             data_ends.append(tile.end(port))
             scale_ends += [tile.end(scale_port)] if quantised else []
-            self._project(tile, "x", head, col, cols, last)
+            x = "x" if quantised else self.parts.quantise(tile, "x", [self.node])
+            self._last(tile, x, head, col, cols, last)
         builder.connect(f"attended{len(builder.channels)}", [core.end(data)], data_ends)
         if quantised:
             builder.connect(f"attended_scale{len(builder.channels)}", [core.end(scale)], scale_ends)
 
     def _check(self) -> None:
         geometry, graph = self.parts.geometry, self.parts.graph
-        have = geometry.hardware.macros_per_tile
-        need = self._kv_macros()
-        per_row = need / geometry.kv_rows
-        fits = int(have / per_row / geometry.limits.sequences) // geometry.block * geometry.block
+        have, need = geometry.hardware.macros_per_tile, self._kv_macros()
+        per_row = need / geometry.kv_rows(self.rows_of)
+        block = geometry.block(self.rows_of)
+        fits = int(have / per_row / geometry.limits.sequences) // block * block
+        is_source = self.rows_of is Domain.SOURCE
+        rows, option = ("rows of the source", "max-source") if is_source else ("tokens", "max-context")
         check_macros(
             graph,
             self.node,
             need,
             have,
-            f"KV cache of one head for {geometry.limits.max_context:,} tokens and "
+            f"KV cache of one head for {geometry.longest(self.rows_of):,} {rows} and "
             f"{geometry.limits.sequences} sequence(s)",
-            f"--max-context {fits} would fit" if fits else "a target with more macros a tile",
+            f"--{option} {fits} would fit" if fits else "a target with more macros a tile",
         )
-        for lane in self.lanes:
-            rows, _ = linear_shape(self.parts.weights, lane.node)
-            stacked = geometry.macros(rows, 1)
-            check_macros(
-                graph, lane.node, stacked, have, f"a column of {rows:,} rows", "a target with larger tiles"
-            )
+        for share in self.shares:
+            if share.lane.linear is not None:
+                long, _ = linear_shape(self.parts.weights, share.lane.linear)
+                what, stacked = f"a column of {long:,} rows", geometry.macros(long, 1)
+                check_macros(graph, share.lane.linear, stacked, have, what, "a target with larger tiles")
+        if self.section.last is not None:
+            stacked = geometry.macros(self.out_cols, 1)
+            what = f"a column of {self.out_cols:,} rows"
+            check_macros(graph, self.section.last, stacked, have, what, "a target with larger tiles")
 
-    def _first(self, lane: _Lane, name: str, head: int) -> list[tuple[TileBuilder, str, int, int]]:
-        """A projection cut by columns: (tile, value, first column, columns) of each piece."""
-        rows, _ = linear_shape(self.parts.weights, lane.node)
+    def _first(self, share: _Share, linear: Node, head: int) -> list[_Piece]:
+        """A projection cut by columns over tiles."""
+        rows, _ = linear_shape(self.parts.weights, linear)
+        feed = self.state.feeds[self.section.read(share.lane)]
+        is_source = share.lane.domain is Domain.SOURCE
         pieces = []
-        for col, cols in ranges(lane.cols, self.parts.geometry.columns(rows)):
-            tile = self.parts.builder.new_tile("project")
-            x = receive_input(self.feed, tile)
-            at = (0, head * lane.cols + col)
-            value = self.parts.multiply(tile, lane.node, x, "y", at, (rows, cols), bias=True)
+        for col, cols in ranges(share.cols, self.parts.geometry.columns(rows)):
+            tile = self.parts.builder.new_tile("project", is_source=is_source)
+            x = self.parts.receive(feed, tile)
+            at = (0, head * share.cols + col)
+            value = self.parts.multiply(tile, linear, x, "y", at, (rows, cols), bias=True)
             pieces.append((tile, value, col, cols))
         return pieces
 
-    def _gather(
-        self, core: TileBuilder, lane: _Lane, name: str, pieces: list[tuple[TileBuilder, str, int, int]]
-    ) -> str:
-        core.value(name, Format.F32, lane.cols)
+    def _gather(self, core: TileBuilder, share: _Share, linear: Node, pieces: list[_Piece]) -> str:
+        core.value(share.name, Format.F32, share.cols)
         received = []
         for index, (tile, value, col, cols) in enumerate(pieces):
             out = tile.port("y_out", Direction.OUT)
-            tile.add(Send(value, ((out, 0, cols),)), "send", [lane.node])
-            port = core.port(f"{name}{index}", Direction.IN)
+            tile.add(Send(value, ((out, 0, cols),)), "send", [linear])
+            port = core.port(f"{share.name}{index}", Direction.IN)
             received.append((port, col, cols))
             self.parts.builder.connect(
-                f"{name}{len(self.parts.builder.channels)}", [tile.end(out)], [core.end(port)]
+                f"{share.name}{len(self.parts.builder.channels)}", [tile.end(out)], [core.end(port)]
             )
-        core.add(Receive(name, tuple(received)), f"{name}_in", [lane.node])
-        return name
+        core.add(Receive(share.name, tuple(received)), f"{share.name}_in", [linear])
+        return share.name

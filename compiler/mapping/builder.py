@@ -23,6 +23,7 @@ from compiler.ir.mapping import (
 from isa.diagnostics import fail
 from isa.hardware import Hardware
 from isa.instruction import DType
+from isa.interface import CacheHead, KvCache
 from isa.operands import Space
 from isa.program import (
     HOST,
@@ -46,11 +47,16 @@ Maker = Callable[[], np.ndarray]
 
 
 class TileBuilder:
-    """One tile in the making. Slots are added when first named."""
+    """One tile in the making. Slots are added when first named.
 
-    def __init__(self, kind: str, index: int, x: int, y: int) -> None:
+    With `is_source` all its passes go over the source's segments; else the first `source_phases` do.
+    """
+
+    def __init__(self, kind: str, index: int, x: int, y: int, *, is_source: bool = False) -> None:
         self.kind, self.index, self.x, self.y = kind, index, x, y
+        self.is_source, self.source_phases = is_source, 0
         self.phase = 0  # the pass over the segments in which further blocks are done
+        self.rounds = [0]  # the round in which each pass of a hub tile is
         self.blocks: list[Block] = []
         self.values: dict[str, MapValue] = {}
         self.arrays: dict[str, tuple[ArraySpec, ArrayData | None]] = {}
@@ -58,11 +64,18 @@ class TileBuilder:
         self.constants: dict[str, tuple[ConstantSlot, Slice]] = {}
         self.tables: dict[str, int] = {}
         self.nodes: dict[str, list[str]] = {}
+        self.angles: dict[tuple[str, int], str] = {}  # rotary table and pass -> value
 
     def value(self, name: str, format: Format, cols: int, rows: Rows = Rows.TOKENS) -> str:  # noqa: A002
         """Declare a value; returns its name."""
         self.values[name] = MapValue(name, format, cols, rows)
         return name
+
+    def pass_in(self, round_: int) -> int:
+        """The pass that a hub tile makes in a round; rounds come in order."""
+        if round_ not in self.rounds:
+            self.rounds.append(round_)
+        return self.rounds.index(round_)
 
     def keep(self, name: str) -> None:
         """Keep a value for the whole sequence, so that a later pass finds it."""
@@ -87,11 +100,16 @@ class TileBuilder:
         self.constants[name] = (ConstantSlot(name, cols), content)
         return name
 
-    def add(self, op: Operation, site: str, nodes: Iterable[Node] = ()) -> None:
-        """Append a block done for `site`, on behalf of the ONNX nodes behind `nodes`."""
-        self.blocks.append(Block(op, site, self.phase))
+    def add(self, op: Operation, site: str, nodes: Iterable[Node] = (), phase: int | None = None) -> None:
+        """Append a block done for `site`, on behalf of the ONNX nodes behind `nodes`, in this pass or a later."""
+        self.blocks.append(Block(op, site, self.phase if phase is None else phase))
         names = self.nodes.setdefault(site, [])
         names += [source for node in nodes for source in node.sources if source not in names]
+
+    def replace(self, old: Operation, new: Operation) -> None:
+        """Put another operation in the place of one that was added."""
+        index = next(index for index, block in enumerate(self.blocks) if block.op is old)
+        self.blocks[index] = replace(self.blocks[index], op=new)
 
     def template(self) -> Template:
         """The tile's work, without a name."""
@@ -103,6 +121,7 @@ class TileBuilder:
             tuple(self.ports.values()),
             tuple(slot for slot, _ in self.constants.values()),
             tuple(self.tables),
+            max(block.phase for block in self.blocks) + 1 if self.is_source else self.source_phases,
         )
 
     def tile(self, template: Template) -> MapTile:
@@ -130,13 +149,15 @@ class MappingBuilder:
         self.tensors: dict[str, TensorInfo] = {}
         self.data: dict[str, Maker] = {}
         self.memory: dict[tuple[int, str], MemoryRegion] = {}
+        self._caches: dict[int, KvCache] = {}
+        self._names: set[str] = set()  # of channels
         self._used: dict[tuple[int, Space], int] = {}
         self._places = coordinates(hardware)
 
-    def new_tile(self, kind: str) -> TileBuilder:
+    def new_tile(self, kind: str, *, is_source: bool = False) -> TileBuilder:
         """The next tile on the mesh. Past the target's last tile, counting goes on (see `check_tiles`)."""
         x, y = next(self._places, (-1, -1))
-        tile = TileBuilder(kind, len(self.tiles), x, y)
+        tile = TileBuilder(kind, len(self.tiles), x, y, is_source=is_source)
         self.tiles.append(tile)
         return tile
 
@@ -146,6 +167,13 @@ class MappingBuilder:
             self.tensors[name] = TensorInfo(name, dtype, shape)
             self.data[name] = make
         return name
+
+    def cache_head(self, layer: int, tile: TileBuilder, keys: str, values: str, *, cross: bool) -> None:
+        """Note that the next KV head of graph cache `layer` lies in two arrays of `tile`."""
+        arrays = list(tile.arrays)
+        head = CacheHead(tile.index, arrays.index(keys), arrays.index(values))
+        cache = self._caches.get(layer, KvCache(layer, (), cross))
+        self._caches[layer] = replace(cache, heads=(*cache.heads, head))
 
     def table(self, tile: TileBuilder, slot: str, tensor: str) -> Space:
         """Give `tile` the memory table `tensor`, on its chip: in the global buffer while there is room, else in
@@ -175,7 +203,10 @@ class MappingBuilder:
     def connect(
         self, name: str, sources: list[Endpoint], dests: list[Endpoint], reduce: Reduce = Reduce.NONE
     ) -> None:
-        """Join ports by a channel."""
+        """Join ports by a channel, whose name gets a stroke for every other of this name."""
+        while name in self._names:
+            name += "'"
+        self._names.add(name)
         kind = reduce if len(sources) > 1 else Reduce.NONE
         self.channels.append(Channel(name, tuple(sources), tuple(dests), kind))
 
@@ -225,5 +256,6 @@ class MappingBuilder:
             tuple(self.tensors.values()),
             tuple(self.memory.values()),
             tuple(self.streams),
+            tuple(self._caches[layer] for layer in sorted(self._caches)),
             data=self.data,
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from compiler.ir.graph import Node
-from compiler.ir.mapping import Format, Receive, Send
+from compiler.ir.mapping import Format, Receive, Rows, Send
 from isa.instruction import DType
 from isa.program import Direction, Endpoint, Stream, StreamPart
 
 from .builder import TileBuilder
 from .feeds import Feed, Partial, ranges
-from .parts import LastLayer, PartBuilder, check_macros, linear_shape, receive_input
-from .sections import Section
+from .parts import LastLayer, PartBuilder, check_macros, linear_shape
+from .sections import Domain, Section
 
 
 class FeedForwardBuilder:
@@ -20,7 +20,7 @@ class FeedForwardBuilder:
         self.parts, self.section, self.feed = parts, section, feed
         self.rows, self.inner = linear_shape(parts.weights, section.first[0])
         assert section.last is not None
-        self.last_node = section.last
+        self.last_node, self.is_source = section.last, section.domain is Domain.SOURCE
         self.width = linear_shape(parts.weights, section.last)[1]
 
     def build(self) -> list[Partial]:
@@ -29,10 +29,10 @@ class FeedForwardBuilder:
         piece = self._fused_columns()
         if piece and -(-self.inner // piece) <= self._spread_tiles():
             for col, cols in ranges(self.inner, piece):
-                tile = self.parts.builder.new_tile("ffn")
+                tile = self.parts.builder.new_tile("ffn", is_source=self.is_source)
                 out = self._first(tile, col, cols)
                 self._second(
-                    tile, self.parts.quantise(tile, out, self.last_node), col, cols, 0, self.width, last
+                    tile, self.parts.quantise(tile, out, [self.last_node]), col, cols, 0, self.width, last
                 )
         else:
             self._spread(last)
@@ -69,7 +69,7 @@ class FeedForwardBuilder:
 
     def _first(self, tile: TileBuilder, col: int, cols: int) -> str:
         """First layers and the operators after them for columns col..; returns the last value's name."""
-        x = receive_input(self.feed, tile)
+        x = self.parts.receive(self.feed, tile)
         local: dict[str, str] = {}
         for index, node in enumerate(self.section.first):
             name = f"y{index}"
@@ -100,7 +100,7 @@ class FeedForwardBuilder:
         for row, rows in ranges(self.inner, block):
             sources = []
             for col, cols in ranges(rows, piece):
-                tile = builder.new_tile("expand")
+                tile = builder.new_tile("expand", is_source=self.is_source)
                 value = self._first(tile, row + col, cols)
                 out = tile.port("out", Direction.OUT)
                 tile.add(Send(value, ((out, 0, cols),)), "multicast", [self.last_node])
@@ -111,7 +111,7 @@ class FeedForwardBuilder:
         geometry, builder = self.parts.geometry, self.parts.builder
         ends: list[list[Endpoint]] = [[] for _ in sources]
         for col, cols in ranges(self.width, geometry.columns(rows)):
-            tile = builder.new_tile("reduce")
+            tile = builder.new_tile("reduce", is_source=self.is_source)
             tile.value("x", Format.F32, rows)
             received = []
             for index, (_, start, count) in enumerate(sources):
@@ -119,7 +119,7 @@ class FeedForwardBuilder:
                 ends[index].append(tile.end(port))
                 received.append((port, start, count))
             tile.add(Receive("x", tuple(received)), "input", [self.last_node])
-            self._second(tile, self.parts.quantise(tile, "x", self.last_node), row, rows, col, cols, last)
+            self._second(tile, self.parts.quantise(tile, "x", [self.last_node]), row, rows, col, cols, last)
         for (source, _, _), dests in zip(sources, ends, strict=True):
             builder.connect(f"inner{len(builder.channels)}", [source], dests)
 
@@ -129,38 +129,42 @@ class DirectBuilder:
 
     def __init__(self, parts: PartBuilder, section: Section, feed: Feed) -> None:
         self.parts, self.section, self.feed = parts, section, feed
-        self.node = section.first[0]
-        self.rows, self.cols = linear_shape(parts.weights, self.node)
+        self.rows, self.cols = linear_shape(parts.weights, section.first[0])
 
     def build(self) -> list[Partial]:
-        """The layer cut by columns over tiles; each piece is whole (nothing to add)."""
-        geometry = self.parts.geometry
-        have = geometry.hardware.macros_per_tile
-        need = geometry.macros(self.rows, 1)
+        """The layers cut by columns over tiles; each piece is whole (nothing to add)."""
+        geometry, section = self.parts.geometry, self.section
+        have, count = geometry.hardware.macros_per_tile, len(section.first)
+        need = geometry.macros(self.rows, 1) * count
         check_macros(
-            self.parts.graph, self.node, need, have, f"a column of {self.rows:,} rows", "larger tiles"
+            self.parts.graph, section.first[0], need, have, f"a column of {self.rows:,} rows", "larger tiles"
         )
         pieces = []
-        for col, cols in ranges(self.cols, geometry.columns(self.rows)):
-            tile = self.parts.builder.new_tile("output")
-            x = receive_input(self.feed, tile)
-            name = self.parts.multiply(tile, self.node, x, "y", (0, col), (self.rows, cols), bias=True)
-            local = {self.node.output.name: name}
-            for node in self.section.inner:
+        is_source = section.domain is Domain.SOURCE
+        for col, cols in ranges(self.cols, geometry.columns(self.rows, count)):
+            tile = self.parts.builder.new_tile("output", is_source=is_source)
+            x = self.parts.receive(self.feed, tile)
+            local: dict[str, str] = {}
+            for index, node in enumerate(section.first):
+                name = "y" if count == 1 else f"y{index}"
+                at, size = (0, col), (self.rows, cols)
+                local[node.output.name] = self.parts.multiply(tile, node, x, name, at, size, bias=True)
+            for node in section.inner:
                 self.parts.columnwise(tile, node, local, col, self.cols)
-            pieces.append(Partial([tile], local[self.section.output], col, cols))
+            pieces.append(Partial([tile], local[section.output], col, cols))
         return pieces
 
 
-def to_host(parts: PartBuilder, name: str, pieces: list[Partial], made_by: Node) -> None:
-    """Send a value of the model's output to the host, piece by piece."""
-    builder = parts.builder
+def to_host(parts: PartBuilder, section: Section, pieces: list[Partial], made_by: Node) -> None:
+    """Send a section's columns to the host, piece by piece: the rows whose outputs are wanted, or all of the source."""
+    builder, name, is_source = parts.builder, section.output, section.domain is Domain.SOURCE
     stream = []
     for piece in pieces:
         (tile,) = piece.tiles
         port = tile.port("to_host", Direction.OUT)
-        tile.add(Send(piece.name, ((port, 0, piece.cols),)), "output", [made_by])
+        wanted = tile.values[piece.name].rows is not Rows.OUTPUTS and not is_source
+        tile.add(Send(piece.name, ((port, 0, piece.cols),), wanted=wanted), "output", [made_by])
         channel = builder.to_host(f"{name}{len(builder.channels)}", tile.end(port))
         stream.append(StreamPart(channel, piece.col, piece.cols))
     total = sum(piece.cols for piece in pieces)
-    builder.streams.append(Stream(name, Direction.OUT, DType.F32, total, tuple(stream)))
+    builder.streams.append(Stream(name, Direction.OUT, DType.F32, total, tuple(stream), is_source))

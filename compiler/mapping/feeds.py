@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from compiler.ir.graph import Node
-from compiler.ir.mapping import Format, Part, Receive, Rows
+from compiler.ir.mapping import Format, Part, Receive, Rows, Send
 from isa.program import Direction, Endpoint
 
 from .builder import MappingBuilder, TileBuilder
+from .sections import Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,27 @@ class Partial:
 
 @dataclass(slots=True)
 class Feed:
-    """A hub value as sections read it. `ends` collects the receiving ports: data by shard, then the scale's."""
+    """A hub value as sections read it, whole rows, sent through ports named `out`.
+
+    `ends` collects the receiving ports: data by shard, then the scale's.
+
+    What feeds a tile is sent in the `order` in which it was made, whole rows before columns. Tiles must receive in this
+    order too: one that waited for a later message first would keep the earlier from all.
+    """
 
     shards: list[Shard]
+    out: str
     quantised: bool
     data_ends: list[list[Endpoint]]
     scale_ends: list[Endpoint]
     rows: Rows
     made_by: list[Node]
+    order: int
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it has rows of the source."""
+        return self.shards[0].tile.is_source
 
     @property
     def cols(self) -> int:
@@ -62,6 +76,62 @@ class Feed:
         tile.add(Receive(name, tuple(parts), scale), site, self.made_by)
         return name
 
+    def connect(self, builder: MappingBuilder) -> None:
+        """Join the value to all ports that receive it."""
+        for shard, ends in zip(self.shards, self.data_ends, strict=True):
+            builder.connect(
+                f"feed{len(builder.channels)}", [shard.tile.end(f"{shard.name}_{self.out}")], ends
+            )
+        if self.quantised:
+            first = self.shards[0]
+            builder.connect(
+                f"scale{len(builder.channels)}", [first.tile.end(f"{first.name}_scale")], self.scale_ends
+            )
+
+
+@dataclass(slots=True)
+class ColumnFeed:
+    """A hub value of which each tile reads some columns, as float32: attention without a linear layer before it.
+
+    `sends` are the operations on the shards' tiles that send them; they get their `parts` once all are known.
+    """
+
+    shards: list[Shard]
+    sends: list[Send]
+    made_by: list[Node]
+    order: int
+    parts: dict[int, list[tuple[Part, Endpoint]]] = field(default_factory=dict)
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it has rows of the source."""
+        return self.shards[0].tile.is_source
+
+    def receive(self, tile: TileBuilder, name: str, at: tuple[int, int]) -> str:
+        """Let `tile` receive `cols` columns from `col` on (`at`) under `name`; returns the name."""
+        col, cols = at
+        tile.value(name, Format.F32, cols)
+        parts: list[Part] = []
+        for index, shard in enumerate(self.shards):
+            start, stop = max(col, shard.col), min(col + cols, shard.col + shard.cols)
+            if start >= stop:
+                continue
+            port = tile.port(f"{name}_in{len(parts)}", Direction.IN)
+            parts.append((port, start - col, stop - start))
+            sent = self.parts.setdefault(index, [])
+            out = shard.tile.port(f"{shard.name}_{self.order}part{len(sent)}", Direction.OUT)
+            sent.append(((out, start - shard.col, stop - start), tile.end(port)))
+        tile.add(Receive(name, tuple(parts)), "input", self.made_by)
+        return name
+
+    def connect(self, builder: MappingBuilder) -> None:
+        """Let the shards send, and join their ports to those that receive."""
+        for index, (shard, send) in enumerate(zip(self.shards, self.sends, strict=True)):
+            sent = self.parts.get(index, [])
+            shard.tile.replace(send, replace(send, parts=tuple(part for part, _ in sent)))
+            for (port, _, _), end in sent:
+                builder.connect(f"columns{len(builder.channels)}", [shard.tile.end(port)], [end])
+
 
 @dataclass(slots=True)
 class HubState:
@@ -70,21 +140,29 @@ class HubState:
     values: dict[str, list[Shard]] = field(default_factory=dict)
     partials: dict[str, list[Partial]] = field(default_factory=dict)
     bias: dict[str, Node] = field(default_factory=dict)  # section outputs whose bias the hub adds
-    feeds: dict[str, Feed] = field(default_factory=dict)
+    feeds: dict[Read, Feed] = field(default_factory=dict)
+    columns: dict[Read, ColumnFeed] = field(default_factory=dict)
+    waiting: list[Feed | ColumnFeed] = field(default_factory=list)  # not connected yet
+    made: int = 0  # feeds so far
+
+    def add(self, feed: Feed | ColumnFeed, read: Read) -> None:
+        """Offer a hub value to the sections that come."""
+        if isinstance(feed, Feed):
+            self.feeds[read] = feed
+        else:
+            self.columns[read] = feed
+        self.waiting.append(feed)
+        self.made += 1
+
+    def connect(self, builder: MappingBuilder, *, source: bool) -> None:
+        """Connect the feeds of the source's rows, or of the tokens', to all that receive them."""
+        for feed in self.waiting:
+            if feed.is_source is source:
+                feed.connect(builder)
+        self.waiting = [feed for feed in self.waiting if feed.is_source is not source]
 
 
 def ranges(total: int, width: int) -> Iterator[tuple[int, int]]:
     """(start, size) of successive pieces of at most `width`."""
     for start in range(0, total, width):
         yield start, min(width, total - start)
-
-
-def connect_feed(builder: MappingBuilder, feed: Feed) -> None:
-    """Join a fed value to all ports that receive it."""
-    for shard, ends in zip(feed.shards, feed.data_ends, strict=True):
-        builder.connect(f"feed{len(builder.channels)}", [shard.tile.end(f"{shard.name}_out")], ends)
-    if feed.quantised:
-        first = feed.shards[0]
-        builder.connect(
-            f"scale{len(builder.channels)}", [first.tile.end(f"{first.name}_scale")], feed.scale_ends
-        )

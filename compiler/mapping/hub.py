@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.ir.graph import Activation, Add, Embed, Function, Graph, Input, Mul, Node, Norm, Role
+from compiler.ir.graph import Activation, Add, Embed, Function, Graph, Input, Mul, Node, Norm, Role, Rotary
 from compiler.ir.mapping import (
     Activate,
     AddRow,
@@ -21,6 +21,7 @@ from compiler.ir.mapping import (
     Part,
     Quantise,
     Receive,
+    Rotate,
     Rows,
     Scale,
     Send,
@@ -33,80 +34,86 @@ from isa.operands import WORD_BYTES
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
-from .feeds import Feed, HubState, Partial, Shard, ranges
-from .sections import Stage, node_place, refuse
+from .feeds import ColumnFeed, Feed, HubState, Partial, Shard, ranges
+from .parts import load_angles
+from .sections import Domain, Read, Stage, node_place, refuse
 from .weights import Weights
+
+_ROWS = (Role.OTHER, Role.SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What bounds a stage: columns of a hub value a tile takes, tokens of the longest context."""
+    """What bounds a stage: columns of a hub value a tile takes, rows of the longest sequence, and of all."""
 
-    hub_width: int
+    columns: int
     context: int
+    positions: int
 
 
 class StageBuilder:
-    """Builds one stage. `wanted` are the values that sections read; `outputs` those read for logits only."""
+    """Builds one stage."""
 
     def __init__(
         self, graph: Graph, builder: MappingBuilder, weights: Weights, state: HubState, sizes: Sizes
     ) -> None:
-        self.graph, self.builder, self.weights, self.state = graph, builder, weights, state
-        self.hub_width, self.context = sizes.hub_width, sizes.context
+        self.graph, self.builder, self.weights, self.state, self.sizes = graph, builder, weights, state, sizes
         self.producers = graph.producers()
         self.local: dict[str, str] = {}  # graph value -> name on this stage's tiles
         self.tiles: list[TileBuilder] = []
         self.slots: list[tuple[int, int]] = []
+        self.is_source, self.round = False, 0
         self.reductions = 0
 
-    def build(
-        self, stage: Stage, wanted: list[str], outputs: set[str], kind: str, *, two_passes: bool
-    ) -> None:
+    def build(self, stage: Stage, only_results: set[str], kind: str) -> None:
         """Make the stage's tiles and record its values and feeds in the state.
 
-        `two_passes`: what it feeds answers only after the whole sequence, so what it carries on waits for a second
-        pass.
+        Of the values `only_results` no rows are needed but those whose outputs are wanted.
         """
-        names = [name for node in stage.nodes for name in node.inputs]
-        width = self._width([*names, *wanted, *self.graph.outputs])
-        self.slots = list(ranges(width, self.hub_width))
-        self.tiles = [self.builder.new_tile(kind) for _ in self.slots]
-        for node in stage.nodes:
-            rows = Rows.OUTPUTS if node.output.name in outputs else Rows.TOKENS
-            self._node(node, rows)
-        for name in wanted:
-            self._feed(name, Rows.OUTPUTS if name in outputs else Rows.TOKENS)
+        self.is_source, self.round = stage.domain is Domain.SOURCE, stage.round
+        self.slots = list(ranges(stage.width, self.sizes.columns))
+        self.tiles = [self.builder.new_tile(kind, is_source=self.is_source) for _ in self.slots]
         for tile in self.tiles:
-            tile.phase = int(two_passes)
+            tile.rounds = [stage.round]
+        for name in stage.holds:
+            self._bring(name)
+        for node in stage.nodes:
+            self._node(node, self._rows(node.output.name, only_results))
+        self._serve([read for read in stage.reads if not read.is_late], only_results)
+        for name in stage.outputs:
+            self.to_host(name)
+        late = [read for read in stage.reads if read.is_late]
+        for read in late:
+            self._bring(read.name)
+        for tile in self.tiles if late else ():
+            for read in late:
+                tile.keep(self.local[read.name])
+            tile.phase = tile.pass_in(stage.round + 1)
+        self._serve(late, only_results)
 
-    def _width(self, names: list[str]) -> int:
-        """Columns of the stage's values: those of the first one that is known, or of an embedding's rows."""
-        rows = {i.name: i.value.shape for i in self.graph.inputs if i.role is Role.OTHER}
-        for name in names:
-            if name in self.state.values:
-                return sum(s.cols for s in self.state.values[name])
-            if name in self.state.partials:
-                return sum(p.cols for p in self.state.partials[name])
-            shape = rows.get(name)
-            if shape is not None and isinstance(shape[-1], int):
-                return shape[-1]
-        tables = [name for name in names if name in self.graph.constants]
-        if not tables:
-            raise fail(
-                "E0306", "the width of the rows the model works on is not known", NamedPlace(self.graph.name)
-            )
-        return int(self.graph.constants[tables[0]].shape[-1])
+    def _serve(self, reads: list[Read], only_results: set[str]) -> None:
+        """Send what sections read: first whole rows, then columns."""
+        for read in reads:
+            if read.is_whole:
+                self._feed(read, self._rows(read.name, only_results))
+        for read in reads:
+            if not read.is_whole:
+                self._columns(read)
+
+    @staticmethod
+    def _rows(name: str, only_results: set[str]) -> Rows:
+        return Rows.OUTPUTS if name in only_results else Rows.TOKENS
 
     def to_host(self, name: str) -> None:
-        """Send a hub value to the host: the rows whose outputs are wanted."""
+        """Send a hub value to the host: the rows whose outputs are wanted, or all of the source."""
         local, parts = self._bring(name), []
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
             port = tile.port(f"{local}_host", Direction.OUT)
-            tile.add(Send(local, ((port, 0, cols),), wanted=True), "output", self._maker(name))
+            tile.add(Send(local, ((port, 0, cols),), wanted=not self.is_source), "output", self._maker(name))
             parts.append(StreamPart(self.builder.to_host(f"{name}{col}", tile.end(port)), col, cols))
         width = sum(cols for _, cols in self.slots)
-        self.builder.streams.append(Stream(name, Direction.OUT, DType.F32, width, tuple(parts)))
+        stream = Stream(name, Direction.OUT, DType.F32, width, tuple(parts), self.is_source)
+        self.builder.streams.append(stream)
 
     def _maker(self, name: str) -> list[Node]:
         """The node behind a value, if it is not an input."""
@@ -118,11 +125,11 @@ class StageBuilder:
         """The local name of a hub value, received from where it is if it is not here."""
         if name not in self.local:
             self.local[name] = f"x{len(self.local)}"
-            if name in self.state.partials:
-                self._bring_partials(name)
-            elif name in self.state.values:
+            if name in self.state.values:
                 self._bring_carried(name)
-            elif any(i.name == name and i.role is Role.OTHER for i in self.graph.inputs):
+            elif name in self.state.partials:
+                self._bring_partials(name)
+            elif any(i.name == name and i.role in _ROWS for i in self.graph.inputs):
                 self._bring_rows(name)
             else:
                 raise fail(
@@ -140,22 +147,22 @@ class StageBuilder:
             tile.add(Receive(local, ((port, 0, cols),)), "input")
             parts.append(StreamPart(self.builder.from_host(f"{name}{col}", [tile.end(port)]), col, cols))
         width = sum(cols for _, cols in self.slots)
-        self.builder.streams.append(Stream(name, Direction.IN, DType.F32, width, tuple(parts)))
+        stream = Stream(name, Direction.IN, DType.F32, width, tuple(parts), self.is_source)
+        self.builder.streams.append(stream)
         self._record(name, local)
 
     def _record(self, name: str, local: str) -> None:
-        self.state.values[name] = [
-            Shard(t, local, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)
-        ]
+        self.state.values[name] = self._shards(local)
 
     def _bring_carried(self, name: str) -> None:
         local = self.local[name]
         shards, made_by = self.state.values[name], self._maker(name)
         for tile, (_, cols), source in zip(self.tiles, self.slots, shards, strict=True):
-            if source.tile.phase:
+            later = source.tile.pass_in(self.round)
+            if later:
                 source.tile.keep(source.name)
             out = source.tile.port(f"carry_{source.name}", Direction.OUT)
-            source.tile.add(Send(source.name, ((out, 0, source.cols),)), "carry", made_by)
+            source.tile.add(Send(source.name, ((out, 0, source.cols),)), "carry", made_by, later)
             port = tile.port(f"{local}_in", Direction.IN)
             tile.value(local, Format.F32, cols)
             tile.add(Receive(local, ((port, 0, cols),)), "carry", made_by)
@@ -217,6 +224,8 @@ class StageBuilder:
                 self._activation(node, kind)
             case Add() | Mul():
                 self._binary(node)
+            case Rotary():
+                self._rotary(node, node.op)
             case _:
                 raise refuse(self.graph, node, "this operator cannot work on whole rows", "report this model")
 
@@ -253,18 +262,23 @@ class StageBuilder:
                 tile.add(Lookup(out, ids, slot, rows, space), "embedding", [node])
 
     def _check_positions(self, node: Node, have: int) -> None:
-        """Refuse (E0308) a context longer than the learned positions."""
-        if have < self.context:
+        """Refuse (E0308) a sequence longer than the learned positions."""
+        context = self.sizes.context
+        if have < context:
+            what, option = ("source", "--max-source") if self.is_source else ("context", "--max-context")
             raise fail(
                 "E0308",
-                f"the model has learned {have:,} positions, the context is {self.context:,}",
+                f"the model has learned {have:,} positions, the {what} is {context:,}",
                 node_place(self.graph, node),
-                help=f"--max-context {have}",
+                help=f"{option} {have}",
             )
 
     def _ids(self, source: Input) -> str:
         """Receive ids from the host: tokens, or token types."""
-        name, stream = ("types", source.name) if source.role is Role.TOKEN_TYPES else ("ids", "input_ids")
+        name = "types" if source.role is Role.TOKEN_TYPES else "ids"
+        others = {i.name for i in self.graph.inputs if i is not source}  # an encoder's ids may have that name
+        plain = name == "ids" and not self.is_source and "input_ids" not in others
+        stream = "input_ids" if plain else source.name
         if name not in self.tiles[0].values:
             ends = []
             for tile in self.tiles:
@@ -273,7 +287,7 @@ class StageBuilder:
                 tile.add(Receive(name, ((port, 0, 1),)), "input")
                 ends.append(tile.end(port))
             part = StreamPart(self.builder.from_host(stream, ends), 0, 1)
-            self.builder.streams.append(Stream(stream, Direction.IN, DType.I32, 1, (part,)))
+            self.builder.streams.append(Stream(stream, Direction.IN, DType.I32, 1, (part,), self.is_source))
         return name
 
     def _exchange(self, reduce: Reduce) -> tuple[str, str]:
@@ -296,25 +310,27 @@ class StageBuilder:
     def _norm(self, node: Node, rows: Rows) -> None:
         op = node.op
         assert isinstance(op, Norm)
-        if op.groups > 1 and len(self.tiles) > 1:
-            raise refuse(
-                self.graph,
-                node,
-                "a norm of parts of a row that is split over tiles",
-                "a smaller --max-context",
-            )
         x = self._bring(node.inputs[0])
         out = self._out(node, rows)
         width = sum(cols for _, cols in self.slots) // op.groups
-        to, back = self._exchange(Reduce.SUM)
+        to, back = self._exchange(Reduce.SUM) if op.groups == 1 else ("", "")
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
-            size = cols // op.groups
-            gain = tile.constant(f"{out}_gain", size, self.weights.row(node.inputs[1], width, col))
+            groups = 1 if op.groups == 1 else cols // width  # whole groups on each tile: see `slot_width`
+            size, at = cols // groups, col if op.groups == 1 else 0
+            gain = tile.constant(f"{out}_gain", size, self.weights.row(node.inputs[1], width, at))
             shift = ""
             if len(node.inputs) > 2 and node.inputs[2]:
-                shift = tile.constant(f"{out}_shift", size, self.weights.row(node.inputs[2], width, col))
-            block = Normalise(out, x, op.kind, op.eps, width, gain, shift, to, back, op.groups)
+                shift = tile.constant(f"{out}_shift", size, self.weights.row(node.inputs[2], width, at))
+            block = Normalise(out, x, op.kind, op.eps, width, gain, shift, to, back, groups)
             tile.add(block, "norm", [node])
+
+    def _rotary(self, node: Node, op: Rotary) -> None:
+        x = self._bring(node.inputs[0])
+        out = self._out(node)
+        tensor = self.weights.rotary_table(node, self.sizes.positions)
+        for tile in self.tiles:
+            angles = load_angles(self.builder, tile, tensor, op.rotary_dim, node)
+            tile.add(Rotate(out, x, angles, op.head_dim, op.rotary_dim, op.interleaved), "rotary", [node])
 
     def _activation(self, node: Node, kind: Function) -> None:
         x = self._bring(node.inputs[0])
@@ -347,25 +363,37 @@ class StageBuilder:
 
     # ------------------------------------------------------------------------------------------------- feeds
 
-    def _feed(self, name: str, rows: Rows) -> None:
-        """Quantise a value once and send it to whatever will read it."""
-        local, quantised = self._bring(name), self.builder.arithmetic is Arithmetic.INT8
-        sent = f"{local}q" if quantised else local
-        if quantised and any(cols % WORD_BYTES for _, cols in self.slots):
-            raise fail(
-                "E0306",
-                f"{name!r} has {self.slots[-1][1]} columns; int8 rows travel in words of {WORD_BYTES} bytes",
-                NamedPlace(self.graph.name),
-                help="a model whose width is a multiple of 4, or --weights float32",
-            )
+    def _feed(self, read: Read, rows: Rows) -> None:
+        """Quantise a value once and send it to whatever will read it.
+
+        int8 rows travel in whole words; others go as float32, and whoever gets them quantises.
+        """
+        name = read.name
+        local = self._bring(name)
+        is_whole_words = all(cols % WORD_BYTES == 0 for _, cols in self.slots)
+        quantised = self.builder.arithmetic is Arithmetic.INT8 and is_whole_words
+        sent = f"{local}{'late' if read.is_late else ''}q" if quantised else local
         made_by = self._maker(name)
+        out = "later" if read.is_late else "out"
         to, back = self._exchange(Reduce.MAX) if quantised else ("", "")
         for index, (tile, (_, cols)) in enumerate(zip(self.tiles, self.slots, strict=True)):
             if quantised:
                 tile.value(sent, Format.Q8, cols, rows)
                 tile.add(Quantise(sent, local, to, back), "quantise", made_by)
-            data = tile.port(f"{sent}_out", Direction.OUT)
+            data = tile.port(f"{sent}_{out}", Direction.OUT)
             scale = tile.port(f"{sent}_scale", Direction.OUT) if quantised and index == 0 else ""
             tile.add(Send(sent, ((data, 0, cols),), scale, rows is Rows.OUTPUTS), "multicast", made_by)
-        shards = [Shard(t, sent, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)]
-        self.state.feeds[name] = Feed(shards, quantised, [[] for _ in shards], [], rows, made_by)
+        shards = self._shards(sent)
+        ends: list[list[Endpoint]] = [[] for _ in shards]
+        self.state.add(Feed(shards, out, quantised, ends, [], rows, made_by, self.state.made), read)
+
+    def _columns(self, read: Read) -> None:
+        """Let attention read columns of a value as they are."""
+        shards, made_by = self._shards(self._bring(read.name)), self._maker(read.name)
+        sends = [Send(shard.name, ()) for shard in shards]
+        for shard, send in zip(shards, sends, strict=True):
+            shard.tile.add(send, "columns", made_by)
+        self.state.add(ColumnFeed(shards, sends, made_by, self.state.made), read)
+
+    def _shards(self, local: str) -> list[Shard]:
+        return [Shard(t, local, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
-from compiler.ir.graph import Graph
+from compiler.ir.graph import Attention, Graph, Norm, Rotary
 from compiler.ir.mapping import Arithmetic, Mapping
 from isa.hardware import Hardware
 from isa.program import Limits
 
 from .attention import AttentionBuilder
 from .builder import MappingBuilder
+from .cutting import cut
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
-from .feeds import HubState, Partial, connect_feed
+from .feeds import HubState, Partial
 from .hub import Sizes, StageBuilder
+from .notes import notes_on
 from .parts import Geometry, PartBuilder
-from .sections import Layout, Section, Stage, cut
+from .sections import Domain, Layout, Section, Stage
 from .weights import Weights
 
-HELD_SHARE = 0.6  # of a tile's buffer, for the residual stream of a whole sequence
+HELD_SHARE = 0.6  # of a tile's buffer, for what is kept of a whole sequence
+HEAD_PORTS = 40  # of a hub tile, for columns that it exchanges with heads one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,65 +44,108 @@ class Mapper:
         self.graph, self.limits, self.options = graph, limits, options
         self.builder = MappingBuilder(hardware, arithmetic)
         self.weights = Weights(graph, self.builder, options.weight_bits)
-        rows = hardware.macro_rows
-        most = -(-limits.max_context // rows) * rows
-        block = min(max(options.block // rows, 1) * rows, most)
-        self.parts = PartBuilder(graph, self.builder, self.weights, Geometry(hardware, limits, block))
+        geometry = Geometry(hardware, limits, options.block)
+        self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
         self.state = HubState()
         self.layout: Layout = cut(graph)
+        self.only_results = _only_results(graph, self.layout)
+        self.slots: dict[tuple[Domain, int], int] = {}
 
     def run(self) -> Mapping:
         """The Mapping. Raises `CimError` E03xx if the graph does not fit."""
-        for stage in self.layout.stages:
-            sections = self.layout.sections_at(stage.depth)
-            self._stage(stage, sections)
-            for section in sections:
+        for domain, depth in self.layout.steps:
+            for stage in self.layout.stages_at(domain, depth):
+                self._stage(stage)
+            for section in self.layout.sections_at(domain, depth):
                 self._section(section)
-            for name in dict.fromkeys(s.input for s in sections):
-                connect_feed(self.builder, self.state.feeds[name])
-        left = [name for name in self.graph.outputs if name in self.state.partials]
-        if left:
-            self._stage(Stage(len(self.layout.stages), ()), (), left)
+            if domain is Domain.TOKENS:
+                self.state.connect(self.builder, source=False)
+        self.state.connect(self.builder, source=True)
         return self.builder.finish(self.graph.name, self.limits)
 
-    def _stage(self, stage: Stage, sections: tuple[Section, ...], left: Sequence[str] = ()) -> None:
-        """A hub stage: its operators, what its sections read, and what of it (or `left`) is the model's output."""
-        wanted = list(dict.fromkeys(s.input for s in sections))
-        outputs = {s.input for s in sections if s.output in self.graph.outputs}
-        outputs -= {s.input for s in sections if s.output not in self.graph.outputs}
+    def _stage(self, stage: Stage) -> None:
+        """A hub stage: its operators, what its sections read, and what of it is the model's output."""
         kind = "embed" if stage.depth == 0 else "residual" if stage is not self.layout.stages[-1] else "final"
-        two_passes = not all(s.is_causal for s in sections)
-        sizes = Sizes(self._hub_width(), self.limits.max_context)
+        if stage.domain is Domain.SOURCE:
+            kind = "source" if stage.depth == 0 else "source_residual"
+        longest = self.parts.geometry.longest
+        most = max(map(longest, Domain))
+        key = stage.domain, stage.width
+        if key not in self.slots:
+            self.slots[key] = self._slot_width(*key)
+        sizes = Sizes(self.slots[key], longest(stage.domain), most)
         builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
-        builder.build(stage, wanted, outputs, kind, two_passes=two_passes)
-        made = {node.output.name for node in stage.nodes}
-        for name in self.graph.outputs:
-            if name in made or name in left:
-                builder.to_host(name)
+        builder.build(stage, self.only_results, kind)
 
-    def _hub_width(self) -> int:
-        """Columns of a hub value a tile takes: fewer where it must hold a whole sequence between two passes."""
+    def _slot_width(self, domain: Domain, width: int) -> int:
+        """Columns of a hub value that a tile takes, the same in all stages of a domain and width.
+
+        They are fewer where a tile must hold a whole sequence between two passes, or exchange columns with many
+        heads; and whole heads where the hub works head by head.
+        """
+        stages = [s for s in self.layout.stages if (s.domain, s.width) == (domain, width)]
+        most = min(self._held_width(domain, stages), self._ported_width(stages, width))
+        unit = math.lcm(*(_head_width(node.op, width) for stage in stages for node in stage.nodes))
+        return max(most // unit, 1) * unit
+
+    def _held_width(self, domain: Domain, stages: list[Stage]) -> int:
+        """Columns of which a tile can hold a whole sequence: the residual stream, and what late sections read."""
         width = self.options.hub_width
-        if all(s.is_causal for s in self.layout.sections):
+        if all(s.is_causal for s in self.layout.sections if s.domain is domain):
             return width
-        rows = self.builder.hardware.buffer_bytes * HELD_SHARE / (4 * self.limits.max_context)
-        return max(min(width, int(rows) // 32 * 32), 32)
+        longest = self.parts.geometry.longest(domain) * self.limits.sequences
+        values = 1 + max(len({read.name for read in stage.reads if read.is_late}) for stage in stages)
+        fits = int(self.builder.hardware.buffer_bytes * HELD_SHARE / (4 * longest * values))
+        return min(width, fits // 32 * 32 or max(fits // 4 * 4, 4))
+
+    def _ported_width(self, stages: list[Stage], width: int) -> int:
+        """Columns whose exchange with heads takes no more than `HEAD_PORTS` ports of a tile."""
+        most = self.options.hub_width
+        names = {read.name for stage in stages for read in stage.reads if not read.is_whole}
+        for section in self.layout.sections:
+            op = section.inner[0].op if section.lanes else None
+            if not isinstance(op, Attention):
+                continue
+            if section.last is None and not section.is_result and op.heads * op.v_head_dim == width:
+                most = min(most, HEAD_PORTS * width // op.kv_heads)
+            bare = sum(lane is not None and lane.linear is None for lane in section.lanes)
+            if bare and names & {lane.input for lane in section.lanes if lane is not None}:
+                most = min(most, HEAD_PORTS * width // (bare * op.kv_heads))
+        return max(most, 4)
 
     def _section(self, section: Section) -> None:
-        feed = self.state.feeds[section.input]
         pieces: list[Partial]
-        if section.attention is not None:
-            pieces = AttentionBuilder(self.parts, section, feed).build()
-        elif section.last is not None:
-            pieces = FeedForwardBuilder(self.parts, section, feed).build()
+        if section.lanes:
+            pieces = AttentionBuilder(self.parts, section, self.state).build()
         else:
-            pieces = DirectBuilder(self.parts, section, feed).build()
-        if section.output in self.graph.outputs and section.last is None:
-            to_host(self.parts, section.output, pieces, section.first[0])
+            (read,) = section.reads
+            feed = self.state.feeds[read]
+            builder = FeedForwardBuilder if section.last is not None else DirectBuilder
+            pieces = builder(self.parts, section, feed).build()
+        if section.is_result:
+            node = (*section.inner, *section.first)[0] if section.lanes else section.first[0]
+            to_host(self.parts, section, pieces, node)
             return
         self.state.partials[section.output] = pieces
         if section.last is not None:
             self.state.bias[section.output] = section.last
+
+
+def _head_width(op: object, width: int) -> int:
+    """Columns that an operator on the hub needs on one tile."""
+    if isinstance(op, Rotary):
+        return op.head_dim
+    return width // op.groups if isinstance(op, Norm) and op.groups > 1 else 1
+
+
+def _only_results(graph: Graph, layout: Layout) -> set[str]:
+    """Hub values that nothing reads but layers whose columns are the model's output: rows that are not wanted need
+    not be made. Of the source all are."""
+    others = {name for stage in layout.stages for node in stage.nodes for name in node.inputs}
+    others |= {read.name for s in layout.sections if s.lanes or not s.is_result for read in s.reads}
+    results = (s for s in layout.sections if s.is_result and s.domain is Domain.TOKENS)
+    wanted = {read.name for s in results for read in s.reads}
+    return wanted - others - set(graph.outputs)
 
 
 def map_graph(
@@ -110,12 +156,12 @@ def map_graph(
     options: MapOptions,
     notes: list[str] | None = None,
 ) -> Mapping:
-    """Place a canonical graph on a target. What is worth saying about its weights goes to `notes`.
+    """Place a canonical graph on a target. What is worth saying about it goes to `notes`.
 
     Raises `CimError` E03xx if it does not fit.
     """
     mapper = Mapper(graph, hardware, limits, arithmetic, options)
     mapping = mapper.run()
     if notes is not None:
-        notes += mapper.weights.summary()
+        notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
     return mapping

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from compiler.ir.graph import Embed, Graph, Role
+from compiler.ir.graph import Attention, Embed, Graph, Role
 from compiler.ir.mapping import Arithmetic
 from compiler.pipeline import CompileOptions
 from isa.diagnostics import fail
+
+from .cutting import domains_of
+from .sections import Domain
 
 
 def arithmetic_of(weights: str) -> Arithmetic:
@@ -18,15 +21,30 @@ def weight_bits(weights: str) -> int:
     return 4 if weights == "int4" else 8
 
 
-def learned_positions(graph: Graph) -> int | None:
-    """How many positions the model has learned embeddings for; None if it computes them."""
-    source = graph.input(Role.POSITIONS)
+def learned_positions(graph: Graph, domain: Domain = Domain.TOKENS) -> int | None:
+    """How many positions the model has learned embeddings for, of tokens or of the source; None if it computes them."""
+    given = {i.name for i in graph.inputs if i.role is Role.POSITIONS}
+    domains = domains_of(graph) if given else {}
     rows = [
         int(graph.constants[node.inputs[1]].shape[0]) - node.op.offset
         for node in graph.nodes
-        if isinstance(node.op, Embed) and source is not None and node.inputs[0] == source.name
+        if isinstance(node.op, Embed) and node.inputs[0] in given and domains[node.output.name] is domain
     ]
     return min(rows, default=None)
+
+
+def source_rows(graph: Graph, asked: int | None, context: int) -> int:
+    """Rows of the source that a program is for: 0 without cross-attention, else what was asked for, what the file
+    fixes, or as many as the context, or as the source has learned positions."""
+    if not any(isinstance(node.op, Attention) and node.op.cross for node in graph.nodes):
+        return 0
+    if asked:
+        return asked
+    given = graph.input(Role.SOURCE)
+    shape = given.value.shape if given is not None else None
+    if shape and isinstance(shape[0], int):
+        return shape[0]
+    return min(context, learned_positions(graph, Domain.SOURCE) or context)
 
 
 def check_policies(options: CompileOptions) -> None:

@@ -11,13 +11,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from compiler.ir.graph import Activation, Add, Attention, Graph, Linear, Mul, Node, Norm, Rotary
+from compiler.ir.graph import Activation, Add, Graph, Linear, Mul, Node, Norm, Rotary
 from compiler.ir.mapping import (
     Activate,
     AddRow,
-    Append,
     Arithmetic,
-    Attend,
     Format,
     LoadRows,
     MulRow,
@@ -35,8 +33,10 @@ from isa.program import ArrayKind, ArraySpec, Limits
 
 from .builder import MappingBuilder, TileBuilder
 from .feeds import Feed, Partial
-from .sections import node_place, refuse
+from .sections import Domain, node_place, refuse
 from .weights import Weights
+
+_STEMS = {Rotary: "turned", Activation: "act"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,21 @@ class Geometry:
 
     hardware: Hardware
     limits: Limits
-    block: int  # rows of a KV block
+    most_rows: int  # of a KV block
 
-    @property
-    def context_rows(self) -> int:
-        """Rows of KV array a sequence takes: max_context rounded up to whole blocks."""
-        return -(-self.limits.max_context // self.block) * self.block
+    def longest(self, domain: Domain) -> int:
+        """Rows of the longest sequence."""
+        return self.limits.max_source if domain is Domain.SOURCE else self.limits.max_context
 
-    @property
-    def kv_rows(self) -> int:
-        """Rows of a KV array."""
-        return self.context_rows * self.limits.sequences
+    def block(self, domain: Domain) -> int:
+        """Rows of a KV block: whole macros, and no more than the longest sequence needs."""
+        rows = self.hardware.macro_rows
+        return min(max(self.most_rows // rows, 1), -(-self.longest(domain) // rows)) * rows
+
+    def kv_rows(self, domain: Domain) -> int:
+        """Rows of a KV array: for every sequence the longest, rounded up to whole blocks."""
+        block = self.block(domain)
+        return -(-self.longest(domain) // block) * block * self.limits.sequences
 
     def macros(self, rows: int, cols: int) -> int:
         """Macros that an array of rows x cols elements occupies."""
@@ -100,13 +104,18 @@ class PartBuilder:
         tile.add(Multiply(name, x, array, constant, offset), name, [node])
         return name
 
-    def quantise(self, tile: TileBuilder, x: str, node: Node) -> str:
+    def receive(self, feed: Feed, tile: TileBuilder, name: str = "x", site: str = "input") -> str:
+        """A hub value on `tile`, as arrays take it; returns the value's name."""
+        feed.receive(tile, name, site)
+        return name if feed.quantised else self.quantise(tile, name, feed.made_by)
+
+    def quantise(self, tile: TileBuilder, x: str, nodes: list[Node]) -> str:
         """x as arrays take it: quantised under another name, or x itself in ideal arithmetic."""
         if not self.quantised:
             return x
         value = tile.values[x]
         name = tile.value(f"{x}q", Format.Q8, value.cols, value.rows)
-        tile.add(Quantise(name, x), "quantise", [node])
+        tile.add(Quantise(name, x), "quantise", nodes)
         return name
 
     def columnwise(self, tile: TileBuilder, node: Node, local: dict[str, str], col: int, width: int) -> None:
@@ -150,17 +159,18 @@ class PartBuilder:
         """
         x = next(local[name] for name in node.inputs if name in local)
         value = tile.values[x]
-        stem = f"{x}_turned" if isinstance(node.op, Rotary) else f"{x}_normed"
+        stem = f"{x}_{_STEMS.get(type(node.op), 'normed')}"
         out = local[node.output.name] = tile.value(_fresh(tile, stem), Format.F32, value.cols, value.rows)
         match node.op:
             case Add() | Mul() if any(name in self.graph.constants for name in node.inputs):
                 self._with_constant(tile, node, x, out, at)
+            case Activation(kind=kind):
+                tile.add(Activate(out, x, kind), "activation", [node])
             case Rotary(head_dim=dim, rotary_dim=rot, interleaved=interleaved):
-                tensor = self.weights.rotary_table(node, self.geometry.limits.max_context)
-                slot = f"rotary_{rot}"
-                if slot not in tile.values:
-                    self._load_angles(tile, slot, tensor, rot, node)
-                tile.add(Rotate(out, x, slot, dim, rot, interleaved), "rotary", [node])
+                limits = self.geometry.limits
+                tensor = self.weights.rotary_table(node, max(limits.max_context, limits.max_source))
+                angles = load_angles(self.builder, tile, tensor, rot, node)
+                tile.add(Rotate(out, x, angles, dim, rot, interleaved), "rotary", [node])
             case Norm(kind=kind, eps=eps):
                 width = value.cols // heads
                 gain = tile.constant(f"{out}_gain", width, self.weights.row(node.inputs[1], width, 0))
@@ -171,50 +181,22 @@ class PartBuilder:
             case _:
                 raise refuse(self.graph, node, "the operator does not work head by head", "report this model")
 
-    def _load_angles(self, tile: TileBuilder, slot: str, tensor: str, rot: int, node: Node) -> None:
-        space = self.builder.table(tile, slot, tensor)
-        tile.value(slot, Format.F32, rot)
-        tile.add(LoadRows(slot, slot, space), "angles", [node])
+
+def load_angles(builder: MappingBuilder, tile: TileBuilder, tensor: str, rot: int, node: Node) -> str:
+    """Let `tile` load the angles of its rows from a rotary table, once a pass; returns the value's name."""
+    key = tensor, tile.phase
+    if key not in tile.angles:
+        stem = f"rotary_{rot}"
+        table = tile.angles[key] = _fresh(tile, stem)
+        space = builder.table(tile, table, tensor)
+        tile.value(table, Format.F32, rot)
+        tile.add(LoadRows(table, table, space), "angles", [node])
+    return tile.angles[key]
 
 
 def _fresh(tile: TileBuilder, stem: str) -> str:
     """A value name that the tile does not have yet."""
     return stem if stem not in tile.values else f"{stem}{len(tile.values)}"
-
-
-def attend(
-    parts: PartBuilder, tile: TileBuilder, node: Node, local: dict[str, str], geometry: Geometry
-) -> str:
-    """KV arrays and attention of one KV head on `tile`; returns the name of the output."""
-    op = node.op
-    assert isinstance(op, Attention)
-    query, key, value = (local[name] for name in node.inputs[:3])
-    dtype = parts.builder.arithmetic.dtype
-    keys = tile.array(ArraySpec("keys", ArrayKind.KV, geometry.kv_rows, op.head_dim, dtype), None)
-    values = tile.array(ArraySpec("values", ArrayKind.KV, geometry.kv_rows, op.v_head_dim, dtype), None)
-    tile.add(Append(keys, key), "append_k", [node])
-    tile.add(Append(values, value), "append_v", [node])
-    if not op.causal:  # all keys and values first
-        tile.keep(query)
-        tile.phase = 1
-    group = op.heads // op.kv_heads
-    out = tile.value("attended", Format.F32, group * op.v_head_dim)
-    block = Attend(
-        out,
-        query,
-        keys,
-        values,
-        group,
-        op.head_dim,
-        op.v_head_dim,
-        op.scale,
-        geometry.block,
-        op.window or 0,
-        op.softcap or 0.0,
-        op.causal,
-    )
-    tile.add(block, "attention", [node])
-    return out
 
 
 @dataclass(slots=True)
@@ -242,8 +224,3 @@ def linear_shape(weights: Weights, node: Node) -> tuple[int, int]:
     """(K, N) of a linear layer."""
     assert isinstance(node.op, Linear)
     return weights.shape(node)
-
-
-def receive_input(feed: Feed, tile: TileBuilder) -> str:
-    """The section's input on `tile`, as arrays take it."""
-    return feed.receive(tile, "x", "input")

@@ -1,66 +1,154 @@
-"""Cut a canonical graph into what runs on hub tiles and what runs beside the arrays.
+"""What a graph is cut into: hub stages, and the sections between them.
 
-*Hub* values are whole rows of the model's width: embeddings, the residual stream, norms. A *section* begins
-with linear layers that read one hub value (`first`), goes on with operators that work head by head or column by
-column (`inner`), and ends with a linear layer whose output is a hub value again (`last`). Attention and the
-feed-forward layers are sections: they can be cut into parts that need nothing of each other until `last`, whose
-partial sums the network adds. A section may also end without `last`: its columns are then gathered by the hub (the
-dense layer of a prediction head), or are the model's output.
+*Hub* values are whole rows: embeddings, the residual stream, norms. A *section* begins with linear layers that read
+a hub value (`first`), goes on with operators that work head by head or column by column (`inner`), and ends with a
+linear layer whose output is a hub value again (`last`). Attention and the feed-forward layers are sections: they can
+be cut into parts that need nothing of each other until `last`, whose partial sums the network adds. A section may
+also end without `last`: its columns are then gathered by the hub (the dense layer of a prediction head), or are the
+model's output.
 
-Every section and hub operator has a *depth*: the number of sections before it. Hub operators of one depth form a
-stage, which runs on one tile or, cut by columns, on several.
+An attention section has three *lanes*, for q, k and v. Each reads a hub value of its own, through a linear layer or
+bare, and has its own operators up to attention.
+
+Every stage and section works on the rows of one *domain*: those of the tokens, or those of the source that
+cross-attention looks at. It has a *depth*: the number of sections before it. Hub operators of one domain, depth and
+width form a stage, which runs on one tile or, cut by columns, on several.
+
+Attention that sees later rows answers only once it has had them all. Its stage runs in one *round* over the segments,
+what comes after it in the next; other sections of the same depth wait for that round, so that all of the next depth
+have their inputs together. What an earlier round has made is kept for a later one by a stage's tiles.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
-from compiler.ir.graph import Add, Attention, Graph, Linear, Mul, Node, Norm, op_name
+from compiler.ir.graph import Attention, Graph, Node, op_name
 from isa.diagnostics import NodePlace, fail
+
+
+class Domain(Enum):
+    """Whose rows a value has."""
+
+    SOURCE = "source"
+    TOKENS = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What attention's q, k or v is made of: a hub value, its linear layer (None: bare), the operators after that."""
+
+    input: str
+    domain: Domain
+    linear: Node | None
+    chain: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A hub value that a section reads: whole rows for linear layers, or some columns of them.
+
+    The stage of its domain and `depth` sends it; with `is_late` in the round after its own.
+    """
+
+    name: str
+    domain: Domain
+    is_whole: bool
+    depth: int
+    is_late: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the graph between two hub stages. `input` and `output` name hub values."""
+    """A part of the graph between two hub stages. `lanes` of attention are q, k, v; None is one that is not computed.
+
+    `is_result`: its columns are the model's output, and nothing else reads them. `source_depth` is that of the stage
+    which sends its lanes rows of the source. `is_late`: others of its depth see later rows, it does not.
+    """
 
     depth: int
-    input: str
+    domain: Domain
     first: tuple[Node, ...]
     inner: tuple[Node, ...]
     last: Node | None
     output: str
-
-    @property
-    def is_causal(self) -> bool:
-        """Whether its answer for a token needs no later token."""
-        return self.attention is None or (
-            isinstance(self.attention.op, Attention) and self.attention.op.causal
-        )
+    lanes: tuple[Lane | None, ...] = ()
+    is_result: bool = False
+    source_depth: int = 0
+    is_late: bool = False
 
     @property
     def attention(self) -> Node | None:
         """The attention operator, if it is an attention section."""
-        return next((n for n in self.inner if isinstance(n.op, Attention)), None)
+        return self.inner[0] if self.lanes else None
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether its answer for a row needs no later row."""
+        op = self.inner[0].op if self.lanes else None
+        return not isinstance(op, Attention) or op.causal or op.cross
+
+    @property
+    def inputs(self) -> dict[str, Domain]:
+        """The hub values it reads, and whose rows they are."""
+        if not self.lanes:
+            return {self.first[0].inputs[0]: self.domain}
+        return {lane.input: lane.domain for lane in self.lanes if lane is not None}
+
+    def read(self, lane: Lane) -> Read:
+        """What a lane reads."""
+        is_own = lane.domain is self.domain
+        depth = self.depth if is_own else self.source_depth
+        return Read(lane.input, lane.domain, lane.linear is not None, depth, self.is_late and is_own)
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """All that it reads, each once."""
+        if not self.lanes:
+            (name,) = self.inputs
+            return (Read(name, self.domain, is_whole=True, depth=self.depth, is_late=self.is_late),)
+        return tuple(dict.fromkeys(self.read(lane) for lane in self.lanes if lane is not None))
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The hub operators of one depth, in order."""
+    """The hub operators of one domain, depth and width, in order.
+
+    `reads` are what sections read of it, `outputs` what the host gets, `holds` values of sections that it takes in
+    only to keep them for a later round.
+    """
 
     depth: int
+    domain: Domain
+    width: int
+    round: int
     nodes: tuple[Node, ...]
+    reads: tuple[Read, ...] = ()
+    outputs: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The graph as stages and sections: stage 0, sections of depth 0, stage 1, ..."""
+    """The graph as stages and sections: stages of depth 0, sections of depth 0, stages of depth 1, ...; the source's
+    before those of the tokens."""
 
     stages: tuple[Stage, ...]
     sections: tuple[Section, ...]
 
-    def sections_at(self, depth: int) -> tuple[Section, ...]:
-        """The sections that read from stage `depth`."""
-        return tuple(s for s in self.sections if s.depth == depth)
+    @property
+    def steps(self) -> tuple[tuple[Domain, int], ...]:
+        """Domains and depths in order."""
+        return tuple(dict.fromkeys((stage.domain, stage.depth) for stage in self.stages))
+
+    def stages_at(self, domain: Domain, depth: int) -> tuple[Stage, ...]:
+        """The stages of a depth, one for each width."""
+        return tuple(s for s in self.stages if (s.domain, s.depth) == (domain, depth))
+
+    def sections_at(self, domain: Domain, depth: int) -> tuple[Section, ...]:
+        """The sections that read from the stages of a depth."""
+        return tuple(s for s in self.sections if (s.domain, s.depth) == (domain, depth))
 
 
 def node_place(graph: Graph, node: Node) -> NodePlace:
@@ -72,135 +160,3 @@ def node_place(graph: Graph, node: Node) -> NodePlace:
 def refuse(graph: Graph, node: Node, why: str, way_out: str) -> Exception:
     """The diagnostic for a node that cannot be mapped."""
     return fail("E0306", why, node_place(graph, node), way_out)
-
-
-class _Cutter:
-    """Walks the graph once; decides for each value whether it is a hub value or inside a section."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.depth = {i.name: 0 for i in graph.inputs}
-        self.owner: dict[str, int] = {}  # value inside a section -> group
-        self.groups: dict[int, list[Node]] = {}
-        self.consumers = graph.consumers()
-        self.hub: list[tuple[int, Node]] = []
-        self.ends: dict[int, str] = {}  # group -> its output, where no linear layer ends it
-
-    def run(self) -> Layout:
-        for node in self.graph.nodes:
-            values = [name for name in node.inputs if name and name not in self.graph.constants]
-            if self._ends_sections(node, values):
-                for name in values:
-                    self._close(name)
-            inside = [self.owner[name] for name in values if name in self.owner]
-            if inside:
-                self._inner(node, values, inside)
-            elif isinstance(node.op, Linear):
-                self._first(node)
-            else:
-                self._hub(node, values)
-        for name in self.graph.outputs:
-            self._close(name)
-        sections = tuple(self._section(group, nodes) for group, nodes in self.groups.items())
-        depths = sorted({depth for depth, _ in self.hub} | {s.depth for s in sections})
-        stages = tuple(Stage(d, tuple(n for depth, n in self.hub if depth == d)) for d in depths)
-        return Layout(stages, tuple(sorted(sections, key=lambda s: s.depth)))
-
-    def _hub(self, node: Node, values: list[str]) -> None:
-        depth = max((self.depth[name] for name in values), default=0)
-        self.depth[node.output.name] = depth
-        self.hub.append((depth, node))
-
-    def _ends_sections(self, node: Node, values: list[str]) -> bool:
-        """Whether an operator needs whole rows of what sections have cut: a norm, or a sum with a hub value."""
-        if isinstance(node.op, Norm):
-            return not _has_groups(node)
-        return isinstance(node.op, Add | Mul) and len({self.owner.get(name, -1) for name in values}) > 1
-
-    def _close(self, name: str) -> None:
-        """Let a value inside a section be its output, gathered by the hub."""
-        group = self.owner.pop(name, None)
-        if group is not None:
-            self.ends[group] = name
-            self.depth[name] = self.depth[self.groups[group][0].inputs[0]] + 1
-
-    def _first(self, node: Node) -> None:
-        """A linear layer on a hub value: joins the section of its siblings, or ends at once on the hub."""
-        group = next(
-            (g for g, nodes in self.groups.items() if self._siblings(nodes[0], node)), len(self.groups)
-        )
-        self.groups.setdefault(group, []).append(node)
-        if self._is_direct(node):
-            self.depth[node.output.name] = self.depth[node.inputs[0]] + 1
-        else:
-            self.owner[node.output.name] = group
-
-    def _siblings(self, a: Node, b: Node) -> bool:
-        """Whether two linear layers on one hub value are joined further down."""
-        if a.inputs[0] != b.inputs[0] or self._is_direct(a) or self._is_direct(b):
-            return False
-        return bool(self._reach(a) & self._reach(b))
-
-    def _reach(self, node: Node) -> set[str]:
-        """Outputs of the operators after `node`, up to and including the section's last linear layer."""
-        seen: set[str] = set()
-        todo = [node.output.name]
-        while todo:
-            for user in self.consumers.get(todo.pop(), ()):
-                name = user.output.name
-                if name not in seen:
-                    seen.add(name)
-                    if not isinstance(user.op, Linear) and not self._joins_hub(user):
-                        todo.append(name)
-        return seen
-
-    def _is_direct(self, node: Node) -> bool:
-        """Whether a first layer's output is a hub value (or the model's output) at once."""
-        users = self.consumers.get(node.output.name, [])
-        return not users or all(self._joins_hub(u) for u in users)
-
-    def _joins_hub(self, user: Node) -> bool:
-        """Whether an operator needs whole rows: a norm of all of it, or a sum with another value."""
-        if isinstance(user.op, Add):
-            return not any(name in self.graph.constants for name in user.inputs)
-        return isinstance(user.op, Norm) and not _has_groups(user)
-
-    def _inner(self, node: Node, values: list[str], inside: list[int]) -> None:
-        if isinstance(node.op, Attention) and node.op.cross:
-            raise refuse(
-                self.graph,
-                node,
-                "attention with keys and values of another sequence has no mapping yet",
-                "compile the encoder alone, or a decoder-only model",
-            )
-        if len(set(inside)) > 1 or len(inside) < len(values):
-            raise refuse(
-                self.graph,
-                node,
-                "the operator joins values of different sections",
-                "report this model's structure",
-            )
-        group = inside[0]
-        self.groups[group].append(node)
-        if isinstance(node.op, Linear):
-            self.depth[node.output.name] = self.depth[self.groups[group][0].inputs[0]] + 1
-        else:
-            self.owner[node.output.name] = group
-
-    def _section(self, group: int, nodes: list[Node]) -> Section:
-        head = nodes[0].inputs[0]
-        first = tuple(n for n in nodes if isinstance(n.op, Linear) and n.inputs[0] == head)
-        rest = [n for n in nodes if n not in first]
-        last = next((n for n in rest if isinstance(n.op, Linear)), None)
-        inner = tuple(n for n in rest if n is not last)
-        output = last.output.name if last else self.ends.get(group, first[0].output.name)
-        return Section(self.depth[head], head, first, inner, last, output)
-
-
-def _has_groups(node: Node) -> bool:
-    return isinstance(node.op, Norm) and node.op.groups > 1
-
-
-def cut(graph: Graph) -> Layout:
-    """Stages and sections of a canonical graph. Raises `CimError` E0306 for structures beyond this scheme."""
-    return _Cutter(graph).run()

@@ -11,11 +11,10 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir.graph import Graph, Node, Rotary, op_name
+from compiler.ir.graph import Graph, Node, Rotary
 from compiler.ir.mapping import Arithmetic
 from compiler.ir.quantised import IntegerWeight, fits_int8, has_offset, integers, row_block
 from compiler.ir.tensor import Tensor
-from isa.diagnostics import NodePlace, fail
 from isa.instruction import DType
 from isa.operands import WORD_BYTES
 from isa.program import ArrayData, Slice
@@ -76,11 +75,16 @@ class Weights:
         self.notes: list[str] = []
         self.kept: set[str] = set()
         self._cells: dict[str, _Cells] = {}
+        self._steps: dict[str, int] = {}
 
     def shape(self, node: Node) -> tuple[int, int]:
         """Rows K and columns N of a linear layer's weight."""
         rows, cols = self.graph.constants[node.inputs[1]].shape
         return int(rows), int(cols)
+
+    def settle(self, node: Node, step: int) -> None:
+        """Say that a weight's rows will be cut every `step`, before any array is made of it."""
+        self._steps[node.inputs[1]] = step
 
     def block(self, node: Node, row: int, rows: int) -> int:
         """Rows that share scales in an array of the weight's rows row..row+rows-1; 0 if all do."""
@@ -89,19 +93,15 @@ class Weights:
         block = self._held(node).block
         if not block or row // block == (row + rows - 1) // block:
             return 0
-        step = gcd(block, row)
-        if step % WORD_BYTES:
-            place = NodePlace(
-                self.graph.model or self.graph.name, " ".join(node.sources[:1]), op_name(node.op)
-            )
-            raise fail(
-                "E0306",
-                f"a tile's rows begin at row {row} of weights whose scales change every {block} rows; groups of "
-                f"{step} rows are too small",
-                place,
-                "heads as deep as a multiple of 4",
-            )
-        return step
+        return gcd(block, row)
+
+    def _can_group(self, node: Node, block: int) -> bool:
+        """Whether scales that change every `block` rows can be kept: a product takes groups of whole words."""
+        rows, _ = self.shape(node)
+        step = self._steps.get(node.inputs[1], rows)
+        starts = range(0, rows, step)
+        is_cut = any(row // block != (min(row + step, rows) - 1) // block for row in starts)
+        return not is_cut or not (block % WORD_BYTES or step % WORD_BYTES or rows % WORD_BYTES)
 
     def array(self, node: Node, row: int, col: int, block: int = 0) -> ArrayData:
         """What an array holds whose first element is weight[row, col] of a linear layer. `block`: as `block` says."""
@@ -141,7 +141,7 @@ class Weights:
     def _held(self, node: Node) -> _Cells:
         name = node.inputs[1]
         if name not in self._cells:
-            self._cells[name] = self._from_file(node) or self._quantised(self.graph.constants[name])
+            self._cells[name] = self._from_file(node) or self._quantised(node)
         return self._cells[name]
 
     def _from_file(self, node: Node) -> _Cells | None:
@@ -151,8 +151,8 @@ class Weights:
             return None
         block = row_block(weight)
         why = ""
-        if block is None or block % WORD_BYTES:
-            why = "their scales change along the rows too often"
+        if block is None or (block and not self._can_group(node, block)):
+            why = "their scales change along the rows in groups that are no whole words"
         elif not has_offset(weight) and not fits_int8(weight):
             why = "they do not fit int8 once their zero points are taken away"
         if block is None or why:
@@ -169,9 +169,11 @@ class Weights:
 
         return _Cells(block, make, has_offset(weight))
 
-    def _quantised(self, weight: Tensor) -> _Cells:
+    def _quantised(self, node: Node) -> _Cells:
+        weight = self.graph.constants[node.inputs[1]]
         levels = WEIGHT_LEVELS if self.bits == 8 else INT4_LEVELS
-        block = 0 if self.bits == 8 or weight.shape[0] <= INT4_BLOCK else INT4_BLOCK
+        is_grouped = self.bits != 8 and weight.shape[0] > INT4_BLOCK and self._can_group(node, INT4_BLOCK)
+        block = INT4_BLOCK if is_grouped else 0
 
         @cache
         def make() -> IntegerWeight:
@@ -199,8 +201,22 @@ class Weights:
         def make() -> NDArray[np.float32]:
             return np.broadcast_to(float32(constant).reshape(-1), (cols,))
 
-        self.builder.tensor(name, DType.F32, (cols,), make)
-        return Slice(name, (col,))
+        tensor = name if constant.count == cols else f"{name}*{cols}"
+        return Slice(self.builder.tensor(tensor, DType.F32, (cols,), make), (col,))
+
+    def biases(self, name: str, reach: int, head: int) -> Slice:
+        """Biases by distance [heads, 2r+1] up to `reach` (or slopes [heads], `reach` 0), laid flat, from a head on."""
+        constant = self.graph.constants[name]
+        entries = 2 * reach + 1
+        total = int(constant.shape[0]) * entries
+
+        def make() -> NDArray[np.float32]:
+            table = float32(constant).reshape(len(float32(constant)), -1)
+            middle = table.shape[1] // 2
+            return np.ascontiguousarray(table[:, middle - reach : middle + reach + 1]).reshape(-1)
+
+        tensor = name if total == constant.count else f"{name}[{-reach}:{reach}]"
+        return Slice(self.builder.tensor(tensor, DType.F32, (total,), make), (head * entries,))
 
     def scalar(self, name: str) -> float | None:
         """The value of a constant of one element, or None if it has more."""
@@ -232,4 +248,7 @@ class Weights:
             turn = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
             return np.asarray(turn * np.float32(op.scaling), dtype=np.float32)
 
-        return self.builder.tensor(f"rotary.{node.inputs[1]}", DType.F32, (context, op.rotary_dim), make)
+        scaled = "" if op.scaling == 1 else f"*{op.scaling:g}"
+        return self.builder.tensor(
+            f"rotary.{node.inputs[1]}{scaled}", DType.F32, (context, op.rotary_dim), make
+        )

@@ -13,7 +13,7 @@ from compiler.ops.call import Call, Kernel, KernelError
 def softmax(x: Array, at: int = -1) -> Array:
     """Softmax along one axis; a row that is all -inf gives NaN, as in ONNX."""
     with np.errstate(invalid="ignore"):
-        e = np.exp(x - x.max(axis=at, keepdims=True))
+        e = np.exp(x - x.max(axis=at, keepdims=True, initial=-np.inf))
         return np.asarray(e / e.sum(axis=at, keepdims=True), x.dtype)
 
 

@@ -237,7 +237,7 @@ def _entries() -> Iterable[OpEntry]:
         becomes, note = QUANTISED_NOTES[kind]
         yield OpEntry(MICROSOFT, kind, Fate.CHIP, becomes, note, kernel=kernel, shape=SHAPES.get(kind))
     for domain, kind, reason, way_out in _HOSTED:
-        yield OpEntry(domain, kind, Fate.HOST, (), reason, way_out)
+        yield OpEntry(domain, kind, Fate.HOST, (), reason, way_out, shape=SHAPES.get(kind))
     for domain, kind, reason, way_out in _REFUSED:
         yield OpEntry(domain, kind, Fate.REFUSED, (), reason, way_out, shape=SHAPES.get(kind))
 

@@ -8,6 +8,7 @@ from functools import reduce
 from compiler.ir.dims import Extent, Shape, UndecidedError, divide, less, size_of
 from compiler.ir.tensor import DType
 from compiler.ops.call import OutputType, ShapeCall, ShapeRule, UnknownShapeError
+from compiler.ops.equations import spelled_out
 
 INT64_LIMIT = 1 << 31
 """Slice bounds beyond this mean "to the end"."""
@@ -31,7 +32,10 @@ def _elementwise(dtype: DType | None = None, source: int = 0) -> ShapeRule:
     def rule(call: ShapeCall) -> list[OutputType]:
         # Where names of an axis differ, the operand that gives the type knows best.
         order = sorted((i for i in range(len(call.inputs)) if call.inputs[i]), key=lambda i: i != source)
-        shape = reduce(broadcast, [call.shape(i) for i in order])
+        try:
+            shape = reduce(broadcast, [call.shape(i) for i in order])
+        except (UnknownShapeError, UndecidedError):
+            return [(dtype or call.dtype_of(source), None)]
         return [(dtype or call.dtype_of(source), shape)]
 
     return rule
@@ -239,7 +243,8 @@ def _scattered(call: ShapeCall) -> list[OutputType]:
 
 
 def _einsum(call: ShapeCall) -> list[OutputType]:
-    terms, _, result = call.text("equation", "").replace(" ", "").partition("->")
+    ranks = [len(call.shape(i)) for i in range(len(call.inputs))]
+    terms, _, result = spelled_out(call.text("equation", ""), ranks).partition("->")
     sizes: dict[str, Extent] = {}
     for index, term in enumerate(terms.split(",")):
         sizes.update(zip(term, call.shape(index), strict=True))
@@ -331,7 +336,13 @@ def _conv_integer(call: ShapeCall) -> list[OutputType]:
     return [(DType.INT32, None)]
 
 
+def _pooled(call: ShapeCall) -> list[OutputType]:
+    shape = call.shape(0)
+    return [(call.dtype_of(0), (*shape[:2], *(1 for _ in shape[2:])))]
+
+
 SHAPES: dict[str, ShapeRule] = {
+    "GlobalAveragePool": _pooled,
     **{kind: _elementwise(DType.BOOL) for kind in _LOGICAL},
     **{kind: _elementwise() for kind in _ARITHMETIC},
     **{kind: _same for kind in _UNARY},

@@ -1,14 +1,18 @@
 """The passes, one file each, and the graph-level pipeline."""
 
+from compiler.passes.drop_broadcasts import DropBroadcasts
 from compiler.passes.expand_native import ExpandNative
+from compiler.passes.expand_pooling import ExpandPooling
 from compiler.passes.expand_quantised import ExpandQuantised
 from compiler.passes.flatten_rows import FlattenRows
 from compiler.passes.fold_constants import FoldConstants
 from compiler.passes.import_model import ImportModel
 from compiler.passes.join_branches import JoinBranches
 from compiler.passes.legalise import Legalise
+from compiler.passes.measure_shapes import MeasureShapes
 from compiler.passes.pair_quantisation import PairQuantisation
-from compiler.passes.partition_host import PartitionHost, PartitionStem
+from compiler.passes.partition_host import PartitionHost
+from compiler.passes.partition_stem import PartitionStem
 from compiler.passes.recognise_activations import RecogniseActivations
 from compiler.passes.recognise_attention import RecogniseAttention
 from compiler.passes.recognise_elementwise import RecogniseElementwise
@@ -18,15 +22,19 @@ from compiler.passes.recognise_norms import RecogniseNorms
 from compiler.passes.recognise_rotary import RecogniseRotary
 from compiler.passes.restore_quantisation import RestoreQuantisation
 from compiler.passes.set_aside_quantisation import SetAsideQuantisation
+from compiler.passes.turn_rows import TurnRows
 from compiler.pipeline import Pass
 
 RECOGNITION: tuple[Pass, ...] = (
     FoldConstants(),
+    MeasureShapes(),
+    ExpandPooling(),
     PartitionStem(),
     ExpandQuantised(),
     PairQuantisation(),
     SetAsideQuantisation(),
     ExpandNative(),
+    DropBroadcasts(),
     RecogniseLinear(),
     RecogniseNorms(),
     RecogniseEmbeddings(),
@@ -34,6 +42,7 @@ RECOGNITION: tuple[Pass, ...] = (
     RecogniseAttention(),
     RecogniseActivations(),
     RecogniseElementwise(),
+    TurnRows(),
     FlattenRows(),
 )
 """From a graph of ONNX operators to rows and canonical operators."""

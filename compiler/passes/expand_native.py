@@ -22,6 +22,7 @@ FORMS: Mapping[tuple[str, str], Callable[[Writer], list[str] | None]] = {
     ("", "TensorScatter"): attention_forms.scattered,
     ("", "Einsum"): einsum,
     ("", "RotaryEmbedding"): fused_forms.rotary_rows,
+    ("", "ReduceL2"): fused_forms.length,
     (MICROSOFT, "Attention"): attention_forms.fused,
     (MICROSOFT, "MultiHeadAttention"): attention_forms.multi_head,
     (MICROSOFT, "GroupQueryAttention"): attention_forms.grouped,
@@ -75,9 +76,17 @@ def expand(editor: Editor, node: Node) -> str:
         return str(problem)
     if results is None:
         return ""
-    wanted = [v.name for v in node.outputs]
-    used = [n for n in wanted if n and (editor.users(n) or n in editor.outputs)]
-    if any(n in used and not r for n, r in zip(wanted, [*results, *[""] * len(wanted)], strict=False)):
-        return "an output is used that is only made for training, or that nothing here can make"
+    missing = _missing(editor, node, results)
+    if missing:
+        return f"its output {missing!r} is used, which is made for training (a mean, a deviation) or for debugging"
     writer.finish(results)
     return ""
+
+
+def _missing(editor: Editor, node: Node, results: list[str]) -> str:
+    """The first output of `node` that is used and that `results` does not have; "" if there is none."""
+    made = [*results, *[""] * len(node.outputs)]
+    used = [
+        v.name if v.name and (editor.users(v.name) or v.name in editor.outputs) else "" for v in node.outputs
+    ]
+    return next((name for name, result in zip(used, made, strict=False) if name and not result), "")

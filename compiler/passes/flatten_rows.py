@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from compiler.ir.dims import Dim, Extent, axis
+from compiler.ir.feeding import is_of_source
 from compiler.ir.graph import Embed, Input, Node, Onnx, Role, Rotary, Value
 from compiler.ir.rewrite import Editor
 from compiler.pipeline import Compilation, Pass
 from compiler.recognition.layouts import Moved, follow, is_same_rows
-from compiler.recognition.regions import Prober, Survey, is_movement, is_onnx
+from compiler.recognition.regions import SOURCES, Prober, Survey, is_movement, is_onnx
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _rewire_outputs(survey: Survey, prober: Prober) -> None:
 
 def _retype(editor: Editor) -> None:
     """[batch, sequence, features] -> [tokens, features] for values, [tokens] for ids and positions."""
-    lengths = {i.name: axis("source") for i in editor.inputs if i.role is Role.SOURCE}
+    lengths = {i.name: axis("source") for i in editor.inputs if i.role in SOURCES or is_of_source(i)}
     for node in list(editor.nodes()):
         width: Extent = (node.output.shape or (0,))[-1]
         if isinstance(node.op, Embed):
@@ -105,19 +106,22 @@ def _retype(editor: Editor) -> None:
     used = {i for node in editor.nodes() for i in node.inputs}
     turns = any(isinstance(node.op, Rotary) for node in editor.nodes())
     wanted = {Role.SWITCH, *((Role.POSITIONS,) if turns else ())}
-    kept = [i for i in editor.inputs if i.name in used or i.role in wanted]
+    kept = [i for i in editor.inputs if i.name in used or (i.role in wanted and not is_of_source(i))]
     editor.inputs = [_flat(i) for i in kept]
 
 
 def _flat(given: Input) -> Input:
     """An input as one number, or one row, a token."""
     shape = given.value.shape or ()
+    if given.role is Role.SOURCE_IDS or (given.role is Role.POSITIONS and is_of_source(given)):
+        return replace(given, value=replace(given.value, shape=(axis("source"),)))
     if given.role in (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES):
         return replace(given, value=replace(given.value, shape=(_tokens(),)))
     if given.role is Role.OTHER and len(shape) > 1:
         return replace(given, value=replace(given.value, shape=(_tokens(), shape[-1])))
     if given.role is Role.SOURCE:
-        return replace(given, value=replace(given.value, shape=(axis("source"), shape[-1])))
+        count = shape[-2] if isinstance(shape[-2], int) else axis("source")
+        return replace(given, value=replace(given.value, shape=(count, shape[-1])))
     return given
 
 

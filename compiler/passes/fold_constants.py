@@ -39,6 +39,9 @@ class FoldConstants(Pass):
         folder = _Folder(editor)
         for node in list(editor.nodes()):
             folder.visit(node)
+        for node in list(editor.nodes()):
+            if node.output.name in editor.outputs and editor.holds(node):
+                folder.output(node)
         c.graph = editor.finish()
         return editor.changed
 
@@ -65,6 +68,19 @@ class _Folder:
             self.alias[node.output.name] = kept
             self.editor.remove(node)
 
+    def output(self, node: Node) -> None:
+        """Give a value that others use, and that `node` repeats as an output, the output's name: all see one value."""
+        kept = self._same_as(node)
+        maker = None if kept is None else self.editor.producer(kept)
+        if kept is None or maker is None or kept in self.editor.outputs or len(self.editor.users(kept)) < 2:
+            return
+        name = node.output.name
+        self.editor.remove(node)
+        values = tuple(replace(v, name=name) if v.name == kept else v for v in maker.outputs)
+        sources = tuple(dict.fromkeys((*maker.sources, *node.sources)))
+        self.editor.replace(maker, replace(maker, outputs=values, sources=sources))
+        self.editor.redirect(kept, name)
+
     def _renamed(self, node: Node) -> Node:
         """`node` with aliases of its inputs replaced and its outputs typed."""
         inputs = tuple(self.alias.get(i, i) for i in node.inputs)
@@ -82,7 +98,11 @@ class _Folder:
         known = tuple(self._integers(i) for i in inputs)
         call = ShapeCall(node.op, values, known, len(node.outputs))
         types = infer(None if entry is None else entry.shape, call)
-        return tuple(Value(v.name, d, s) for v, (d, s) in zip(node.outputs, types, strict=True))
+        # A shape that no rule gives may have been measured.
+        return tuple(
+            Value(v.name, d, v.shape if s is None else s)
+            for v, (d, s) in zip(node.outputs, types, strict=True)
+        )
 
     def _learn(self, node: Node) -> None:
         """Inputs that are joined with values of known sizes have those sizes (a file may name the depth of a head)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compiler.ir.graph import op_name
 from compiler.pipeline import Compilation, Pass
 
 
@@ -17,12 +18,13 @@ class ImportModel(Pass):
     branch: bool = False
 
     def run(self, c: Compilation) -> bool:
-        """Sets `c.graph`."""
+        """Sets `c.graph`, `c.border` and `c.operators`."""
         # The reader is imported here so that commands which read no model do not pay for it.
-        from compiler.frontend.importer import import_model
+        from compiler.frontend.importer import import_file
 
         dims = dict(c.options.dims)
-        c.graph = import_model(
+        c.graph, c.border = import_file(
             c.model, shapes_only=c.options.shapes_only, dims=dims, branch=self.branch, bind=c.options.bind
         )
+        c.operators = {source: op_name(node.op) for node in c.graph.nodes for source in node.sources}
         return True

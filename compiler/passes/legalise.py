@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from compiler.ir.graph import Graph, Input, Node, Onnx, Role, op_name
+from compiler.ir.dims import axes_of
+from compiler.ir.graph import Attention, Graph, Input, Node, Onnx, Role, op_name
 from compiler.ir.rewrite import Editor
+from compiler.ops.hosting import host_refusal
 from compiler.ops.registry import MICROSOFT, OFF_CHIP, Fate, entry_of
 from compiler.pipeline import Compilation, Finding, Pass
-from compiler.recognition.regions import Survey
+from compiler.recognition.regions import Survey, is_onnx
 from isa.diagnostics import CimError, Diagnostic, NodePlace
 
 
@@ -22,9 +25,15 @@ class Legalise(Pass):
         graph = c.require_graph()
         refusals = refused(graph, tuple(c.findings))
         if refusals:
-            raise CimError(Diagnostic("E0203", r.message, r.place, r.help) for r in refusals)
+            raise CimError(dict.fromkeys(_diagnostic(r, c.operators) for r in refusals))
         c.notes += _summary(graph)
         return False
+
+
+def _diagnostic(refusal: Refusal, operators: Mapping[str, str]) -> Diagnostic:
+    """The refusal of a node, with the operator that the file has there (it may have been written out)."""
+    place = replace(refusal.place, op=operators.get(refusal.place.node, refusal.place.op))
+    return Diagnostic("E0203", refusal.message, place, refusal.help)
 
 
 def _summary(graph: Graph) -> list[str]:
@@ -51,11 +60,14 @@ def refused(graph: Graph, findings: tuple[Finding, ...]) -> list[Refusal]:
     something else is.
     """
     left = [node for node in graph.nodes if isinstance(node.op, Onnx)]
-    if any(_is_hopeless(node) for node in left):
+    if any(_is_hopeless(node) or (_is_off_chip(node) and not is_onnx(node, "If")) for node in left):
         elsewhere = [node for node in left if _is_hopeless(node) or _is_off_chip(node)]
         return [_refusal(graph, node, {}) for node in sorted(elsewhere, key=_how_hopeless)]
     unbound = [_unbound(graph, i) for i in graph.inputs if i.role is Role.WEIGHT]
     unbound += [_shapeless(graph, i) for i in graph.inputs if left and _is_shapeless(i)]
+    explained = {f.node for f in findings} & {s for n in left for s in n.sources}
+    if not explained and not any(is_onnx(n, "Softmax") for n in left):
+        unbound += [_unread(graph, i) for i in graph.inputs if i.role is Role.PAST]
     if unbound:
         return unbound
     survey = Survey(Editor(graph))
@@ -98,12 +110,21 @@ def _refusal(graph: Graph, node: Node, why: dict[str, Finding]) -> Refusal:
         return Refusal(place, finding.reason, finding.help)
     entry = entry_of(node.op)
     if entry is None:
-        known = "ai.onnx" if not node.op.domain else node.op.domain
-        return Refusal(place, f"operator {node.op.kind} of {known} is not known", _unknown_help(node.op))
+        return Refusal(place, _unknown(graph, node.op), _unknown_help(node.op))
     if entry.fate in OFF_CHIP:
         return Refusal(place, entry.note, entry.help or None)
     forms = f" (supported {entry.note})" if entry.note else ""
     return Refusal(place, f"this use of {entry.kind} is none that can be compiled{forms}", None)
+
+
+def _unknown(graph: Graph, op: Onnx) -> str:
+    if op.domain or host_refusal(op.domain, op.kind) is not None:
+        return f"operator {op.kind} of {op.domain or 'ai.onnx'} is not known"
+    layered = any(isinstance(n.op, Attention) or is_onnx(n, "Softmax") for n in graph.nodes)
+    where = (
+        "and stands between layers" if layered else "and the model has no attention for the chip to compute"
+    )
+    return f"operator {op.kind} has no place on the chip, {where}"
 
 
 def _unknown_help(op: Onnx) -> str:
@@ -129,7 +150,8 @@ def _unbound(graph: Graph, given: Input) -> Refusal:
 def _is_shapeless(given: Input) -> bool:
     """Whether an input is rows of a number of features that is not known."""
     shape = given.value.shape or ()
-    free = bool(shape) and (not isinstance(shape[-1], int) or len(shape) > 4)
+    by_token = bool(shape) and axes_of(shape[-1]) <= {"sequence", "past", "source"}
+    free = bool(shape) and ((not isinstance(shape[-1], int) and not by_token) or len(shape) > 4)
     return free and given.role in (Role.OTHER, Role.WEIGHT) and given.value.dtype.is_float
 
 
@@ -148,6 +170,16 @@ def _shapeless(graph: Graph, given: Input) -> Refusal:
     )
 
 
+def _unread(graph: Graph, given: Input) -> Refusal:
+    """What is kept from step to step, but not for an attention: all of those have been found."""
+    if len(given.value.shape or ()) > 3:
+        message = f"keys or values are kept in {given.name!r} that no attention reads"
+    else:
+        message = f"the state {given.name!r} is no keys or values of an attention"
+    way_out = "only keys and values of attentions are kept from step to step"
+    return Refusal(NodePlace(graph.model, given.name, "input"), message, way_out)
+
+
 def _strange_inputs(graph: Graph, has_left: bool) -> list[Refusal]:
     """Inputs that are neither numbers nor rows by token cannot be fed."""
     if has_left:
@@ -164,7 +196,7 @@ def _strange_inputs(graph: Graph, has_left: bool) -> list[Refusal]:
 
 
 def _is_known(given: Input) -> bool:
-    if given.role in (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES, Role.MASK, Role.SOURCE):
+    if given.role in (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES, Role.MASK, Role.SOURCE, Role.SOURCE_IDS):
         return True
     shape = given.value.shape or ()
     return (

@@ -21,14 +21,21 @@ class PlaceBlocks(Pass):
         """Sets `c.mapping`, with the longest segments that the tile buffers allow."""
         from compiler.backend.build import choose_chunk, with_chunk
         from compiler.mapping.mapper import MapOptions, map_graph
-        from compiler.mapping.options import arithmetic_of, check_policies, learned_positions, weight_bits
+        from compiler.mapping.options import (
+            arithmetic_of,
+            check_policies,
+            learned_positions,
+            source_rows,
+            weight_bits,
+        )
         from isa.program import Limits
 
         target, options = c.require_target(), c.options
         check_policies(options)
         graph = c.require_graph()
         context = options.max_context or min(DEFAULT_CONTEXT, learned_positions(graph) or DEFAULT_CONTEXT)
-        limits = Limits(context, chunk=1, sequences=options.batch)
+        source = source_rows(graph, options.max_source, context)
+        limits = Limits(context, chunk=1, sequences=options.batch, max_source=source)
         arithmetic = arithmetic_of(options.weights)
         choices = MapOptions(self.hub_width, self.block, weight_bits(options.weights))
         mapping = map_graph(graph, target, limits, arithmetic, choices, c.notes)

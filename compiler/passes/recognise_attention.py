@@ -21,6 +21,7 @@ from compiler.recognition.layouts import (
     heads_to,
     leading_axes,
     take_columns,
+    without_repeats,
 )
 from compiler.recognition.masks import MaskReader, Scores, read_scores
 from compiler.recognition.presents import Kept, Presents, kept_of
@@ -58,7 +59,8 @@ class RecogniseAttention(Pass):
 class _Heads:
     """An operand as rows: which columns of `rows` each head reads, what stands before them.
 
-    Without `rows` all of it comes from the cache. `cross`: the rows are those of the source.
+    Without `rows` all of it comes from the cache. `cross`: the rows are those of the source. `time_first`: they are
+    [sequence, batch, features].
     """
 
     rows: str
@@ -70,6 +72,7 @@ class _Heads:
     past: str | None = None
     kept: Kept | None = None
     cross: bool = False
+    time_first: bool = False
 
 
 class _MismatchError(ValueError):
@@ -118,7 +121,8 @@ class _Matcher:
             raise _MismatchError(scores)
         product = editor.producer(scores.start)
         context = editor.users(scores.end)
-        if product is None or len(context) != 1 or context[0].inputs[0] != scores.end:
+        is_product = len(context) == 1 and is_onnx(context[0], "MatMul")
+        if product is None or not is_product or context[0].inputs[0] != scores.end:
             raise _MismatchError("the probabilities do not multiply values in one product")
         if context[0].output.shape is None:
             raise _MismatchError("the shape of the result does not follow from the model's input shapes")
@@ -141,7 +145,8 @@ class _Matcher:
         moved = self._followed(site, 0)
         sizes = self._sizes()
         tags = moved.tags.reshape(sizes["batch"], -1, *moved.tags.shape[-2:])
-        if tags.shape[2] != sizes["sequence"]:
+        of_source = all(map(self.survey.of_source, moved.region.roots))
+        if tags.shape[2] != sizes["source" if of_source else "sequence"]:
             raise _MismatchError("the queries are not one row a token")
         return self._heads(moved, tags, None)
 
@@ -153,6 +158,9 @@ class _Matcher:
         tags = moved.tags.swapaxes(-1, -2) if which == 1 else moved.tags
         if tags.ndim == 5 and tags.shape[2] == 1:
             tags = np.repeat(tags, q.heads // tags.shape[1], axis=2)
+        if tags.ndim == 4 and tags.shape[1] == 1:
+            # One head that the product gives to all queries.
+            tags = np.repeat(tags, q.heads, axis=1)
         try:
             tags = tags.reshape(*lead, *tags.shape[-2:])
         except ValueError:
@@ -181,18 +189,20 @@ class _Matcher:
         batch, _, tokens, depth = new.shape
         if tokens != sizes["source" if cross else "sequence"] or new.min() < 0:
             raise _MismatchError("an operand does not have one row for every token of the step")
-        row = (np.arange(batch)[:, None] * tokens + np.arange(tokens)).reshape(batch, 1, tokens, 1)
-        columns = new - row * width
-        if not np.array_equal(columns, np.broadcast_to(columns[:1, :, :1], columns.shape)):
+        orders = (_columns(new, width, time_first) for time_first in (False, True))
+        time_first, columns = next(((n, c) for n, c in enumerate(orders) if c is not None), (0, None))
+        if columns is None:
             raise _MismatchError("an operand mixes rows of different tokens")
-        kept = _without_repeats(columns[0, :, 0])
+        kept = without_repeats(columns)
+        if kept is None:
+            raise _MismatchError("heads share keys and values unevenly")
         flat = tuple(int(i) for i in kept.reshape(-1))
-        return _Heads(rows, flat, len(kept), depth, moved.scale, moved.region.sources, past, cross=cross)
+        found = _Heads(rows, flat, len(kept), depth, moved.scale, moved.region.sources, past, cross=cross)
+        return replace(found, time_first=bool(time_first))
 
     def _is_cross(self, name: str) -> bool:
         """Whether a value follows from the source alone."""
-        roles = self.survey.roles(name)
-        return bool(roles) and roles <= {Role.SOURCE, Role.CROSS}
+        return self.survey.of_source(name)
 
     def _check_past(self, moved: Moved, tags: Tags, past: str, heads: int, which: int) -> None:
         """Old rows must come first, in the cache's order, heads repeated like the new ones."""
@@ -230,17 +240,22 @@ class _Matcher:
             or k.cross is not v.cross
         ):
             raise _MismatchError("heads of queries, keys and values do not fit together")
-        mask = self.masks.read(site.scores, q.heads, k.cross)
+        if q.cross and not k.cross:
+            raise _MismatchError("rows of the source attend to rows of the tokens")
+        of_source, cross = q.cross, k.cross and not q.cross
+        mask = self.masks.read(site.scores, q.heads, cross, of_source)
         if isinstance(mask, str):
             raise _MismatchError(mask)
         if v.scale != 1.0:
             raise _MismatchError("the values are scaled")
         scale = q.scale * k.scale * site.scores.scale
         presents = [self.presents.find(h.kept, which) for which, h in enumerate((k, v))]
-        kept = mask.causal or k.cross or k.past is not None or any(presents)
+        if of_source and (mask.causal or any(presents)):
+            raise _MismatchError("the rows of the source are kept, or do not all see each other")
+        kept = mask.causal or cross or k.past is not None or any(presents)
         cache = len(self.survey.editor.caches) if kept else None
         limits = (mask.causal, mask.window, site.scores.softcap)
-        op = Attention(q.heads, k.heads, q.depth, v.depth, scale, *limits, cache, k.cross)
+        op = Attention(q.heads, k.heads, q.depth, v.depth, scale, *limits, cache, cross)
         operands = [self._rows(h, site, n) if h.rows else "" for h, n in ((q, "q"), (k, "k"), (v, "v"))]
         if mask.bias is not None:
             operands.append(self._bias(mask.bias))
@@ -255,7 +270,7 @@ class _Matcher:
         rows = take_columns(self.survey, heads.rows, wanted, f"{site.context.output.name}.{name}")
         if rows is None:
             raise _MismatchError("the heads are interleaved in a way that no column range expresses")
-        return as_three_axes(self.survey, rows, heads.sources, heads.cross)
+        return as_three_axes(self.survey, rows, heads.sources, heads.time_first)
 
     def _bias(self, bias: Array) -> str:
         """The bias as a constant; layers that have the same share one."""
@@ -274,7 +289,7 @@ class _Matcher:
 
     def _replace(self, context: Node, op: Attention, operands: list[str], sources: tuple[str, ...]) -> None:
         editor, output = self.survey.editor, context.output
-        shape: Shape = (*leading_axes(editor), op.heads * op.v_head_dim)
+        shape: Shape = (*leading_axes(self.survey, operands[0]), op.heads * op.v_head_dim)
         made = Value(editor.fresh(f"{output.name}.rows"), output.dtype, shape)
         editor.remove(context)
         editor.insert(op, operands, made, sources)
@@ -282,14 +297,17 @@ class _Matcher:
         heads_to(self.survey, made.name, op.heads, output, sources)
 
 
-def _without_repeats(columns: Tags) -> Tags:
-    """[heads, depth] -> [kv heads, depth], each of which serves the same number of successive heads."""
-    heads = len(columns)
-    distinct = [i for i in range(heads) if i == 0 or not np.array_equal(columns[i], columns[i - 1])]
-    kept = columns[distinct]
-    if heads % len(kept) or not np.array_equal(np.repeat(kept, heads // len(kept), axis=0), columns):
-        raise _MismatchError("heads share keys and values unevenly")
-    return kept
+def _columns(new: Tags, width: int, time_first: bool) -> Tags | None:
+    """[heads, depth]: the columns that each head reads of its token's row; None if it reads other rows.
+
+    `new` numbers the elements of rows of `width` columns, [batch, sequence, .] or, time first, [sequence, batch, .].
+    """
+    batch, _, tokens, _ = new.shape
+    row = np.arange(batch * tokens).reshape((tokens, batch) if time_first else (batch, tokens))
+    row = row.T if time_first else row
+    columns = new - row.reshape(batch, 1, tokens, 1) * width
+    same = np.array_equal(columns, np.broadcast_to(columns[:1, :, :1], columns.shape))
+    return columns[0, :, 0] if same else None
 
 
 def _retire_cache_inputs(editor: Editor) -> None:

@@ -10,7 +10,7 @@ from compiler.ir.graph import Add, Mul, Node, Onnx
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import tensor
 from compiler.pipeline import Compilation, Pass
-from compiler.recognition.regions import Survey, is_onnx
+from compiler.recognition.regions import Survey, is_onnx, scalar
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class RecogniseElementwise(Pass):
         for node in list(editor.nodes()):
             if is_onnx(node, "Div", "Sub"):
                 node = _inverted(editor, node)
+            if is_onnx(node, "Pow"):
+                node = _squared(survey, node)
             if is_onnx(node, "Add", "Mul") and (operands := _operands(survey, node)) is not None:
                 op = Add() if is_onnx(node, "Add") else Mul()
                 editor.replace(node, replace(node, op=op, inputs=operands))
@@ -49,6 +51,16 @@ def _inverted(editor: Editor, node: Node) -> Node:
     op = replace(node.op, kind="Mul" if division else "Add")
     new = replace(node, op=op, inputs=(node.inputs[0], other))
     editor.replace(node, new)
+    return new
+
+
+def _squared(survey: Survey, node: Node) -> Node:
+    """x ** 2 == x * x."""
+    if scalar(survey.editor, node.inputs[1]) != 2.0 or not survey.is_data(node.inputs[0]):
+        return node
+    assert isinstance(node.op, Onnx)
+    new = replace(node, op=replace(node.op, kind="Mul"), inputs=(node.inputs[0], node.inputs[0]))
+    survey.editor.replace(node, new)
     return new
 
 

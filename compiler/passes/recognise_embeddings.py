@@ -8,12 +8,14 @@ import numpy as np
 
 from compiler.ir.dims import Shape, axis
 from compiler.ir.evaluate import UnavailableError
+from compiler.ir.feeding import is_of_source
 from compiler.ir.graph import Embed, Input, Node, Role, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, DType
 from compiler.ops.call import Attributes, KernelError
 from compiler.pipeline import Compilation, Pass
-from compiler.recognition.regions import Prober, Region, Survey, is_movement, is_onnx
+from compiler.recognition.counting import read_count
+from compiler.recognition.regions import Lengths, Prober, Region, Survey, is_movement, is_onnx
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class RecogniseEmbeddings(Pass):
     x + Gather(table, f(positions)), f(p) = p + offset == x + embed(positions; table) with that offset
     x + Gather(table, [r, r, ...])                    == x + row r of the table (a token type that is fixed)
     x + [row 0, row 1, ...], as many as a step has      == x + embed(positions; the rows)
+    Gather(table, positions counted from the ids)     == embed(positions; table), where no id is padding
     """
 
     def run(self, c: Compilation) -> bool:
@@ -33,13 +36,12 @@ class RecogniseEmbeddings(Pass):
         survey = Survey(editor)
         prober = Prober(survey)
         for node in list(editor.nodes()):
-            if editor.holds(node):
+            if editor.holds(node) and not _by_count(survey, prober, node, c):
                 _by_token(survey, node)
         for node in list(editor.nodes()):
             if editor.holds(node) and is_onnx(node, "Add"):
                 _by_position(survey, prober, node)
-                if not prober.has_past():
-                    _by_row(survey, node)
+                _by_row(survey, prober, node)
         c.graph = editor.finish()
         return editor.changed
 
@@ -59,6 +61,27 @@ def _by_token(survey: Survey, node: Node) -> None:
     survey.editor.replace(node, Node(Embed(), (ids, table), node.outputs, node.sources))
 
 
+def _by_count(survey: Survey, prober: Prober, node: Node, c: Compilation) -> bool:
+    """Replace a lookup by positions that the model counts itself."""
+    editor = survey.editor
+    if not _is_lookup(editor, node) or editor.producer(node.inputs[1]) is None:
+        return False
+    counted = read_count(survey, prober, node.inputs[1])
+    shape = node.output.shape
+    if counted is None or shape is None:
+        return False
+    inputs = (_positions(editor, shape, counted.of_source), node.inputs[0])
+    sources = (*node.sources, *counted.region.sources)
+    editor.replace(node, Node(Embed(counted.offset), inputs, node.outputs, sources))
+    if counted.padding:
+        ids = ", ".join(map(str, counted.padding))
+        c.padding = tuple(sorted({*c.padding, *counted.padding}))
+        c.notes.append(
+            f"graph: positions are counted, taking for granted that no token is padding (id {ids})"
+        )
+    return True
+
+
 def _by_position(survey: Survey, prober: Prober, add: Node) -> None:
     """A control operand of an addition to rows, if it is rows of a table by position."""
     editor = survey.editor
@@ -71,30 +94,33 @@ def _by_position(survey: Survey, prober: Prober, add: Node) -> None:
         rows = editor.shape(other)
         if gather is None or not _is_lookup(editor, gather) or rows is None:
             continue
-        index = _index(prober, gather.inputs[1])
+        index = _index(Lengths(prober, survey.of_source(other)), gather.inputs[1])
         if index is None:
             continue
-        new = _row(survey, gather, index) if index.fixed else _rows(survey, gather, region, index, rows)
+        new = _row(survey, gather, index) if index.fixed else _rows(survey, gather, region, index, other)
         operands = tuple(new if i == name else i for i in add.inputs)
         editor.replace(add, replace(add, inputs=operands))
         return
 
 
-def _by_row(survey: Survey, add: Node) -> None:
+def _by_row(survey: Survey, prober: Prober, add: Node) -> None:
     """A constant with a row for every token of a step whose length the file fixes: a table by position."""
     editor = survey.editor
     if not editor.holds(add):
         return
     for at, name in enumerate(add.inputs):
-        constant, shape = editor.constant(name), editor.shape(add.inputs[1 - at])
-        if constant is None or shape is None or len(shape) < 2 or not survey.is_data(add.inputs[1 - at]):
+        other = add.inputs[1 - at]
+        constant, shape, of_source = editor.constant(name), editor.shape(other), survey.of_source(other)
+        if constant is None or shape is None or len(shape) not in (2, 3) or not survey.is_data(other):
             continue
+        if prober.has_past() and not of_source:
+            return
         count, width = shape[-2:]
         if constant.shape[-2:] != (count, width) or constant.count != count * width or count == 1:
             continue
         table = editor.add_constant(f"{name}.table", constant.reshape(constant.shape[-2:]))
         value = Value(editor.fresh(f"{name}.rows"), constant.dtype, shape)
-        editor.insert(Embed(), (_positions(editor, shape), table), value, add.sources)
+        editor.insert(Embed(), (_positions(editor, shape, of_source), table), value, add.sources)
         survey.note(value.name)
         editor.replace(add, replace(add, inputs=tuple(value.name if i == name else i for i in add.inputs)))
         return
@@ -107,12 +133,13 @@ def _row(survey: Survey, gather: Node, index: _Index) -> str:
     return survey.editor.add_constant(f"{gather.inputs[0]}[{index.offset}]", row)
 
 
-def _rows(survey: Survey, gather: Node, region: Region, index: _Index, like: Shape) -> str:
-    """Rows by position: an embedding of the positions."""
+def _rows(survey: Survey, gather: Node, region: Region, index: _Index, other: str) -> str:
+    """Rows by position, to be added to the rows `other`: an embedding of the positions."""
     editor = survey.editor
+    like = editor.shape(other) or ()
     table = editor.constants[gather.inputs[0]]
     output = Value(editor.fresh(f"{gather.output.name}.rows"), table.dtype, (*like[:-1], table.shape[1]))
-    inputs = (_positions(editor, like), gather.inputs[0])
+    inputs = (_positions(editor, like, survey.of_source(other)), gather.inputs[0])
     editor.insert(Embed(index.offset), inputs, output, (*gather.sources, *region.sources), after=gather)
     survey.note(output.name)
     return output.name
@@ -137,16 +164,17 @@ class _Index:
     fixed: bool
 
 
-def _index(prober: Prober, index: str) -> _Index | None:
+def _index(lengths: Lengths, index: str) -> _Index | None:
     """Which rows `index` takes, the same way for every probe; None if in no such way."""
     found: set[_Index] = set()
     for sequence, past in ((5, 0), (3, 4), (6, 7)):
-        probe = prober.at(sequence, past)
+        probe = lengths.at(sequence, past)
         try:
             values = _of_each(probe.value(index)).astype(np.int64)
         except (UnavailableError, KernelError, ValueError, IndexError):
             return None
-        positions = np.arange(probe.sizes["past"], probe.sizes["past"] + probe.sizes["sequence"])
+        step, before = lengths.of(probe)
+        positions = np.arange(before, before + step)
         if values.shape != positions.shape:
             return None
         if not np.ptp(values - positions):
@@ -164,12 +192,14 @@ def _of_each(index: Array) -> Array:
     return index[0] if alike else index.reshape(-1)
 
 
-def _positions(editor: Editor, rows: Shape) -> str:
-    """The input that holds positions; made if the file has none."""
-    existing = next((i for i in editor.inputs if i.role is Role.POSITIONS), None)
+def _positions(editor: Editor, rows: Shape, of_source: bool) -> str:
+    """The input that holds positions, of the tokens or of the source's rows; made if the file has none."""
+    mine = (i for i in editor.inputs if i.role is Role.POSITIONS and is_of_source(i) is of_source)
+    existing = next(mine, None)
     if existing is not None:
         return existing.name
-    shape = rows[:-1] if len(rows) == 3 else (axis("batch"), axis("sequence"))
-    made = Input(Value(editor.fresh("positions"), DType.INT64, shape), Role.POSITIONS)
+    name, length = ("source_positions", axis("source")) if of_source else ("positions", axis("sequence"))
+    shape: Shape = rows[:-1] if len(rows) == 3 and not of_source else (axis("batch"), length)
+    made = Input(Value(editor.fresh(name), DType.INT64, shape), Role.POSITIONS)
     editor.inputs.append(made)
     return made.name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from compiler.ir import meaning
 from compiler.ir.evaluate import Interpreter, UnavailableError
 from compiler.ir.graph import Node, Rotary, Value
 from compiler.ir.rewrite import Editor
-from compiler.ir.tensor import Array, tensor
+from compiler.ir.tensor import Array, Tensor, tensor
 from compiler.ops.call import KernelError
 from compiler.pipeline import Compilation, Finding, Pass
 from compiler.recognition.layouts import (
@@ -20,6 +21,7 @@ from compiler.recognition.layouts import (
     leading_axes,
     sequence_axis,
     take_columns,
+    without_repeats,
 )
 from compiler.recognition.regions import (
     Prober,
@@ -28,6 +30,7 @@ from compiler.recognition.regions import (
     is_elementwise,
     is_movement,
     is_onnx,
+    lead_of,
     random_rows,
     trace,
 )
@@ -61,8 +64,18 @@ class RecogniseRotary(Pass):
             node = editor.producer(region.output)
             if node is not None and not _visit(survey, prober, region):
                 c.findings.append(Finding(node.sources[0], REASON, HELP))
+        c.findings += [_left(editor, n) for n in editor.nodes() if is_onnx(n, "RotaryEmbedding")]
         c.graph = editor.finish()
         return editor.changed
+
+
+def _left(editor: Editor, node: Node) -> Finding:
+    """Why a rotation that calls itself one was not read."""
+    tables = [constant for i in node.inputs[1:3] if (constant := editor.constant(i)) is not None]
+    if any(not t.has_data for t in tables):
+        way_out = "give their values with --bind FILE.npz, or make them constants of the file"
+        return Finding(node.sources[0], "its tables of cosines and sines have no values", way_out)
+    return Finding(node.sources[0], REASON, HELP)
 
 
 def _turns(survey: Survey, node: Node) -> bool:
@@ -90,7 +103,7 @@ def _candidates(survey: Survey) -> list[Region]:
                 mixes.add(value.name)
         if mixed and (len(data) > 1 or is_onnx(node, "RotaryEmbedding")):
             for name in data:
-                ends.pop(_strand(survey, name), None)
+                ends.pop(_strand(survey, name, ends), None)
             ends[node.output.name] = root[node.output.name]
     return [_between(survey, _reshaped(survey, end), start, root) for end, start in ends.items()]
 
@@ -109,20 +122,33 @@ def _between(survey: Survey, end: str, start: str, root: dict[str, str]) -> Regi
     return trace(survey, end, lambda node: node.output.name in root and root[node.output.name] == start)
 
 
-def _strand(survey: Survey, name: str) -> str:
-    """Back along single-operand nodes to the join that feeds them."""
+def _strand(survey: Survey, name: str, ends: Mapping[str, str]) -> str:
+    """Back along single-operand nodes to the join, or the end of another region, that feeds them."""
     node = survey.editor.producer(name)
-    while node is not None and _turns(survey, node) and len(data := survey.data_inputs(node)) == 1:
+    while name not in ends and node is not None and _turns(survey, node):
+        if len(data := survey.data_inputs(node)) != 1:
+            break
         name = data[0]
         node = survey.editor.producer(name)
     return name
 
 
 def _mixes(survey: Survey, node: Node) -> bool:
-    """Whether a node multiplies data by a control value."""
+    """Whether a node multiplies data by a control value, or by a constant with numbers of its own for each token."""
     if not is_elementwise(node) and not is_onnx(node, "RotaryEmbedding"):
         return False
-    return any(i and not survey.is_data(i) and survey.editor.constant(i) is None for i in node.inputs)
+    others = [i for i in node.inputs if i and not survey.is_data(i)]
+    if any(survey.editor.constant(i) is None for i in others):
+        return True
+    tables = is_onnx(node, "Mul", "RotaryEmbedding")
+    return tables and any(_is_by_token(survey, survey.editor.constants[i]) for i in others)
+
+
+def _is_by_token(survey: Survey, constant: Tensor) -> bool:
+    """Whether a constant has an axis of tokens, which a file of fixed lengths may have."""
+    lead = lead_of(survey.editor.inputs)
+    count = lead[1] if lead else None
+    return constant.count > 1 and isinstance(count, int) and count > 1 and count in constant.shape[:-1]
 
 
 def _visit(survey: Survey, prober: Prober, region: Region) -> bool:
@@ -140,9 +166,13 @@ def _visit(survey: Survey, prober: Prober, region: Region) -> bool:
     found = None if len(wanted) % depth else _read(turned, depth)
     if found is None or not _holds_later(prober, base, width, wanted, found):
         return False
-    rows = take_columns(survey, base.roots[0], wanted, f"{region.output}.input")
+    once = without_repeats(wanted.reshape(-1, depth))
+    if once is None or len(output.shape) != 4:
+        once = wanted.reshape(-1, depth)
+    rows = take_columns(survey, base.roots[0], once.reshape(-1), f"{region.output}.input")
     if rows is not None:
-        _rewrite(survey, base, rows, found, output)
+        repeat = found.op.heads // len(once)
+        _rewrite(survey, base, rows, replace(found, op=replace(found.op, heads=len(once))), output, repeat)
     return rows is not None
 
 
@@ -187,7 +217,7 @@ def _on_rows(prober: Prober, probe: Interpreter, region: Region, x: Array) -> Ar
     """The region on rows that all are `x`: [token of the step, channel]. None if it cannot be told."""
     shape = prober.shape(probe, region.roots[0])
     value = prober.survey.editor.value(region.output)
-    at = None if value is None else sequence_axis(prober.survey.editor, value)
+    at = None if value is None else sequence_axis(prober.survey, value, region.roots[0])
     if shape is None or at is None:
         return None
     try:
@@ -196,9 +226,9 @@ def _on_rows(prober: Prober, probe: Interpreter, region: Region, x: Array) -> Ar
     except (UnavailableError, KernelError, ValueError, IndexError, TypeError):
         return None
     count = probe.sizes["sequence"]
-    if out.shape[0] != 1 or out.shape[at] != count:
+    if out.shape[0] != probe.sizes["batch"] or out.shape[at] != count:
         return None
-    return out.swapaxes(1, at).reshape(count, -1)
+    return out[:1].swapaxes(1, at).reshape(count, -1)
 
 
 def _holds_later(prober: Prober, region: Region, width: int, columns: Tags, found: _Found) -> bool:
@@ -259,18 +289,18 @@ def _frequencies(x: Array, y: Array, op: Rotary) -> Array:
     return frequency
 
 
-def _rewrite(survey: Survey, region: Region, rows: str, found: _Found, output: Value) -> None:
+def _rewrite(survey: Survey, region: Region, rows: str, found: _Found, output: Value, repeat: int) -> None:
     editor = survey.editor
     node = editor.producer(output.name)
     assert node is not None
     rows = as_three_axes(survey, rows, region.sources)
     inv_freq = _shared(editor, found.inv_freq)
     width = found.op.heads * found.op.head_dim
-    made = Value(editor.fresh(f"{output.name}.rows"), output.dtype, (*leading_axes(editor), width))
+    made = Value(editor.fresh(f"{output.name}.rows"), output.dtype, (*leading_axes(survey, rows), width))
     editor.remove(node)
     editor.insert(found.op, (rows, inv_freq), made, region.sources)
     survey.note(made.name)
-    from_rows(survey, made.name, found.op.heads, output, region.sources)
+    from_rows(survey, made.name, found.op.heads, output, region.sources, repeat)
 
 
 def _shared(editor: Editor, inv_freq: Array) -> str:

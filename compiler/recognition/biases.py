@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from compiler.ir.evaluate import Interpreter
 from compiler.ir.tensor import Array
-from compiler.recognition.regions import Prober
+from compiler.ops.call import KernelError
+from compiler.recognition.regions import Lengths
 
 LOOK = 320
 """How far a bias is looked at. T5 has buckets up to 128; what has not settled at half of this is none by distance."""
@@ -21,24 +22,70 @@ Look = Callable[[Interpreter], tuple[Array, Array]]
 """[heads, queries, keys]: what is added to scores of zero, and whether the key is seen, at a probe's sizes."""
 
 
-def read_bias(prober: Prober, look: Look, causal: bool) -> Array | str | None:
-    """The bias as `ir.graph.Attention` has it, None if there is none, or why it is none that can be expressed."""
-    if not _is_there(look(prober.at(4))) and not _is_there(look(prober.at(3, 5))):
+HIDDEN = -1e4
+"""The bias of keys out of sight: its exponential is nothing beside any score."""
+
+
+def read_bias(lengths: Lengths, look: Look, causal: bool, hides: bool = False) -> Array | str | None:
+    """The bias as `ir.graph.Attention` has it, None if there is none, or why it is none that can be expressed.
+
+    With `hides`, keys that are not seen have the bias `HIDDEN` (a window to both sides).
+    """
+    if hides:
+        look = _hiding(look)
+    elif not _is_there(look(lengths.at(4))) and not _is_there(look(lengths.at(3, 5))):
         return None
-    found = _by_distance(look(_probe(prober, LOOK, causal)))
+
+    def at(tokens: int) -> tuple[Array, Array] | None:
+        """What is seen at a length; None where a table ends before it."""
+        try:
+            return look(_probe(lengths, tokens, causal))
+        except (KernelError, ValueError, IndexError):
+            return None
+
+    if (seen := at(LOOK)) is not None:
+        bias = _read(seen, LOOK // 2)
+        far = at(FAR)
+        if far is not None and not isinstance(bias, str) and not _agrees(bias, _by_distance(far)):
+            return "the bias by distance is another one in long sequences"
+        return bias
+    # A table that ends says all there is to say; just behind its end it may still be taken for one of one column.
+    last = _last(lambda tokens: at(tokens) is not None)
+    found = [_read(seen, LOOK) for tokens in (last, last - 1) if (seen := at(tokens)) is not None]
+    near = _by_distance(look(_probe(lengths, 4, causal)))
+    good = (bias for bias in found if not isinstance(bias, str) and _agrees(bias, near))
+    return next(good, "what is added to the scores is no function of the distance of the key from the query")
+
+
+def _read(looked: tuple[Array, Array], furthest: int) -> Array | str:
+    """The slopes, or the table, that explain what is seen; or why there are none."""
+    found = _by_distance(looked)
     if found is None:
         return "what is added to the scores is no function of the distance of the key from the query"
-    bias = _settled(found) if _slopes(found) is None else _slopes(found)
-    if bias is None:
-        return "the bias by distance goes on changing far away"
-    far = _by_distance(look(_probe(prober, FAR, causal)))
-    if far is None or not _agrees(bias, far):
-        return "the bias by distance is another one in long sequences"
-    return bias.astype(np.float32)
+    slopes = _slopes(found)
+    bias = _settled(found, furthest) if slopes is None else slopes
+    return "the bias by distance goes on changing far away" if bias is None else bias.astype(np.float32)
 
 
-def _probe(prober: Prober, tokens: int, causal: bool) -> Interpreter:
-    return prober.at(2, tokens - 2) if causal and prober.has_past() else prober.at(tokens)
+def _last(holds: Callable[[int], bool]) -> int:
+    """The largest number below `LOOK` for which something holds that holds for all smaller ones (from 4 on)."""
+    low, high = 4, LOOK
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _hiding(look: Look) -> Look:
+    def looked(probe: Interpreter) -> tuple[Array, Array]:
+        added, seen = look(probe)
+        return np.where(seen, added, HIDDEN), np.ones_like(seen)
+
+    return looked
+
+
+def _probe(lengths: Lengths, tokens: int, causal: bool) -> Interpreter:
+    return lengths.at(2, tokens - 2) if causal and lengths.has_past() else lengths.at(tokens)
 
 
 def _is_there(looked: tuple[Array, Array]) -> bool:
@@ -83,13 +130,13 @@ def _slopes(found: dict[int, NDArray[np.float64]]) -> Array | None:
     return np.asarray(slopes) if fits else None
 
 
-def _settled(found: dict[int, NDArray[np.float64]]) -> Array | None:
-    """The table over distances up to where the numbers stop changing."""
+def _settled(found: dict[int, NDArray[np.float64]], furthest: int) -> Array | None:
+    """The table over distances up to where the numbers stop changing; None if that is beyond `furthest`."""
     if 0 not in found:
         return None
     heads = len(found[0])
     reach = max((abs(d) for d in found if not _same(found, d)), default=0) + 1
-    if reach > LOOK // 2:
+    if reach > furthest:
         return None
     table = np.zeros((heads, 2 * reach + 1))
     for d in range(-reach, reach + 1):
@@ -104,7 +151,9 @@ def _same(found: dict[int, NDArray[np.float64]], d: int) -> bool:
     return np.allclose(found[d], found[end], rtol=0, atol=1e-9)
 
 
-def _agrees(bias: Array, far: dict[int, NDArray[np.float64]]) -> bool:
+def _agrees(bias: Array, far: dict[int, NDArray[np.float64]] | None) -> bool:
+    if far is None:
+        return False
     if bias.ndim == 1:
         return all(np.allclose(v, bias * d, rtol=1e-4, atol=1e-5) for d, v in far.items())
     reach = bias.shape[1] // 2

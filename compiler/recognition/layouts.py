@@ -15,14 +15,25 @@ from numpy.typing import NDArray
 from compiler.ir.dims import Shape, axis, size_of
 from compiler.ir.evaluate import Interpreter, UnavailableError
 from compiler.ir.graph import Linear, Node, Onnx, Value
-from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, symbolic
 from compiler.ops.call import KernelError
 from compiler.passes.recognise_linear import RESHAPE, Columns, columns, reshape_to
-from compiler.recognition.regions import Prober, Region, Survey, is_movement, is_onnx, lead_of, scalar, trace
+from compiler.recognition.regions import (
+    Prober,
+    Region,
+    Survey,
+    is_movement,
+    is_onnx,
+    lead_of,
+    scalar,
+    source_of,
+    trace,
+)
 
 Tags = NDArray[np.int64]
 TRANSPOSE_HEADS = Onnx("", "Transpose", 18, (("perm", (0, 2, 1, 3)),))
+
+TURN = Onnx("", "Transpose", 18, (("perm", (1, 0, 2)),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,22 @@ def is_same_rows(moved: Moved) -> bool:
     return bool(same_width and np.array_equal(flat, np.arange(1, 1 + np.prod(shape, dtype=np.int64))))
 
 
+def rows_of(moved: Moved) -> Tags | None:
+    """Which row of the only root each row of the value is; None if it is not made of whole rows of the same width."""
+    ((root, shape),) = moved.shapes.items()
+    width = shape[-1] if shape else 0
+    if moved.tags.shape[-1:] != shape[-1:] or not width:
+        return None
+    flat = moved.tags.reshape(-1, width) - moved.starts[root]
+    rows = flat[:, 0] // width
+    return rows if np.array_equal(flat, rows[:, None] * width + np.arange(width)) else None
+
+
+def turned(count: int, batch: int) -> Tags:
+    """Which of `count` rows of [batch, sequence, features] stand where in [sequence, batch, features]."""
+    return np.arange(count).reshape(batch, -1).T.reshape(-1)
+
+
 def take_columns(survey: Survey, rows: str, wanted: Tags, name: str) -> str | None:
     """A value whose rows are the columns `wanted` (in that order) of `rows`; None if there is no way."""
     editor = survey.editor
@@ -130,24 +157,65 @@ def _groups(wanted: Tags) -> Columns | None:
     return Columns(start, length, len(grid), stride)
 
 
-def as_three_axes(survey: Survey, rows: str, sources: tuple[str, ...], cross: bool = False) -> str:
-    """`rows` as [batch, sequence, features] (or source, for `cross`): rows of two axes are reshaped."""
-    editor = survey.editor
-    shape = editor.shape(rows)
+def without_repeats(columns: Tags) -> Tags | None:
+    """[heads, depth] -> [kv heads, depth], each of which serves the same number of successive heads; None if uneven."""
+    heads = len(columns)
+    distinct = [i for i in range(heads) if i == 0 or not np.array_equal(columns[i], columns[i - 1])]
+    kept = columns[distinct]
+    if heads % len(kept) or not np.array_equal(np.repeat(kept, heads // len(kept), axis=0), columns):
+        return None
+    return kept
+
+
+def as_three_axes(survey: Survey, rows: str, sources: tuple[str, ...], time_first: bool = False) -> str:
+    """`rows` as [batch, sequence (or source), features]: rows of two axes are reshaped, those that have the time first
+    turned."""
+    shape = survey.editor.shape(rows)
+    if time_first and shape is not None:
+        batch, sequence = leading_axes(survey, rows)
+        apart = _reshaped(survey, rows, (sequence, batch, shape[-1]), sources)
+        value = survey.editor.value(apart)
+        assert value is not None
+        name = survey.editor.fresh(f"{rows}.turned")
+        survey.editor.insert(TURN, (apart,), Value(name, value.dtype, (batch, sequence, shape[-1])), sources)
+        survey.note(name)
+        return name
     if shape is None or len(shape) != 2:
         return rows
-    lead = leading_axes(editor)
-    return _reshaped(survey, rows, (lead[0], axis("source") if cross else lead[1], shape[-1]), sources)
+    return as_rows(survey, rows, sources)
 
 
-def leading_axes(editor: Editor) -> Shape:
-    """[batch, sequence] as the inputs have them: names, or numbers that the file fixes."""
-    return lead_of(editor.inputs) or (axis("batch"), axis("sequence"))
+def as_rows(survey: Survey, rows: str, sources: tuple[str, ...]) -> str:
+    """Rows in the order of sequences, in any grouping, as [batch, sequence (or source), features]."""
+    width = (survey.editor.shape(rows) or (0,))[-1]
+    wanted = (*leading_axes(survey, rows), width)
+    return rows if survey.editor.shape(rows) == wanted else _reshaped(survey, rows, wanted, sources)
 
 
-def sequence_axis(editor: Editor, value: Value) -> int | None:
-    """Which of the axes 1 and 2 of a [batch, ., ., d] or [batch, sequence, features] value counts tokens."""
-    shape, wanted = value.shape, leading_axes(editor)[1]
+def turned_to(survey: Survey, rows: str, target: Value, sources: tuple[str, ...]) -> None:
+    """Make `target`, rows of [sequence, batch, features] in any grouping, from [batch, sequence, features]."""
+    editor = survey.editor
+    batch, sequence = leading_axes(survey, rows)
+    wanted: Shape = (sequence, batch, (editor.shape(rows) or (0,))[-1])
+    name = target.name if target.shape == wanted else editor.fresh(f"{target.name}.turned")
+    editor.insert(TURN, (rows,), Value(name, target.dtype, wanted), sources)
+    survey.note(name)
+    if target.shape != wanted:
+        reshape_to(editor, name, target, sources)
+        survey.note(target.name)
+
+
+def leading_axes(survey: Survey, rows: str) -> Shape:
+    """[batch, sequence] of rows, [batch, source] if they follow from the source: names, or numbers of the file."""
+    inputs = survey.editor.inputs
+    batch, sequence = lead_of(inputs) or (axis("batch"), axis("sequence"))
+    return batch, source_of(inputs) if survey.of_source(rows) else sequence
+
+
+def sequence_axis(survey: Survey, value: Value, rows: str) -> int | None:
+    """Which of the axes 1 and 2 of a value made of `rows`, [batch, ., ., d] or [batch, sequence, features], counts
+    tokens."""
+    shape, wanted = value.shape, leading_axes(survey, rows)[1]
     if shape is None or len(shape) not in (3, 4):
         return None
     if shape[1] == wanted:
@@ -155,19 +223,49 @@ def sequence_axis(editor: Editor, value: Value) -> int | None:
     return 2 if len(shape) == 4 and shape[2] == wanted else None
 
 
-def from_rows(survey: Survey, rows: str, heads: int, target: Value, sources: tuple[str, ...]) -> None:
-    """Make `target` ([batch, heads, sequence, d] or a plain reshape) from rows [batch, sequence, heads*d]."""
-    if sequence_axis(survey.editor, target) == 2:
+def from_rows(
+    survey: Survey, rows: str, heads: int, target: Value, sources: tuple[str, ...], repeat: int = 1
+) -> None:
+    """Make `target` ([batch, heads, sequence, d] or a plain reshape) from rows [batch, sequence, heads*d].
+
+    With `repeat` each head is there so many times, in one of the two layouts of four axes.
+    """
+    if repeat > 1:
+        _repeated_from_rows(survey, rows, heads, target, sources, repeat)
+    elif sequence_axis(survey, target, rows) == 2:
         heads_to(survey, rows, heads, target, sources)
     else:
         reshape_to(survey.editor, rows, target, sources)
         survey.note(target.name)
 
 
+def _repeated_from_rows(
+    survey: Survey, rows: str, heads: int, target: Value, sources: tuple[str, ...], repeat: int
+) -> None:
+    editor, lead = survey.editor, leading_axes(survey, rows)
+    width = (editor.shape(rows) or (0,))[-1]
+    assert isinstance(width, int)
+    depth = width // heads
+    once = Value(editor.fresh(f"{target.name}.once"), target.dtype, (lead[0], heads, lead[1], depth))
+    heads_to(survey, rows, heads, once, sources)
+    apart = _reshaped(survey, once.name, (lead[0], heads, 1, lead[1], depth), sources)
+    wide: Shape = (lead[0], heads, repeat, lead[1], depth)
+    value = Value(editor.fresh(f"{target.name}.wide"), target.dtype, wide)
+    sizes = editor.add_constant(f"{value.name}.shape", symbolic(wide, (5,)))
+    editor.insert(Onnx("", "Expand", 18), (apart, sizes), value, sources)
+    survey.note(value.name)
+    if sequence_axis(survey, target, rows) == 2:
+        reshape_to(editor, value.name, target, sources)
+    else:
+        joined = _reshaped(survey, value.name, (lead[0], heads * repeat, lead[1], depth), sources)
+        editor.insert(TRANSPOSE_HEADS, (joined,), target, sources)
+    survey.note(target.name)
+
+
 def heads_to(survey: Survey, rows: str, heads: int, target: Value, sources: tuple[str, ...]) -> None:
     """Make `target`, heads of [batch, heads, sequence, d] in any grouping, from rows [batch, sequence, heads*d]."""
     editor = survey.editor
-    lead = leading_axes(editor)
+    lead = leading_axes(survey, rows)
     width = (editor.shape(rows) or (0,))[-1]
     depth = size_of((width,))
     assert isinstance(depth, int)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from compiler.ir.dims import Shape, axes_of, resolve
+from compiler.ir.dims import Extent, Shape, axes_of, axis, resolve
 from compiler.ir.evaluate import Interpreter, default_feed
+from compiler.ir.feeding import is_of_source
 from compiler.ir.graph import Input, Node, Onnx, Role
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array
@@ -21,7 +22,10 @@ from compiler.ops.registry import Trait, trait_of
 
 Test = Callable[[Node], bool]
 
-_DATA_ROLES = (Role.IDS, Role.PAST, Role.TOKEN_TYPES, Role.OTHER, Role.SOURCE, Role.CROSS, Role.WEIGHT)
+SOURCES = (Role.SOURCE, Role.SOURCE_IDS, Role.CROSS)
+"""What belongs to the other sequence."""
+
+_DATA_ROLES = (Role.IDS, Role.PAST, Role.TOKEN_TYPES, Role.OTHER, Role.WEIGHT, *SOURCES)
 
 SOURCE_TOKENS = 7
 """How many tokens the source has in a probe: a number that no probe has otherwise."""
@@ -37,6 +41,7 @@ class Survey:
     def __init__(self, editor: Editor) -> None:
         self.editor = editor
         self._data: set[str] = {i.name for i in editor.inputs if i.role in _DATA_ROLES}
+        self._of_source = {i.name: i.role in SOURCES for i in editor.inputs}
         for node in editor.nodes():
             if not _is_sizes(node) and (
                 not isinstance(node.op, Onnx) or any(i in self._data for i in node.inputs)
@@ -54,21 +59,27 @@ class Survey:
         """The distinct data inputs of a node."""
         return tuple(dict.fromkeys(i for i in node.inputs if self.is_data(i)))
 
-    def roles(self, name: str) -> frozenset[Role]:
-        """What kinds of input a value is computed from, as far as data goes."""
-        found: set[Role] = set()
-        seen, todo = {name}, [name]
-        by_name = {i.name: i.role for i in self.editor.inputs}
+    def of_source(self, name: str) -> bool:
+        """Whether a value follows from the source alone."""
+        todo = [name]
         while todo:
-            at = todo.pop()
-            if at in by_name:
-                found.add(by_name[at])
-            node = self.editor.producer(at)
-            for i in self.data_inputs(node) if node is not None else ():
-                if i not in seen:
-                    seen.add(i)
-                    todo.append(i)
-        return frozenset(found)
+            top = todo[-1]
+            node = self.editor.producer(top)
+            data = self.data_inputs(node) if node is not None else ()
+            missing = [i for i in data if i not in self._of_source]
+            if missing and top not in self._of_source:
+                todo += missing
+                continue
+            if top not in self._of_source:
+                alone = all(self._of_source[i] for i in data) if data else self._counts_source(node)
+                self._of_source[top] = alone
+            todo.pop()
+        return self._of_source[name]
+
+    def _counts_source(self, node: Node | None) -> bool:
+        """Whether a node looks up rows by positions of the source."""
+        names = node.inputs if node is not None else ()
+        return any(i.name in names and is_of_source(i) for i in self.editor.inputs)
 
     def note(self, name: str) -> None:
         """Declare a new value to be data."""
@@ -200,26 +211,38 @@ def lead_of(inputs: Iterable[Input]) -> Shape | None:
     return known[0] if known else (rows[0][0], rows[0][-2]) if rows else None
 
 
+def source_of(inputs: Iterable[Input]) -> Extent:
+    """How many rows the source has: a number if the file fixes it."""
+    shapes = [(i.role, i.value.shape or ()) for i in inputs]
+    found = [s[-1 if role is Role.SOURCE_IDS else -2] for role, s in shapes if role in SOURCES and len(s) > 1]
+    return next((e for e in found if isinstance(e, int)), axis("source"))
+
+
 @dataclass(slots=True)
 class Prober:
-    """Evaluates control values, and regions on stand-in data, at chosen sizes, in float64."""
+    """Evaluates control values, and regions on stand-in data, at chosen sizes.
+
+    Data is float64, and so are control values unless they are wanted as the file's own arithmetic has them.
+    """
 
     survey: Survey
-    _probes: dict[tuple[int, int, int], Interpreter] = field(default_factory=dict)
+    _probes: dict[tuple[bool, int, int, int, int], Interpreter] = field(default_factory=dict)
 
     def has_past(self) -> bool:
         """Whether the model has cache inputs (so that positions need not start at 0)."""
         return any(i.role is Role.PAST for i in self.survey.editor.inputs)
 
-    def at(self, sequence: int, past: int = 0, batch: int = 1) -> Interpreter:
+    def at(
+        self, sequence: int, past: int = 0, batch: int = 1, source: int = SOURCE_TOKENS, *, wide: bool = True
+    ) -> Interpreter:
         """An interpreter for control values with these sizes (or those that the file fixes)."""
         fixed = self._fixed()
         batch, sequence = fixed.get("batch", batch), fixed.get("sequence", sequence)
         past = fixed.get("past", past if self.has_past() else 0)
-        key = (batch, sequence, past)
+        key = (wide, batch, sequence, past, self._source(source))
         if key not in self._probes:
-            sizes = self._sizes(batch, sequence, past)
-            interpreter = Interpreter(self.survey.editor, {}, sizes, wide=True)
+            sizes = self._sizes(*key[1:])
+            interpreter = Interpreter(self.survey.editor, {}, sizes, wide=wide)
             for given in self.survey.editor.inputs:
                 feed = default_feed(given, sizes)
                 if feed is not None and given.role is not Role.TOKEN_TYPES:
@@ -254,20 +277,45 @@ class Prober:
         named += [(name, shape[at]) for shape in pasts if shape for name, at in (("batch", -4), ("past", -2))]
         return {name: extent for name, extent in named if isinstance(extent, int)}
 
-    def _source(self) -> int:
-        """How many tokens the source has."""
-        shapes = [(i.role, i.value.shape or ()) for i in self.survey.editor.inputs]
-        found = [s[-2] for role, s in shapes if role in (Role.SOURCE, Role.CROSS) and len(s) > 2]
-        return next((e for e in found if isinstance(e, int)), SOURCE_TOKENS)
+    def _source(self, wanted: int) -> int:
+        """How many tokens the source has: what is wanted unless the file fixes it."""
+        extent = source_of(self.survey.editor.inputs)
+        return extent if isinstance(extent, int) else wanted
 
-    def _sizes(self, batch: int, sequence: int, past: int) -> dict[str, int]:
-        sizes = {"batch": batch, "sequence": sequence, "past": past, "source": self._source()}
+    def _sizes(self, batch: int, sequence: int, past: int, source: int) -> dict[str, int]:
+        sizes = {"batch": batch, "sequence": sequence, "past": past, "source": source}
         for given in self.survey.editor.inputs:
             for extent in given.value.shape or ():
                 for name in axes_of(extent):
                     # An axis that no input names as one of ours: as long as the tokens so far.
                     sizes.setdefault(name, sequence + past)
         return sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Probes at lengths of the rows that attend to each other: the tokens', or those of the source alone.
+
+    In the file's own arithmetic: at the border of a bucket of distances, float64 would fall on the other side.
+    """
+
+    prober: Prober
+    of_source: bool = False
+
+    def at(self, step: int, past: int = 0) -> Interpreter:
+        """A probe with so many rows in the step, and in the cache."""
+        if self.of_source:
+            return self.prober.at(3, source=step, wide=False)
+        return self.prober.at(step, past, wide=False)
+
+    def has_past(self) -> bool:
+        """Whether rows may be in a cache."""
+        return not self.of_source and self.prober.has_past()
+
+    def of(self, probe: Interpreter) -> tuple[int, int]:
+        """How many rows the step and the cache of a probe have."""
+        sizes = probe.sizes
+        return (sizes["source"], 0) if self.of_source else (sizes["sequence"], sizes["past"])
 
 
 def random_rows(*shape: int) -> Array:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from isa.diagnostics import CimError, Diagnostic
 from isa.program import Program
 
+from .appends import cached_arrays
 from .binding import bind
 from .channels import bind_scripts, check_channels
 from .context import Job, MemoryMap
 from .deadlock import find_deadlock
+from .interface import check_interface
 from .report import Report
 from .structure import check_structure
 from .walk import Variant, analyse
@@ -35,6 +37,7 @@ def findings(program: Program, *, name: str = "program") -> tuple[Diagnostic, ..
     check_structure(program, report)
     if report.has("E0410"):
         return report.diagnostics()
+    check_interface(program, report)
     binding = bind(program, report)
     if report.has("E0410"):
         return report.diagnostics()
@@ -52,12 +55,12 @@ def findings(program: Program, *, name: str = "program") -> tuple[Diagnostic, ..
 
 def _analyse_roles(program: Program, report: Report) -> list[Variant]:
     """Every role's text, checked for all tiles that fill it."""
-    memory = MemoryMap(program)
+    memory, caches = MemoryMap(program), cached_arrays(program)
     tiles: dict[str, list[int]] = {}
     for number, tile in enumerate(program.tiles):
         tiles.setdefault(tile.role, []).append(number)
     variants: list[Variant] = []
     for role in program.roles:
         if role.name in tiles and not report.has_role(role.name):
-            variants += analyse(Job(program, role, tuple(tiles[role.name]), report, memory))
+            variants += analyse(Job(program, role, tuple(tiles[role.name]), report, memory, caches))
     return variants

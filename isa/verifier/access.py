@@ -155,6 +155,7 @@ class Operation:
         if use.row is None or use.rows is None or not specs:
             return
         row, rows = self.ctx.value(self.state, getattr(self.inst, use.row)), self.length(use.rows)
+        self._check_cached(field, use.mode, row, rows)
         spec = min(specs, key=lambda s: s.rows)
         if self.bounds.at_least(row, 0) and self.bounds.at_most(row + rows, spec.rows):
             return
@@ -162,6 +163,16 @@ class Operation:
         message = f"can reach rows {low}..{high} of array {spec.name}, which has {spec.rows}"
         hint = f"row is {self.ctx.text(row)}, and there are {self.ctx.text(rows)} rows"
         self.ctx.find(self.index, "E0403", message, row, rows, hint=hint)
+
+    def _check_cached(self, field: Field, mode: ArrayMode, row: Poly, rows: Poly) -> None:
+        """Note rows that are appended to a KV cache; those that are used must have been."""
+        ref: ArrayRef = getattr(self.inst, field.name)
+        number = self.state.regs[ref.offset.index].plus(ref.index)
+        for array in range(self.bounds.lower(number), self.bounds.upper(number) + 1):
+            if mode is not ArrayMode.WRITE:
+                self.ctx.appends.check(self.ctx, self.index, self.state, array, row, rows)
+            elif not number.terms:
+                self.ctx.appends.append(self.ctx, self.state, array, row, rows)
 
     def _check_group(self, inst: t.Deqg) -> None:
         """The group of rows whose scales are meant must exist in every array that may be meant."""
@@ -177,6 +188,14 @@ class Operation:
             message = f"the macros of target {target.name} cannot be activated along their columns"
             self.ctx.find(self.index, "E0401", message)
 
+    def _check_distance(self, inst: t.Vrel | t.Vslope) -> None:
+        """Rows of a token are counted in groups; each of a group has a bias for distances -reach..reach."""
+        if not inst.group:
+            self.ctx.find(self.index, "E0411", "the rows of a token are counted in groups of 0")
+        elif isinstance(inst, t.Vrel) and inst.entries % (2 * inst.group) != inst.group:
+            message = f"a table of {inst.entries} numbers does not give {inst.group} rows of 2 reach + 1 each"
+            self.ctx.find(self.index, "E0411", message)
+
     def _check_shape(self) -> None:
         inst = self.inst
         if isinstance(inst, t.Rope):
@@ -186,6 +205,8 @@ class Operation:
                 self.ctx.find(self.index, "E0411", message)
         if isinstance(inst, t.Deqg):
             self._check_group(inst)
+        if isinstance(inst, t.Vrel | t.Vslope):
+            self._check_distance(inst)
         if isinstance(inst, t.Smx) and (inst.causal or inst.window) and not inst.group:
             self.ctx.find(self.index, "E0411", "the rows of a token are counted in groups of 0")
 

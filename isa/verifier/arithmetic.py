@@ -13,13 +13,12 @@ from isa.program import Limits
 
 from .bounds import Bounds
 from .poly import Poly, symbol_poly
+from .segments import Segments
 from .symbols import INT_HIGH, INT_LOW, Limit, Op, Shape, SymbolTable
 
 MAX_SHIFT = 31
 MAX_TERMS = 24
 MAX_DEGREE = 4
-SEGMENT_FACTS = (Op.TOKENS, Op.POSITION, Op.OUTPUTS, Op.SEQUENCE, Op.END)
-SEGMENT = "segment"  # the name of the counter of a loop over the step's segments
 
 
 class Arithmetic:
@@ -28,54 +27,8 @@ class Arithmetic:
     def __init__(self, table: SymbolTable, limits: Limits) -> None:
         self.table = table
         self.limits = limits
+        self.steps = Segments(table, limits)
         self.plain = Bounds(table)
-
-    # ------------------------------------------------------------------------------------- facts of the step
-
-    def segments(self) -> Poly:
-        """The number of segments in the step; a constant if the program allows one alone."""
-        if self.limits.segments == 1:
-            return Poly(1)
-        found = self.table.find(Op.SEGMENTS)
-        if found is None:
-            shape = Shape(1, self.limits.segments)
-            found = self.table.make(Op.SEGMENTS, shape, name="segments", key=Op.SEGMENTS, shared=True)
-        return found
-
-    def segment_fact(self, what: Op, index: Poly) -> Poly:
-        """TOKENS, POSITION, OUTPUTS, SEQUENCE or END of the segment with this index."""
-        found = self.table.find((what, index))
-        if found is None:
-            self._make_segment(index)
-            found = self.table.find((what, index))
-            assert found is not None
-        return found
-
-    def _make_segment(self, index: Poly) -> None:
-        limits = self.limits
-        chunk = min(limits.chunk, limits.max_context)
-        end = limits.max_context
-        shared = self.table.shared(index)
-
-        def make(what: Op, low: int, high: int, uppers: tuple[Limit, ...], lowers: tuple[Limit, ...]) -> Poly:
-            key = (what, index)
-            name = what.value if self._is_counter(index) else f"{what.value}({self.table.text(index)})"
-            if low == high:
-                return self.table.keep(key, Poly(low))
-            shape = Shape(low, high, uppers, lowers)
-            return self.table.make(what, shape, name=name, key=key, args=(index,), shared=shared)
-
-        tokens = make(Op.TOKENS, 1, chunk, (), ())
-        position = make(Op.POSITION, 0, end - 1, ((Poly(end) - tokens, 1),), ())
-        make(Op.OUTPUTS, 0, chunk, ((tokens, 1),), ())
-        make(Op.SEQUENCE, 0, limits.sequences - 1, (), ())
-        make(Op.END, 1, end, (), ((position + tokens, 1),))
-
-    def _is_counter(self, index: Poly) -> bool:
-        if len(index.terms) != 1:
-            return False
-        number = index.terms[0][0][0]
-        return index == symbol_poly(number) and self.table.symbols[number].name == SEGMENT
 
     # ------------------------------------------------------------------------------------------- operations
 
@@ -171,8 +124,8 @@ class Arithmetic:
         known = [arg for arg in args if arg is not None]
         if not args or len(known) < len(args):
             return None
-        if symbol.op in SEGMENT_FACTS:
-            return self.segment_fact(symbol.op, known[0])
+        if self.steps.is_fact(symbol.op):
+            return self.steps.fact(symbol.op, known[0])
         function = OPERATIONS.get(symbol.op)
         return None if function is None else self.apply(function, self.plain, known[0], known[1])
 
@@ -267,21 +220,11 @@ def _quotient(values: Arithmetic, a: Poly, k: int) -> Poly:
     """The symbol a / k: k * it lies within a-(k-1)..a."""
     plain = values.plain
     lowers: tuple[Limit, ...] = ((a.plus(1 - k), k),)
-    tokens = _tokens_at(values, a)
+    tokens = values.steps.tokens_at(a)
     if tokens is not None and k % values.limits.chunk == 0:
         lowers += (((a + tokens).plus(-k), k),)  # the segment ends within its block of k positions
     shape = Shape(plain.lower(a) // k, plain.upper(a) // k, ((a, k),), lowers)
     return values.symbol(Op.DIV, (a, Poly(k)), shape)
-
-
-def _tokens_at(values: Arithmetic, position: Poly) -> Poly | None:
-    """The tokens of the segment whose position is exactly this value."""
-    if position.const or len(position.terms) != 1 or position.terms[0][1] != 1:
-        return None
-    symbol = values.table.symbols[position.terms[0][0][0]]
-    if len(position.terms[0][0]) != 1 or symbol.op is not Op.POSITION:
-        return None
-    return values.segment_fact(Op.TOKENS, symbol.args[0])
 
 
 def _within_segment(values: Arithmetic, rest: Poly, k: int) -> tuple[Poly, int]:
@@ -293,7 +236,7 @@ def _within_segment(values: Arithmetic, rest: Poly, k: int) -> tuple[Poly, int]:
     if k % values.limits.chunk or rest.const != k - 1:
         return rest, 0
     for mono, coefficient in rest.terms:
-        tokens = _tokens_at(values, Poly(0, ((mono, coefficient),)))
+        tokens = values.steps.tokens_at(Poly(0, ((mono, coefficient),)))
         if tokens is not None and Poly(0, rest.terms) == symbol_poly(mono[0]) + tokens:
             return symbol_poly(mono[0]), 1
     return rest, 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from isa.operands import Special
 from isa.program import HOST, BarrierGroup, Channel, Direction, Endpoint, Program, Reduce, Role, Stream
 
 from .report import Report
+from .segments import Over
 
 WORD_BYTES = 4
 
@@ -23,10 +25,20 @@ class Meeting:
 
 @dataclass(frozen=True, slots=True)
 class HostEnd:
-    """What the host exchanges on a channel in each segment: `words` a token (IN) or an output (OUT)."""
+    """What the host exchanges on a channel in each segment of a list: `words` a row.
+
+    Rows are its tokens, or (OUT, over tokens) those whose outputs are wanted.
+    """
 
     direction: Direction
     words: int
+    over: Over = Over.TOKENS
+
+    @property
+    def rows(self) -> Special:
+        """The fact of a segment that says how many rows its message has."""
+        only_wanted = self.direction is Direction.OUT and self.over is Over.TOKENS
+        return Special.OUTPUTS if only_wanted else Special.TOKENS
 
 
 @dataclass(slots=True)
@@ -136,6 +148,11 @@ def _bind_streams(program: Program, binding: Binding, report: Report) -> None:
         if stream.direction is Direction.BARRIER:
             report.thing(place, "E0410", "a stream goes in or out")
             continue
+        if stream.source and not program.limits.max_source:
+            report.thing(
+                place, "E0410", "it is of the source, and the program is made for none (max_source 0)"
+            )
+            continue
         for part in stream.parts:
             _bind_part(program, binding, stream, part.channel, (part.column, part.columns), report)
         if stream.direction is Direction.OUT:
@@ -170,7 +187,7 @@ def _bind_part(
     if wrong:
         report.thing(place, "E0410", wrong)
         return
-    binding.host[number] = HostEnd(stream.direction, count)
+    binding.host[number] = HostEnd(stream.direction, count, Over.SOURCE if stream.source else Over.TOKENS)
 
 
 def _check_covered(stream: Stream, report: Report) -> None:

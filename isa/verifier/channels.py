@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isa.operands import Special
 from isa.program import HOST, Direction, Endpoint, Program
 
 from .arithmetic import Arithmetic
@@ -16,13 +17,14 @@ from .binding import Binding, HostEnd, Meeting
 from .poly import Poly
 from .report import Report
 from .script import Event
+from .segments import FACTS, Over
 from .walk import Variant
 
 MAX_LISTED = 6  # messages of an end that a finding lists
 Sizes = tuple[str, ...]  # of the messages of one phase at one port, in words, in order
 Said = tuple[
-    tuple[bool, Sizes], ...
-]  # by phase with messages: whether it repeats for each segment, and the sizes
+    tuple[Over | None, Sizes], ...
+]  # by phase with messages: the segments for each of which it repeats, and the sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class BoundEvent:
 
 @dataclass(frozen=True, slots=True)
 class TileScript:
-    """What a tile says: by phase (odd phases repeat for each segment), and the sizes by port."""
+    """What a tile says: its events by phase, and the sizes by port."""
 
     phases: tuple[tuple[BoundEvent, ...], ...]
     ports: tuple[Said, ...]
@@ -105,7 +107,8 @@ class _ScriptBinder:
                 )
                 said.append(size)
             phases.append(tuple(events))
-        return TileScript(tuple(phases), tuple(map(_said_at, ports)))
+        overs = [phase.over for phase in self.variant.phases]
+        return TileScript(tuple(phases), tuple(_said_at(overs, port) for port in ports))
 
     def _size(self, event: Event, params: dict[int, int]) -> str:
         if event.direction is Direction.BARRIER:
@@ -123,9 +126,9 @@ class _ScriptBinder:
         self.report.instruction(self.variant.context.job.role, event.index, "E0405", message, hint)
 
 
-def _said_at(port: list[list[str]]) -> Said:
+def _said_at(overs: list[Over | None], port: list[list[str]]) -> Said:
     """What is said at a port, from the sizes by phase."""
-    return tuple((number % 2 == 1, tuple(sizes)) for number, sizes in enumerate(port) if sizes)
+    return tuple((over, tuple(sizes)) for over, sizes in zip(overs, port, strict=True) if sizes)
 
 
 def check_channels(program: Program, binding: Binding, scripts: list[TileScript], report: Report) -> None:
@@ -147,23 +150,40 @@ def check_channels(program: Program, binding: Binding, scripts: list[TileScript]
 def _host_size(program: Program, host: HostEnd) -> str:
     """The words of the host's message for a segment, as `SymbolTable.text` writes them."""
     limits = program.limits
-    name = "tokens" if host.direction is Direction.IN else "outputs"
-    if limits.segments == 1:
-        name += "(0)"
-    if host.direction is Direction.IN and min(limits.chunk, limits.max_context) == 1:
+    rows = limits.max_context if host.over is Over.TOKENS else limits.max_source
+    if host.rows is Special.TOKENS and min(limits.chunk, rows) == 1:
         return str(host.words)
+    name = FACTS[host.over][host.rows].value
+    if _host_repeats(program, host) is None:
+        name += "(0)"
     return name if host.words == 1 else f"{host.words}*{name}"
+
+
+def _host_repeats(program: Program, host: HostEnd) -> Over | None:
+    """The segments for each of which the host's message repeats; None where a step has exactly one."""
+    return None if host.over is Over.TOKENS and program.limits.segments == 1 else host.over
 
 
 def _suits_host(program: Program, host: HostEnd, said: Said) -> bool:
     """Whether there is one message a segment, of the host's size."""
-    return said == ((program.limits.segments > 1, (_host_size(program, host),)),)
+    return said == ((_host_repeats(program, host), (_host_size(program, host),)),)
+
+
+def _overs(said: Said) -> set[Over | None]:
+    return {over for over, _ in said}
+
+
+def _hint(a: set[Over | None], b: set[Over | None]) -> str | None:
+    """What to do if two ends speak in loops over different segments."""
+    if a == b or not a or not b:
+        return None
+    return "what is said in a loop over segments, or over source segments, is said in such a loop at all ends"
 
 
 def _text(said: Said) -> str:
     """The messages of an end, by their sizes."""
     return (
-        "; ".join(_listed(sizes) + (" each segment" if repeats else "") for repeats, sizes in said)
+        "; ".join(_listed(sizes) + (f" each {over.text}" if over else "") for over, sizes in said)
         or "nothing"
     )
 
@@ -187,14 +207,15 @@ def _report_difference(
     kind = "barrier" if meeting.is_barrier else "channel"
     first, second = (f"{_name(program, e)}: {_text(s)}" for e, s in zip(ends, said, strict=True))
     message = f"its ends differ in their messages. {first}; {second} (sizes in words)"
-    report.thing(f"{kind} {meeting.name}", "E0405", message)
+    report.thing(f"{kind} {meeting.name}", "E0405", message, _hint(_overs(said[0]), _overs(said[1])))
 
 
 def _report_host(
     program: Program, meeting: Meeting, host: HostEnd, end: Endpoint, said: Said, report: Report
 ) -> None:
-    ours = f"the host: [{_host_size(program, host)}] each segment"
+    ours = f"the host: [{_host_size(program, host)}] each {host.over.text}"
     message = (
         f"its ends differ in their messages. {ours}; {_name(program, end)}: {_text(said)} (sizes in words)"
     )
-    report.thing(f"channel {meeting.name}", "E0405", message)
+    hint = _hint({_host_repeats(program, host)}, _overs(said))
+    report.thing(f"channel {meeting.name}", "E0405", message, hint)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isa.operands import Reg, Space
 from isa.program import MemoryRegion, Program, Role
 
+from .appends import Appends
 from .arithmetic import Arithmetic
 from .bounds import Bounds
 from .buffer import Span
 from .poly import Poly
 from .report import Report
 from .script import Range, Recorder
+from .segments import Over
 from .state import Knowledge, State
 from .symbols import Op, Shape, SymbolTable
 
@@ -40,21 +43,22 @@ class MemoryMap:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is analysed, and where findings go."""
+    """What is analysed, and where findings go; `caches` are the arrays of KV caches (`cached_arrays`)."""
 
     program: Program
     role: Role
     tiles: tuple[int, ...]
     report: Report
     memory: MemoryMap
+    caches: Mapping[tuple[str, int], Over] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Context:
     """An analysis under way. `recording` is off while loops are being explored.
 
-    `loops` says of each enclosing loop that is not unrolled whether it runs over the step's segments, in
-    an order all tiles share.
+    `loops` says of each enclosing loop that is not unrolled which list of segments it runs over, in an order that
+    all tiles share, or None.
     """
 
     job: Job
@@ -64,9 +68,10 @@ class Context:
     knowledge: Knowledge
     recorder: Recorder = field(default_factory=Recorder)
     recording: bool = True
-    loops: list[bool] = field(default_factory=list)
+    loops: list[Over | None] = field(default_factory=list)
     branches: list[dict[int, State]] = field(default_factory=list)
     maybe_halted: bool = False
+    appends: Appends = field(default_factory=Appends)
     pretended: set[Span] = field(default_factory=set)
 
     @property

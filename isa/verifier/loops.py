@@ -11,9 +11,11 @@ from isa.instruction import Inst
 from .buffer import LoopExit, after_loop
 from .context import Context
 from .poly import Poly
-from .state import SegmentFact, State
+from .segments import EITHER, Current, Over
+from .state import SegmentFact, State, join_current
 from .symbols import Op, Shape
 
+_SELECTORS: dict[type[Inst], Over] = {t.Seg: Over.TOKENS, t.Sseg: Over.SOURCE}
 PROBE = 1 << 40  # registers at the head of a loop are first taken to be within this
 
 
@@ -27,8 +29,8 @@ class BodyWalker(Protocol):
         ...
 
 
-def modified_by(code: Sequence[Inst]) -> tuple[set[int], bool]:
-    """The registers that instructions write, and whether they change the current segment."""
+def modified_by(code: Sequence[Inst]) -> tuple[set[int], set[Over]]:
+    """The registers that instructions write, and which lists they make segments current of."""
     registers: set[int] = set()
     for inst in code:
         for field in inst.layout:
@@ -37,7 +39,8 @@ def modified_by(code: Sequence[Inst]) -> tuple[set[int], bool]:
                 registers.add(value.index)
             elif field.access is not None and value.step:
                 registers.add(value.base.index)
-    return registers - {0}, any(isinstance(inst, t.Seg) for inst in code)
+    selected = {_SELECTORS[type(inst)] for inst in code if type(inst) in _SELECTORS}
+    return registers - {0}, selected
 
 
 class LoopSummary:
@@ -53,11 +56,16 @@ class LoopSummary:
         self.start, self.end = index + 1, inst.end
         self.count, self.before = count, state
         self.bounds = self.ctx.bounds(state)
-        self.modified, self.changes_segment = modified_by(self.ctx.job.role.code[self.start : self.end])
-        self.is_segments = count == self.ctx.values.segments() and self.ctx.level == 0
+        self.modified, self.selected = modified_by(self.ctx.job.role.code[self.start : self.end])
+        self.over = self._over()
         self.ran = self.bounds.at_least(count, 1)
         self.level = self.ctx.level + 1
         self.steps: dict[int, Poly] = {}  # registers that grow by the same in each iteration
+
+    def _over(self) -> Over | None:
+        """Which list of segments the loop goes over, if it goes over one."""
+        counts = {over: self.ctx.values.steps.count(over) for over in Over}
+        return next((o for o, count in counts.items() if count == self.count and self.ctx.level == 0), None)
 
     def walk(self, talks: bool) -> State | None:
         """Check the body; the result is the state after the loop."""
@@ -68,14 +76,19 @@ class LoopSummary:
         head = self._head(counter)
         phase = talks and ctx.recording
         if phase:
-            ctx.recorder.begin_phase(is_loop=True)
+            ctx.recorder.begin_phase(self.over)
+        listed = self.over is not None and ctx.recording
+        if listed:
+            ctx.appends.begin_part()
         last = self._pass(head)
+        if listed:
+            ctx.appends.begin_part()
         if phase:
-            ctx.recorder.begin_phase(is_loop=False)
+            ctx.recorder.begin_phase(None)
         return None if last is None else self._after(last, counter)
 
     def _pass(self, head: State) -> State | None:
-        self.ctx.loops.append(self.is_segments)
+        self.ctx.loops.append(self.over)
         last = self.walker.body(self.start, self.end, head)
         self.ctx.loops.pop()
         return last
@@ -83,8 +96,9 @@ class LoopSummary:
     def _counter(self) -> Poly:
         most = self.bounds.upper(self.count) - 1
         shape = Shape(0, most, uppers=((self.count.plus(-1), 1),))
-        name = "segment" if self.is_segments else f"i{len(self.ctx.table.symbols)}"
-        return self.ctx.table.make(Op.COUNTER, shape, name=name, level=self.level, shared=self.is_segments)
+        name = self.over.value if self.over is not None else f"i{len(self.ctx.table.symbols)}"
+        shared = self.over is not None
+        return self.ctx.table.make(Op.COUNTER, shape, name=name, level=self.level, shared=shared)
 
     def _head(self, counter: Poly) -> State:
         """What holds at the head in every iteration.
@@ -124,9 +138,10 @@ class LoopSummary:
         for register in self.modified:
             limit = (1 << 63) if register in wide else PROBE
             head.set(register, table.unknown(self.level, -limit, limit - 1))
-        if self.changes_segment:
+        if self.selected:
             most = self.ctx.job.program.limits.segments - 1
-            head.segment = table.unknown(self.level, 0, most)
+            same = self.selected == {head.segment.over}
+            head.segment = Current(head.segment.over, table.unknown(self.level, 0, most)) if same else EITHER
         head.set(self.inst.rd.index, counter)
         return head
 
@@ -169,23 +184,28 @@ class LoopSummary:
             after.set(register, self._register_after(register, last))
         if self.inst.rd.index not in self.modified:
             after.set(self.inst.rd.index, self._counter_after())
-        if self.changes_segment:
-            after.segment = self._value_after(self.before.segment, last.segment, last)
+        if self.selected:
+            after.segment = self._segment_after(last)
         number = counter.terms[0][0][0] if counter.terms else -1
         loop = LoopExit(self.level, number, self.count, self.ran)
         after.facts = after_loop(self.before.facts, last.facts, loop, self.bounds)
-        if self.is_segments:
-            after.everywhere += tuple(self._of_each_segment(last, counter))
+        if self.over is not None:
+            after.everywhere += tuple(self._of_each_segment(self.over, last, counter))
         return after
 
-    def _of_each_segment(self, last: State, counter: Poly) -> Iterator[SegmentFact]:
+    def _segment_after(self, last: State) -> Current:
+        """The current segment after the loop: that of the last iteration, or, without any, the one before."""
+        initial = last.segment if self.ran else self.before.segment
+        return join_current(initial, last.segment, lambda a, b: self._value_after(a, b, last))
+
+    def _of_each_segment(self, over: Over, last: State, counter: Poly) -> Iterator[SegmentFact]:
         """What the body has written that depends on nothing but the segment."""
         values, number = self.ctx.values, counter.terms[0][0][0]
         for span in last.facts.spans:
             if span in self.before.facts.spans or max(map(values.table.level, span.polys())) < self.level:
                 continue
             if all(values.at_segment(poly, number, counter) is not None for poly in span.polys()):
-                yield SegmentFact(number, span)
+                yield SegmentFact(over, number, span)
 
     def _counter_after(self) -> Poly:
         return self._value_after(self.before.regs[self.inst.rd.index], self.count.plus(-1), self.before)

@@ -29,8 +29,9 @@ from .bounds import Bounds
 from .buffer import Span
 from .context import Context
 from .poly import NOTHING, Poly
+from .segments import Current, Over
 from .state import State
-from .symbols import INT_HIGH, INT_LOW, Op
+from .symbols import INT_HIGH, INT_LOW
 
 FUNCTIONS: dict[type[Inst], Function] = {
     t.Add: add,
@@ -46,13 +47,7 @@ FUNCTIONS: dict[type[Inst], Function] = {
     t.Or: bit_or,
     t.Xor: bit_xor,
 }
-_FACTS = {
-    Special.TOKENS: Op.TOKENS,
-    Special.POSITION: Op.POSITION,
-    Special.OUTPUTS: Op.OUTPUTS,
-    Special.SEQUENCE: Op.SEQUENCE,
-    Special.END: Op.END,
-}
+_COUNTS = {Special.SEGMENTS: Over.TOKENS, Special.SOURCES: Over.SOURCE}
 
 
 def _not_zero(bounds: Bounds, b: Poly) -> str | None:
@@ -98,28 +93,31 @@ def _ldp(ctx: Context, index: int, inst: t.Ldp, state: State) -> None:
 
 
 def _sys(ctx: Context, index: int, inst: t.Sys, state: State) -> None:
-    if inst.what is Special.SEGMENTS:
-        state.set(inst.rd.index, ctx.values.segments())
+    over, steps = _COUNTS.get(inst.what), ctx.values.steps
+    if over is not None:
+        state.set(inst.rd.index, steps.count(over))
     else:
-        state.set(inst.rd.index, ctx.values.segment_fact(_FACTS[inst.what], state.segment))
+        state.set(inst.rd.index, steps.read(inst.what, state.segment, ctx.level))
 
 
-def _seg(ctx: Context, index: int, inst: t.Seg, state: State) -> None:
+def _seg(ctx: Context, index: int, inst: t.Seg | t.Sseg, state: State) -> None:
     bounds, number = ctx.bounds(state), ctx.value(state, inst.index)
-    if bounds.at_least(number, 0) and bounds.at_most(number - ctx.values.segments(), -1):
-        state.segment = number
-        _recall(ctx, state)
+    over = Over.SOURCE if isinstance(inst, t.Sseg) else Over.TOKENS
+    if bounds.at_least(number, 0) and bounds.at_most(number - ctx.values.steps.count(over), -1):
+        state.segment = Current(over, number)
+        _recall(ctx, over, state)
         return
-    hint = "a step has `sys r, segments` segments, numbered from 0"
-    ctx.find(index, "E0411", f"segment {ctx.text(number)} may not be in the step", number, hint=hint)
-    state.segment = ctx.doubtful(0, ctx.job.program.limits.segments - 1)
+    hint = f"a step has `sys r, {'segments' if over is Over.TOKENS else 'sources'}` {over.text}s, numbered from 0"
+    ctx.find(index, "E0411", f"{over.text} {ctx.text(number)} may not be in the step", number, hint=hint)
+    state.segment = Current(over, ctx.doubtful(0, ctx.job.program.limits.segments - 1))
 
 
-def _recall(ctx: Context, state: State) -> None:
+def _recall(ctx: Context, over: Over, state: State) -> None:
     """What was written for every segment is written for this one."""
-    for fact in state.everywhere if ctx.recording else ():
+    facts = [fact for fact in state.everywhere if fact.over is over] if ctx.recording else []
+    for fact in facts:
         start, width, rows = (
-            ctx.values.at_segment(p, fact.counter, state.segment) for p in fact.span.polys()
+            ctx.values.at_segment(p, fact.counter, state.segment.index) for p in fact.span.polys()
         )
         if start is not None and width is not None and rows is not None:
             state.facts.add(ctx.bounds(state), Span(start, width, rows, fact.span.pitch))
@@ -130,6 +128,7 @@ _OTHERS: dict[type[Inst], Callable[[Context, int, Any, State], None]] = {
     t.Ldp: _ldp,
     t.Sys: _sys,
     t.Seg: _seg,
+    t.Sseg: _seg,
     **dict.fromkeys(FUNCTIONS, _alu),
 }
 

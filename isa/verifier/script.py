@@ -1,9 +1,9 @@
 """What a role says on the network: its messages and barriers in order, and which of them wait for which.
 
-A role's script is a list of phases: straight parts, and bodies of loops over the step's segments. An event waits
-for earlier events of its phase that must be complete before the tile can come to it. The hardware that is assumed
-is the most restrictive one that is allowed: one send in flight, one receive outstanding at a port, an operation
-waits for all in flight whose ranges (first to last byte, in granules) may overlap its own.
+A role's script is a list of phases: straight parts, and bodies of loops over the step's segments or source segments.
+An event waits for earlier events of its phase that must be complete before the tile can come to it. The hardware that
+is assumed is the most restrictive one that is allowed: one send in flight, one receive outstanding at a port, an
+operation waits for all in flight whose ranges (first to last byte, in granules) may overlap its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from isa.program import Direction
 
 from .poly import Poly
+from .segments import Over
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,9 @@ class Event:
 
 @dataclass(slots=True)
 class Phase:
-    """Events that happen once, or (`is_loop`) once for each segment."""
+    """Events that happen once for each segment of a list, or (`over` None) once."""
 
-    is_loop: bool
+    over: Over | None = None
     events: list[Event] = field(default_factory=list)
 
 
@@ -59,13 +60,13 @@ class Recorder:
     """Builds a script while the text is walked through in order."""
 
     def __init__(self) -> None:
-        self.phases = [Phase(is_loop=False)]
+        self.phases = [Phase()]
         self._flying: list[_Flight] = []
         self._needed: set[int] = set()
 
-    def begin_phase(self, *, is_loop: bool) -> None:
+    def begin_phase(self, over: Over | None) -> None:
         """Go on in a new phase. What is in flight from an earlier one completes by itself (docs/verifier.md)."""
-        self.phases.append(Phase(is_loop))
+        self.phases.append(Phase(over))
         self._flying, self._needed = [], set()
 
     def touch(self, reads: list[Range], writes: list[Range]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from isa.operands import REGISTERS
@@ -10,6 +11,7 @@ from .arithmetic import Arithmetic
 from .bounds import Bounds
 from .buffer import Facts, Span, meet
 from .poly import NOTHING, Poly
+from .segments import EITHER, Current, Over
 
 
 def _zeros() -> list[Poly]:
@@ -18,22 +20,23 @@ def _zeros() -> list[Poly]:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFact:
-    """A span that is written for every segment of the step: `counter` is the symbol of the segment's index."""
+    """A span that is written for every segment of one list: `counter` is the symbol of the segment's index."""
 
+    over: Over
     counter: int
     span: Span
 
 
 @dataclass(slots=True)
 class State:
-    """Registers, index of the current segment, what is written, polynomials known to be >= 0 on this path.
+    """Registers, the current segment, what is written, polynomials known to be >= 0 on this path.
 
-    A step begins with registers zero and segment 0 current. `everywhere` is what was written for each segment, in
-    a loop over all of them that has ended.
+    A step begins with registers zero and segment 0 of the tokens current. `everywhere` is what was written for each
+    segment, in a loop over all of them that has ended.
     """
 
     regs: list[Poly] = field(default_factory=_zeros)
-    segment: Poly = NOTHING
+    segment: Current = Current()  # noqa: RUF009  (frozen)
     facts: Facts = field(default_factory=Facts)
     assumed: tuple[Poly, ...] = ()
     everywhere: tuple[SegmentFact, ...] = ()
@@ -52,6 +55,13 @@ class State:
         """Write a register; r0 stays zero."""
         if index:
             self.regs[index] = value
+
+
+def join_current(a: Current, b: Current, either: Callable[[Poly, Poly], Poly]) -> Current:
+    """The current segment where two paths meet; `either` joins indices."""
+    if a.over is None or a.over is not b.over:
+        return EITHER
+    return Current(a.over, either(a.index, b.index))
 
 
 class Knowledge:
@@ -80,7 +90,7 @@ class Knowledge:
 
         return State(
             [either(x, y) for x, y in zip(a.regs, b.regs, strict=True)],
-            either(a.segment, b.segment),
+            join_current(a.segment, b.segment, either),
             meet(a.facts, bounds[0], b.facts, bounds[1]),
             tuple(poly for poly in a.assumed if poly in b.assumed),
             tuple(fact for fact in a.everywhere if fact in b.everywhere),

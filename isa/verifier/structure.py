@@ -45,6 +45,8 @@ def _check_limits(program: Program, report: Report) -> None:
     for name in ("max_context", "chunk", "segments", "sequences"):
         if getattr(limits, name) < 1:
             report.thing("limits", "E0410", f"{name} is {getattr(limits, name)}; it must be at least 1")
+    if limits.max_source < 0:
+        report.thing("limits", "E0410", f"max_source is {limits.max_source}; it must not be negative")
 
 
 def _check_unique(what: str, names: list[str], report: Report) -> None:

@@ -102,9 +102,11 @@ def _may_talk(ctx: Context, index: int) -> bool:
         hint = "send a message of zero rows instead: it still synchronises"
         ctx.find(index, "E0405", message, hint=hint)
         return False
-    if ctx.loops not in ([], [True]):
+    if ctx.loops and (len(ctx.loops) > 1 or ctx.loops[0] is None):
         message = "a message in a loop whose count other tiles cannot be shown to share"
-        hint = "loops around messages run a constant number of times, or once for each segment of the step"
+        hint = (
+            "loops around messages run a constant number of times, or once for each segment or source segment"
+        )
         ctx.find(index, "E0405", message, hint=hint)
         return False
     return True

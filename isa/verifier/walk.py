@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from isa import instructions as t
@@ -47,7 +47,7 @@ def analyse(job: Job) -> list[Variant]:
     waiting, done = [job.tiles], list[Variant]()
     while waiting:
         tiles = waiting.pop()
-        context = open_context(Job(job.program, job.role, tiles, job.report, job.memory))
+        context = open_context(replace(job, tiles=tiles))
         may_split = len(waiting) + len(done) < MAX_VARIANTS
         try:
             done.append(Variant(context, Walker(context, may_split).run()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,22 @@ class Oracle:
         except Exception as error:  # noqa: BLE001  (its exceptions have no common class of their own)
             raise self._refusal(error) from None
 
-    def _refusal(self, error: Exception) -> Exception:
+    def _refusal(
+        self, error: Exception, way_out: str = "without it there is nothing to compare with"
+    ) -> Exception:
         message = f"ONNX Runtime does not run the model: {str(error)[:300]}"
-        return fail(
-            "E0601", message, NamedPlace(str(self._model)), "without it there is nothing to compare with"
-        )
+        return fail("E0601", message, NamedPlace(str(self._model)), way_out)
+
+    def outputs(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs of the file, by name, for its inputs. Raises `CimError` E0601 if they do not fit."""
+        wanted = {i.name for i in self._session.get_inputs()}
+        names = [o.name for o in self._session.get_outputs()]
+        try:
+            made = self._session.run(names, {n: f for n, f in feeds.items() if n in wanted})
+        except Exception as error:  # noqa: BLE001  (as above)
+            way_out = "fix the sizes that the file leaves open: --dim NAME=VALUE"
+            raise self._refusal(error, way_out) from None
+        return {n: np.asarray(v) for n, v in zip(names, made, strict=True)}
 
     def logits(self, ids: Sequence[int]) -> Logits:
         """The logits after each of `ids`: [len(ids), vocabulary]."""

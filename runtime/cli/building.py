@@ -32,6 +32,7 @@ def compile_options(options: argparse.Namespace) -> CompileOptions:
         shapes_only=getattr(options, "shapes_only", False),
         explain=getattr(options, "explain", False),
         bind=getattr(options, "bind", None),
+        max_source=options.max_source,
     )
 
 

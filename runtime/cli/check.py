@@ -1,7 +1,8 @@
 """Compare a model's values on the simulated chip with ONNX Runtime's, in float32, on the same text.
 
-Teacher-forced: both see the same tokens and say after each what comes next. Exit code 3 when they differ by more
-than allowed. With --every-layer each operator's values are compared too, with the reference meaning of the graph.
+Teacher-forced: both see the same tokens and say after each what comes next. Other models than decoders of tokens
+(encoders, encoder-decoders, images) get random inputs, and all outputs are compared. Exit code 3 when they differ by
+more than allowed. With --every-layer each operator's values are compared too, with the reference meaning of the graph.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ if TYPE_CHECKING:
     from compiler.pipeline import Compilation
     from runtime.check.compare import Comparison, Window
     from runtime.check.layers import LayerError
+    from runtime.session import Session
 
 OK, DIFFERENT = 0, 3
+EXACT, NEAR = 1e-4, 0.06  # relative errors of outputs: of ideal arithmetic, and of int8
 FAR_OFF = 0.1  # relative; int8 noise stays below it, a wrong weight or a wrong route does not
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """`cim check MODEL.onnx [--every-layer] ...`"""
-    parser.add_argument("model", metavar="MODEL.onnx", help="an ONNX decoder with its weights")
+    parser.add_argument("model", metavar="MODEL.onnx", help="an ONNX model with its weights")
     parser.add_argument("--every-layer", action="store_true", help="name the operator that is furthest off")
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="text to compare on (default: held-out text that ships)"
@@ -57,18 +60,77 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="relative (default: %(default)s)",
     )
+    parser.add_argument(
+        "--max-error",
+        type=fraction,
+        metavar="F",
+        help="of outputs on random inputs, relative (default: 0.06; with --weights float32 1e-4)",
+    )
     add_compile_options(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Compile, compare, judge."""
-    from runtime.check.compare import compare
-    from runtime.check.oracle import Oracle
     from runtime.session import Session
 
     model = existing(options.model)
     compilation = build(model, options, console)
-    session = Session(compilation.require_program())
+    if not _continues_text(compilation):
+        return _check_outputs(model, compilation, options, console)
+    return _check_text(model, compilation, Session(compilation.require_program()), options, console)
+
+
+def _continues_text(compilation: Compilation) -> bool:
+    """Whether the model is a decoder of tokens alone: no token sees later ones, or another sequence."""
+    from compiler.ir.graph import Attention
+    from runtime.session import is_decoder
+
+    graph, program = compilation.require_graph(), compilation.require_program()
+    attentions = [node.op for node in graph.nodes if isinstance(node.op, Attention)]
+    alone = all(op.causal and not op.cross for op in attentions)
+    return alone and is_decoder(program)
+
+
+def _check_outputs(
+    model: Path, compilation: Compilation, options: argparse.Namespace, console: Console
+) -> int:
+    """All outputs on random inputs."""
+    from runtime.check.oracle import Oracle
+    from runtime.check.values import output_errors, random_inputs
+
+    if options.every_layer or options.text:
+        raise fail("E0601", "--every-layer and --text are for decoders of tokens", NamedPlace(options.model))
+    with console.activity("comparing"):
+        program = compilation.require_program()
+        errors = output_errors(program, Oracle(model), random_inputs(compilation))
+    allowed = options.max_error
+    if allowed is None:
+        allowed = EXACT if options.weights == "float32" else NEAR
+    passed = all(error.relative_error <= allowed for error in errors)
+    rows = [
+        (e.name, " x ".join(map(str, e.shape)), f"{e.relative_error:.2e}", f"{e.largest_error:.2e}")
+        for e in errors
+    ]
+    console.result(
+        columns(("output", "shape", "relative error", "largest"), rows, right=(2, 3))
+        + f"\nrandom inputs; relative error at most {allowed:g}: "
+        + ("passed" if passed else "failed: the results differ")
+    )
+    console.data({"outputs": [asdict(error) for error in errors], "max_error": allowed, "passed": passed})
+    return OK if passed else DIFFERENT
+
+
+def _check_text(
+    model: Path,
+    compilation: Compilation,
+    session: Session,
+    options: argparse.Namespace,
+    console: Console,
+) -> int:
+    """What comes next in a text."""
+    from runtime.check.compare import compare
+    from runtime.check.oracle import Oracle
+
     windows, what = _windows(options, session.vocabulary)
     with console.activity("comparing") as activity:
 

@@ -8,8 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from isa.diagnostics import NamedPlace, fail
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 STANDARD = "-"
 
@@ -92,3 +96,18 @@ def _to_stdout(write: Callable[[Path], object]) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(part.read_bytes())
         sys.stdout.buffer.flush()
+
+
+def read_arrays(name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file. Raises `CimError` E0601 if it is none."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(existing(name), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        message = f"not an .npz file of arrays: {error}"
+        hint = "np.savez('in.npz', input_ids=np.array([1, 2, 3]))"
+        raise fail("E0601", message, NamedPlace(name), hint) from None

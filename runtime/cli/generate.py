@@ -15,6 +15,7 @@ from isa.diagnostics import NamedPlace, fail
 
 from .console import Console
 from .costing import Costing, add_cost_options
+from .files import read_arrays
 from .loading import engine_of, program_or_model
 from .options import add_compile_options, fraction, natural, positive
 
@@ -31,6 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     prompt = parser.add_mutually_exclusive_group(required=True)
     prompt.add_argument("--prompt", metavar="TEXT", help="text to continue")
     prompt.add_argument("--prompt-ids", type=_ids, metavar="1,2,3", help="token ids to continue")
+    parser.add_argument(
+        "--source",
+        metavar="FILE.npz",
+        help="of an encoder-decoder: what the encoder made, under the names of the decoder's inputs",
+    )
     parser.add_argument(
         "--max-new-tokens", type=positive, default=64, metavar="N", help="default: %(default)s"
     )
@@ -61,6 +67,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         options.usage_error("--stats and --trace need the timing that --no-timing leaves out")
     program = program_or_model(options.model, options, console)
     session = Session(program, engine=engine_of(options.engine))
+    if options.source:
+        session.set_source_inputs(read_arrays(options.source))
     prompt = prompt_ids(options, session.vocabulary)
     began = time.perf_counter()
     generation = _generate(session, prompt, options, console)

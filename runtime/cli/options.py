@@ -46,12 +46,8 @@ def binding(text: str) -> tuple[str, int]:
     return name, positive(value)
 
 
-def add_compile_options(parser: argparse.ArgumentParser) -> None:
-    """What decides how a model is compiled: the same words in `compile`, `generate` and `check`."""
-    group = parser.add_argument_group("compilation")
-    group.add_argument(
-        "--target", default=DEFAULT_TARGET, metavar="NAME|FILE.toml", help="hardware (default: %(default)s)"
-    )
+def _add_sizes(group: argparse._ArgumentGroup) -> None:
+    """What bounds sequences."""
     group.add_argument(
         "--max-context",
         type=positive,
@@ -59,8 +55,23 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         help="tokens a sequence (default: 512, or as many positions as the model has learned)",
     )
     group.add_argument(
+        "--max-source",
+        type=positive,
+        metavar="N",
+        help="rows of the source that cross-attention looks at (default: what the file fixes, else as many as tokens)",
+    )
+    group.add_argument(
         "--batch", type=positive, default=1, metavar="B", help="resident sequences (default: %(default)s)"
     )
+
+
+def add_compile_options(parser: argparse.ArgumentParser) -> None:
+    """What decides how a model is compiled: the same words in `compile`, `generate` and `check`."""
+    group = parser.add_argument_group("compilation")
+    group.add_argument(
+        "--target", default=DEFAULT_TARGET, metavar="NAME|FILE.toml", help="hardware (default: %(default)s)"
+    )
+    _add_sizes(group)
     group.add_argument(
         "--kv",
         choices=("auto", "resident", "tiered", "streamed"),

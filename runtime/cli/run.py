@@ -1,7 +1,7 @@
 """Simulate a step of a program: values, cycles and energy; or, with --timing-only, cycles and energy without values.
 
-The inputs are an .npz file with `input_ids`, integers [tokens] or [batch, tokens]; the outputs one with `logits`.
-Encoders and models with parts on the host take and give what the ONNX file names.
+The inputs are an .npz file with what the ONNX file takes, under its names (token ids alone will do where nothing else
+is asked: no padding, an empty cache); the outputs are one with what it gives.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from isa.diagnostics import NamedPlace, fail
-
 from .console import Console
 from .costing import Costing, add_cost_options, show
-from .files import existing, write_file
+from .files import read_arrays, write_file
 from .loading import engine_of, load_program
 from .options import natural, positive
 
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """`cim run OUT.cim [--inputs IN.npz] [--timing-only --tokens N --position P] ...`"""
     parser.add_argument("program", metavar="OUT.cim", help="a program (`-`: standard input)")
-    parser.add_argument("--inputs", metavar="IN.npz", help="input_ids, to compute values")
-    parser.add_argument("--outputs", metavar="OUT.npz", help="where to put the logits")
+    parser.add_argument("--inputs", metavar="IN.npz", help="the ONNX file's inputs, to compute values")
+    parser.add_argument("--outputs", metavar="OUT.npz", help="where to put its outputs")
     parser.add_argument("--timing-only", action="store_true", help="no values (works without weights)")
     parser.add_argument(
         "--tokens", type=positive, metavar="N", help="with --timing-only: tokens of the step (default: 1)"
@@ -85,24 +83,18 @@ def _values(program: Program, options: argparse.Namespace, console: Console) -> 
     import numpy as np
 
     from runtime.inference import Inference
-    from runtime.session import Session, is_decoder, run_inputs
 
-    inputs = _read_arrays(options.inputs)
-    runs: Session | Inference
+    engine_of(options.engine)
+    inference = Inference(program)
     with console.activity("computing") as activity:
-        if is_decoder(program):
-            runs = Session(program, engine=engine_of(options.engine))
-            outputs = run_inputs(runs, inputs)
-        else:
-            runs = Inference(program)
-            outputs = runs.run(inputs)
+        outputs = inference.run(read_arrays(options.inputs))
         activity.note = "writing"
         if options.outputs:
             write_file(options.outputs, lambda path: _save(path, outputs))
     for name, values in outputs.items():
         shape = " x ".join(str(extent) for extent in np.shape(values))
         console.say(f"{name}: {shape}" + (f", in {options.outputs}" if options.outputs else ""))
-    return list(runs.steps)
+    return list(inference.steps)
 
 
 def _save(path: Path, outputs: dict[str, NDArray[Any]]) -> None:
@@ -110,18 +102,3 @@ def _save(path: Path, outputs: dict[str, NDArray[Any]]) -> None:
 
     with path.open("wb") as file:
         np.savez(file, allow_pickle=False, **outputs)
-
-
-def _read_arrays(name: str) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file. Raises `CimError` E0601 if it is none."""
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with np.load(existing(name), allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        message = f"not an .npz file of arrays: {error}"
-        hint = "np.savez('in.npz', input_ids=np.array([1, 2, 3]))"
-        raise fail("E0601", message, NamedPlace(name), hint) from None

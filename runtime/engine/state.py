@@ -18,7 +18,7 @@ from isa.instructions import Recv
 from isa.operands import WORD_BYTES, Addr, ArrayRef, PortRef, Reg, Space
 from isa.program import ArraySpec, Direction, Segment
 from runtime.numerics import F32, I8, I32
-from runtime.scalars import wrap
+from runtime.scalars import source_count, wrap
 
 from .memory import MemoryState
 from .network import BarrierState, End, Inbox, Outlet
@@ -134,10 +134,10 @@ class TileState:
         self.begin(())
 
     def begin(self, segments: Sequence[Segment]) -> None:
-        """Start a step: registers are zero, the first segment is current; buffer and arrays stay."""
+        """Start a step: registers are zero, the first token segment is current; buffer and arrays stay."""
         self.registers = [0] * 32
         self.segments = segments
-        self.segment = 0
+        self.segment = source_count(segments)  # where in `segments` the current one lies
         self.index = 0  # of the instruction being executed
         self.next = 0  # of the one after it
         self.loops: list[Loop] = []

@@ -7,7 +7,7 @@ from typing import Any
 from isa import instructions as t
 from runtime.engine.state import TileState
 from runtime.engine.trap import TrapError
-from runtime.scalars import BRANCH, SCALAR, special
+from runtime.scalars import BRANCH, SCALAR, source_segment, special, token_segment
 
 from .registry import semantics
 
@@ -36,10 +36,12 @@ def _(tile: TileState, i: t.Sys) -> None:
 
 @semantics(t.Seg)
 def _(tile: TileState, i: t.Seg) -> None:
-    segment = tile.value(i.index)
-    if not 0 <= segment < len(tile.segments):
-        raise TrapError(f"there is no segment {segment}; the step has {len(tile.segments)}")
-    tile.segment = segment
+    tile.segment = token_segment(tile.segments, tile.value(i.index))
+
+
+@semantics(t.Sseg)
+def _(tile: TileState, i: t.Sseg) -> None:
+    tile.segment = source_segment(tile.segments, tile.value(i.index))
 
 
 @semantics(t.Jump)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isa import instructions as t
 from isa.instruction import DType, Inst
@@ -206,6 +207,37 @@ def _(tile: TileState, i: t.Vf16) -> None:
 def _(tile: TileState, i: t.Vf32) -> None:
     n, cols = _size(tile, i)
     tile.write(i.dst, tile.read(i.src, DType.F16, n, cols).astype(np.float32))
+
+
+# ------------------------------------------------------------------------------------------ biases by distance
+
+
+def _distances(tile: TileState, i: t.Vrel | t.Vslope, n: int, cols: int) -> NDArray[np.int64]:
+    """How far column j lies behind the token of row r: first + j - r / group, [n, cols]."""
+    if not i.group:
+        raise TrapError("the rows of a token are counted in groups of 0")
+    token = np.arange(n, dtype=np.int64)[:, None] // i.group
+    return tile.value(i.first) + np.arange(cols, dtype=np.int64)[None, :] - token
+
+
+@semantics(t.Vrel)
+def _(tile: TileState, i: t.Vrel) -> None:
+    n, cols = _size(tile, i)
+    distances = _distances(tile, i, n, cols)
+    width, rest = divmod(i.entries, i.group)
+    if rest or width % 2 == 0:
+        raise TrapError(f"a table of {i.entries} entries is not {i.group} rows of an odd number")
+    reach, row = width // 2, np.arange(n)[:, None] % i.group
+    table = tile.f32(i.table, i.group, width)
+    tile.write(i.dst, tile.f32(i.src, n, cols) + table[row, reach + distances.clip(-reach, reach)])
+
+
+@semantics(t.Vslope)
+def _(tile: TileState, i: t.Vslope) -> None:
+    n, cols = _size(tile, i)
+    distances = _distances(tile, i, n, cols).astype(np.float32)
+    slopes = tile.column(i.slopes, i.group)[np.arange(n) % i.group]
+    tile.write(i.dst, tile.f32(i.src, n, cols) + slopes[:, None] * distances)
 
 
 # ---------------------------------------------------------------------------------------------------- rotary

@@ -1,7 +1,8 @@
 """A trace for ui.perfetto.dev and chrome://tracing: tiles are processes, units are threads, messages are arrows.
 
 Operations of one unit that overlap (arrays of a tile, receiving ports) get a thread each. Times are in simulated
-microseconds; the arguments of a slice give cycle, instruction text and ONNX nodes.
+microseconds; the arguments of a slice give cycle, instruction text and ONNX nodes. Messages with
+rows of a source say so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TextIO
 
 from isa.instruction import Unit
 from isa.program import HOST, Program
+from runtime.segments import source_channels
 
 from .files import whole_file
 
@@ -40,6 +42,7 @@ class ChromeTrace:
     def __init__(self, program: Program, file: TextIO, max_events: int = MAX_EVENTS) -> None:
         self._program, self._file, self._max = program, file, max_events
         self._roles = {role.name: role for role in program.roles}
+        self._sources = source_channels(program)
         self._us = 1e6 / program.target.clock.si
         self._base = 0
         self._written = self._dropped = self._flows = 0
@@ -64,7 +67,7 @@ class ChromeTrace:
         self, channel: int, start: int, end: int, sources: Sequence[int], dests: Sequence[int], size: int
     ) -> None:
         """Draw arrows: from each sender to the first receiver, and from the first sender to the others."""
-        name = self._program.channels[channel].name
+        name = self._program.channels[channel].name + (" (source)" if channel in self._sources else "")
         for tile in (*sources, *dests):
             if tile == HOST:
                 self._host(name, start, end, size)
@@ -72,7 +75,7 @@ class ChromeTrace:
         for source, dest in pairs:
             self._arrow(name, self._ports[source], self._ports[dest], self._time(start), self._time(end))
 
-    def on_step(self, cycles: int, tokens: int) -> None:
+    def on_step(self, cycles: int, tokens: int, source_rows: int) -> None:
         """The next step begins where this one ended."""
         self._base += cycles
         self._lanes.clear()

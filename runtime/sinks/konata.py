@@ -45,7 +45,7 @@ class KonataLog:
     ) -> None:
         """Messages are drawn as their `send` and `recv`."""
 
-    def on_step(self, cycles: int, tokens: int) -> None:
+    def on_step(self, cycles: int, tokens: int, source_rows: int) -> None:
         """The next step begins where this one ended."""
         self._base += cycles
 

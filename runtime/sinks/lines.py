@@ -10,6 +10,7 @@ from typing import TextIO
 
 from isa.instruction import Unit
 from isa.program import HOST, Program
+from runtime.segments import source_channels
 
 from .files import whole_file
 
@@ -20,6 +21,7 @@ class LineTrace:
     def __init__(self, program: Program, file: TextIO) -> None:
         self._program, self._file = program, file
         self._roles = {role.name: role for role in program.roles}
+        self._sources = source_channels(program)
         self._base = 0
 
     def _tile(self, tile: int) -> str:
@@ -55,11 +57,13 @@ class LineTrace:
             sources=[self._tile(tile) for tile in sources],
             dests=[self._tile(tile) for tile in dests],
             bytes=size,
+            source=channel in self._sources,
         )
 
-    def on_step(self, cycles: int, tokens: int) -> None:
+    def on_step(self, cycles: int, tokens: int, source_rows: int) -> None:
         """Write the end of a step."""
-        self._line(kind="step", start=self._base, end=self._base + cycles, tokens=tokens)
+        end = self._base + cycles
+        self._line(kind="step", start=self._base, end=end, tokens=tokens, source_rows=source_rows)
         self._base += cycles
 
 

@@ -56,6 +56,7 @@ class StepRecord(_Model):
 
     cycles: int
     tokens: int
+    source_rows: int = 0
     instructions: int
     bound_by: str
 
@@ -73,6 +74,7 @@ class Statistics(_Model):
     tiles: int = Field(description="tiles in use")
     steps: int
     tokens: int = Field(description="tokens that went through, prompt and generated")
+    source_rows: int = Field(default=0, description="rows of sources that went through, for cross-attention")
     cycles: int
     latency_s: float = Field(description="simulated time: cycles over the clock frequency")
     wall_s: float = Field(description="time that the simulation took")
@@ -160,7 +162,13 @@ def statistics(
     critical = _added(step.critical for step in steps)
     counts = _added({event.key: step.count(event) for event in Event} for step in steps)
     records = [
-        StepRecord(cycles=s.cycles, tokens=s.tokens, instructions=s.issued, bound_by=s.bound_by.value)
+        StepRecord(
+            cycles=s.cycles,
+            tokens=s.tokens,
+            source_rows=s.source_rows,
+            instructions=s.issued,
+            bound_by=s.bound_by.value,
+        )
         for s in steps
     ]
     return Statistics(
@@ -172,6 +180,7 @@ def statistics(
         tiles=len(program.tiles),
         steps=len(steps),
         tokens=sum(step.tokens for step in steps),
+        source_rows=sum(step.source_rows for step in steps),
         cycles=cycles,
         latency_s=cycles / program.target.clock.si,
         wall_s=wall_s,

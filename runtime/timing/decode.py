@@ -15,7 +15,7 @@ from isa.diagnostics import InstructionPlace, fail
 from isa.instruction import Inst, Mode, Timing, Unit
 from isa.operands import REGISTERS, Mem, PortRef, Reg, Source, Space
 from isa.program import Role, Segment
-from runtime.scalars import BRANCH, SCALAR, ScalarTrap, special
+from runtime.scalars import BRANCH, SCALAR, ScalarTrap, source_count, source_segment, special, token_segment
 
 from .costs import Cost, cost_of, length_registers, operands_at
 from .rates import Rates
@@ -32,7 +32,7 @@ class Registers:
         self.values = [0] * (REGISTERS + 1)
         self.params = params
         self.segments = segments
-        self.segment = 0
+        self.segment = source_count(segments)  # where in `segments` the current one lies
         self.loops: list[LoopState] = []
 
 
@@ -176,14 +176,12 @@ def _fact(inst: table.Sys, following: int) -> ScalarStep:
     return step
 
 
-def _segment(inst: table.Seg, following: int) -> ScalarStep:
+def _segment(inst: table.Seg | table.Sseg, following: int) -> ScalarStep:
     index = inst.index.index
+    find = source_segment if isinstance(inst, table.Sseg) else token_segment
 
     def step(r: Registers) -> int:
-        wanted = r.values[index]
-        if not 0 <= wanted < len(r.segments):
-            raise ScalarTrap(f"segment {wanted} does not exist; the step has {len(r.segments)}")
-        r.segment = wanted
+        r.segment = find(r.segments, r.values[index])
         return following
 
     return step
@@ -208,7 +206,7 @@ def _scalar(inst: Inst, index: int) -> ScalarStep:
             return _parameter(inst, following)
         case table.Sys():
             return _fact(inst, following)
-        case table.Seg():
+        case table.Seg() | table.Sseg():
             return _segment(inst, following)
         case table.Jump():
             return _constant_step(inst.target)

@@ -2,7 +2,8 @@
 
 A message starts when its senders and its receivers have all come to it. One message of a channel is gathered at a
 time, since no end can come to the next one before this one is done. The host is always there: it has its inputs
-ready, and room for the outputs, from the beginning of the step, one message a segment.
+ready, and room for the outputs, from the beginning of the step, one message a segment (for source streams, a source
+segment).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from isa.diagnostics import Diagnostic, InstructionPlace, NamedPlace
-from isa.program import HOST, Direction, Endpoint, Program, Segment
+from isa.program import HOST, Endpoint, Program, Segment
+from runtime.segments import carried, rows_in
 
 from .decode import Op
 from .network import Network, Plan
@@ -99,11 +101,11 @@ class Exchange:
         """The host gets ready for a step."""
         for meeting in self.meetings:
             meeting.reset()
-        for segment in segments:
-            for stream in self._program.streams:
-                rows = segment.tokens if stream.direction is Direction.IN else segment.outputs
+        for stream in self._program.streams:
+            for segment in carried(stream, segments):
+                size = rows_in(stream, segment) * stream.dtype.bytes
                 for part in stream.parts:
-                    self.meetings[part.channel].host_sizes.append(rows * part.columns * stream.dtype.bytes)
+                    self.meetings[part.channel].host_sizes.append(size * part.columns)
 
     def meeting(self, tile: int, port: int) -> tuple[Meeting, int] | None:
         """The channel or barrier at a tile's port, and the number of this end of it; None if nothing is there."""

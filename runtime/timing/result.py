@@ -15,7 +15,8 @@ class StepCost:
 
     `instructions` are dynamic: one for each issue on each tile. `busy` are cycles summed over all pieces of a
     resource. `events` are counts by what happened and on behalf of which node. `critical` and `critical_nodes` say
-    what the cycles of the critical path were spent on; both sum to `cycles`.
+    what the cycles of the critical path were spent on; both sum to `cycles`. `source_rows` went through in source
+    segments; `tokens` does not count them.
     """
 
     cycles: int
@@ -27,6 +28,7 @@ class StepCost:
     message_bytes: int
     critical: Mapping[Bound, int]
     critical_nodes: Mapping[str, int]
+    source_rows: int = 0
 
     @property
     def issued(self) -> int:

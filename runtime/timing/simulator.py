@@ -11,6 +11,7 @@ from isa.instruction import Unit
 from isa.operands import Space
 from isa.program import Program, Segment
 from runtime.events import Bound, Event, Resource, Sink
+from runtime.segments import rows_of
 
 from .decode import decode_role
 from .exchange import Exchange
@@ -48,7 +49,7 @@ class Simulator:
         with _no_collection():
             cost = self._simulate(segments, sink)
         if sink is not None:
-            sink.on_step(cost.cycles, cost.tokens)
+            sink.on_step(cost.cycles, cost.tokens, cost.source_rows)
         return cost
 
     def _simulate(self, segments: Sequence[Segment], sink: Sink | None) -> StepCost:
@@ -58,7 +59,7 @@ class Simulator:
         tiles = [self._tile(index, groups, segments) for index in range(len(self._program.tiles))]
         machine = Machine(self._program, tiles, self._network, self._exchange, sink)
         machine.run()
-        return self._cost(machine, list(groups.values()), sum(s.tokens for s in segments))
+        return self._cost(machine, list(groups.values()), segments)
 
     def _tile(
         self, index: int, groups: dict[tuple[str, tuple[str, ...]], Group], segments: Sequence[Segment]
@@ -70,9 +71,10 @@ class Simulator:
             group = groups[tile.role, tile.nodes] = Group(ops[0].role, tile.nodes, [0] * len(ops))
         return TileState(index, tile, target.chip_of(tile.x, tile.y), ops, group, segments)
 
-    def _cost(self, machine: Machine, groups: list[Group], tokens: int) -> StepCost:
+    def _cost(self, machine: Machine, groups: list[Group], segments: Sequence[Segment]) -> StepCost:
         path = machine.records.path(machine.end, machine.last, machine.node)
         instructions = _instructions(groups)
+        tokens, source_rows = rows_of(segments)
         return StepCost(
             cycles=machine.end,
             tokens=tokens,
@@ -83,6 +85,7 @@ class Simulator:
             message_bytes=machine.message_bytes,
             critical=path.by_bound,
             critical_nodes=path.by_node,
+            source_rows=source_rows,
         )
 
     def _busy(self, machine: Machine, issued: int) -> Mapping[Resource, int]:

@@ -131,8 +131,3 @@ def test_wrong_inputs_are_diagnosed(
     with pytest.raises(CimError) as caught:
         Inference(program).run(feeds)
     assert all(word in str(caught.value) for word in words)
-
-
-def test_masks_and_positions_that_ask_for_nothing_are_taken(program: Program) -> None:
-    feeds = {**images(1), "attention_mask": np.ones((1, 4)), "position_ids": np.arange(4)[None]}
-    assert Inference(program).run(feeds)["logits"].shape == (1, 5)

@@ -21,7 +21,9 @@ from models.make import make
 from runtime.check.compare import compare, surprise, text_ids, windows_of
 from runtime.check.layers import layer_errors, node_name
 from runtime.check.oracle import Oracle
+from runtime.check.values import output_errors, random_inputs
 from runtime.session import Session
+from tests.frontend.oracle import write_small
 
 IDS = tuple(b"def f(x):\n    return x + 1\n\n\nclass")
 EXACT = 1e-4  # relative; float32 sums in another order differ by 1e-6
@@ -139,3 +141,22 @@ def test_a_model_that_onnx_runtime_refuses(tmp_path: Path) -> None:
     onnx.save(helper.make_model(helper.make_graph([node], "odd", [ids], [logits])), path)
     with pytest.raises(CimError, match="ONNX Runtime does not run the model"):
         Oracle(path).logits(IDS)
+
+
+@pytest.mark.parametrize(("weights", "least", "most"), [("float32", 0.0, 1e-5), ("int8", 1e-4, 0.06)])
+def test_outputs_on_random_inputs(tmp_path: Path, weights: str, least: float, most: float) -> None:
+    path = write_small("llama", tmp_path / "m.onnx")
+    compilation = _compiled(path, weights)
+    feeds = random_inputs(compilation)
+    assert feeds["past_key_values.0.key"].shape == (2, 2, 3, 8)
+    errors = output_errors(compilation.require_program(), Oracle(path), feeds)
+    assert [e.name for e in errors][:2] == ["logits", "present.0.key"]
+    assert len(errors) == 5
+    assert least <= max(e.relative_error for e in errors) < most
+    assert errors[0].shape == (2, 16, 64)
+
+
+def test_inputs_that_onnx_runtime_refuses(tmp_path: Path) -> None:
+    path = write_small("bert", tmp_path / "m.onnx")
+    with pytest.raises(CimError, match="--dim"):
+        Oracle(path).outputs({"input_ids": np.zeros((1, 2, 3), np.int64)})

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 import models
+from benchmarks.registry import BENCHMARKS
+from compiler.frontend.importer import import_model
 from runtime.sinks.statistics import read_statistics
+from tests.backend.test_caches import with_source
 from tests.cli.conftest import Cim
+from tests.frontend.oracle import expected, feeds_for, write_small
 
 
 @pytest.fixture
@@ -147,3 +151,73 @@ def test_check_wants_a_context_that_is_long_enough(cim: Cim, model: Path) -> Non
     assert done.code == 1
     assert "error[E0602]" in done.err
     assert "--max-context 128" in done.err
+
+
+def test_check_of_an_encoder_compares_its_outputs(cim: Cim, tmp_path: Path) -> None:
+    path = write_small("bert", tmp_path / "bert.onnx")
+    done = cim("check", path, "--max-context", 16, "--json")
+    assert done.code == 0, done.err
+    (output,) = done.data["outputs"]
+    assert output["shape"] == [2, 16, 64] and 0 < output["relative_error"] < 0.06
+    strict = cim("check", path, "--max-context", 16, "--max-error", "1e-6")
+    assert strict.code == 3
+    assert "failed: the results differ" in strict.out
+    assert cim("check", path, "--max-context", 16, "--max-error", "1e-5", "--weights", "float32").code == 0
+    refused = cim("check", path, "--max-context", 16, "--every-layer")
+    assert refused.code == 1 and "decoders of tokens" in refused.err
+
+
+def test_run_takes_and_gives_what_the_file_names(cim: Cim, tmp_path: Path) -> None:
+    path, program = write_small("llama", tmp_path / "m.onnx"), tmp_path / "m.cim"
+    words = ("compile", path, "-o", program, "--max-context", 16, "--weights", "float32")
+    assert cim(*words).code == 0
+    feeds = feeds_for(import_model(path), 3, 2, batch=2)
+    np.savez(tmp_path / "in.npz", **feeds)
+    done = cim("run", program, "--inputs", tmp_path / "in.npz", "--outputs", tmp_path / "out.npz", "--json")
+    assert done.code == 0, done.err
+    with np.load(tmp_path / "out.npz") as made:
+        wanted = expected(path, feeds)
+        assert made.files == list(wanted)
+        for name, value in wanted.items():
+            np.testing.assert_allclose(made[name], value, rtol=1e-4, atol=1e-4)
+    np.savez(tmp_path / "in.npz", **(feeds | {"position_ids": np.array([[0, 1, 2]])}))
+    refused = cim("run", program, "--inputs", tmp_path / "in.npz")
+    assert refused.code == 1 and "counts on from 2" in refused.err
+
+
+def test_bench_lists_and_measures(cim: Cim, tmp_path: Path) -> None:
+    assert [row["name"] for row in cim("bench", "--json").data] == [b.name for b in BENCHMARKS]
+    assert "decoders" in cim("bench").out
+    write_small("gpt2", tmp_path / "m.onnx")
+    (tmp_path / "MANIFEST.csv").write_text("file,group\nm.onnx,own\n")
+    found = cim("bench", "frontends", "--folder", tmp_path, "--weights", "float32", "--json")
+    assert found.code == 0, found.err
+    (row,) = found.data
+    assert (row["outcome"], row["class"], row["own_inputs"]) == ("chip", "float", True)
+    decoders = cim("bench", "decoders", "--folder", tmp_path)
+    assert decoders.code == 0 and decoders.out.startswith("1 equal, 0 uncompared")
+    assert cim("bench", "graphs", "--folder", tmp_path).out.splitlines()[1].split()[:2] == ["own", "1"]
+    nowhere = cim("bench", "frontends", "--folder", tmp_path / "none")
+    assert nowhere.code == 1 and "MANIFEST.csv" in nowhere.err
+    assert cim("bench", "nothing").code == 2
+
+
+def test_every_benchmark_can_be_loaded() -> None:
+    assert all(callable(benchmark.load()) for benchmark in BENCHMARKS)
+
+
+def test_generate_with_a_source(cim: Cim, tmp_path: Path) -> None:
+    path, program, stats = with_source(tmp_path), tmp_path / "m.cim", tmp_path / "s.json"
+    assert cim("compile", path, "-o", program, "--max-context", 16, "--max-source", 7).code == 0
+    words = ("generate", program, "--prompt-ids", "1,2", "--max-new-tokens", 3)
+    missing = cim(*words)
+    assert missing.code == 1 and "set_source" in missing.err
+    rows = np.random.default_rng(1).standard_normal((1, 5, 16)).astype(np.float32)
+    np.savez(tmp_path / "source.npz", encoder_hidden_states=rows)
+    done = cim(*words, "--source", tmp_path / "source.npz", "--stats", stats, "--json")
+    assert done.code == 0, done.err
+    assert len(done.data["tokens"]) == 3
+    assert read_statistics(stats).cycles > 0
+    np.savez(tmp_path / "source.npz", encoder_hidden_states=np.zeros((1, 8, 16), np.float32))
+    long = cim(*words, "--source", tmp_path / "source.npz")
+    assert long.code == 1 and "--max-source 8" in long.err

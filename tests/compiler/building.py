@@ -29,6 +29,7 @@ class Choices:
     scheduled: bool = True
     sequences: int = 1
     chunk: int | None = None
+    source: int = 0
 
 
 def with_quantity(hardware: Hardware, part: str, name: str, value: float) -> Hardware:
@@ -47,7 +48,7 @@ def tiny(tiles: int = 6) -> Hardware:
 
 def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Mapping:
     """The mapping of a graph, its chunk chosen."""
-    limits = Limits(choices.context, chunk=1, sequences=choices.sequences)
+    limits = Limits(choices.context, chunk=1, sequences=choices.sequences, max_source=choices.source)
     options = MapOptions(choices.hub_width, choices.block)
     mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
     return with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))

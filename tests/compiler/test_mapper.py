@@ -10,10 +10,10 @@ import pytest
 from compiler.ir.mapping import Add, Arithmetic, Block, Mapping, Template
 from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
+from compiler.mapping.cutting import cut
 from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.options import arithmetic_of, check_policies, weight_bits
 from compiler.mapping.place import coordinates
-from compiler.mapping.sections import cut
 from compiler.pipeline import CompileOptions
 from isa.diagnostics import CimError
 from isa.hardware import load_target

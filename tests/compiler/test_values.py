@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.ir.mapping import Arithmetic
-from isa.program import Program
+from isa.program import Program, segments_of
 from isa.verifier import verify
 from runtime.machine import Machine
 
@@ -97,3 +97,16 @@ def test_sequences_do_not_see_each_other() -> None:
             together[sequence].append(run(machine, ids[start : start + 10], start, sequence))
     for parts, expected in zip(together, alone, strict=True):
         np.testing.assert_array_equal(np.concatenate(parts), expected)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_sequences_share_a_step(causal: bool) -> None:
+    graph = decoder(Shape(causal=causal))
+    program = program_of(graph, tiny(14), Choices(128, Arithmetic.FLOAT32, sequences=2))
+    verify(program)
+    chunk, both = program.limits.chunk, (IDS[:40], IDS[50:75])
+    cuts = [segments_of(len(ids), 0, chunk, last_only=False, sequence=at) for at, ids in enumerate(both)]
+    ids = np.concatenate(both).astype(np.int32)[:, None]
+    found = Machine(program).step([*cuts[0], *cuts[1]], {"input_ids": ids})["logits"]
+    expected = np.concatenate([reference(graph, ids) for ids in both])
+    np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max())

@@ -70,7 +70,7 @@ def feeds_for(
         shape = tuple(resolve(e, sizes) for e in given.value.shape or ())
         dtype = given.value.dtype.numpy
         default = default_feed(given, sizes)
-        if given.role is Role.IDS:
+        if given.role in (Role.IDS, Role.SOURCE_IDS):
             feeds[given.name] = generator.integers(0, vocab, shape).astype(dtype)
         elif given.role is Role.TOKEN_TYPES:
             feeds[given.name] = generator.integers(0, 2, shape).astype(dtype)

@@ -167,6 +167,46 @@ def test_attention_of_other_kinds_is_refused_not_misread(change: str, tmp_path: 
     assert any(isinstance(d.place, NodePlace) and d.place.op == "onnx.Softmax" and d.help for d in found)
 
 
+def test_a_refusal_names_the_operator_of_the_file_not_what_it_is_made_of(tmp_path: Path) -> None:
+    s = Sketch()
+    rows = [s.op("MatMul", s.ids() if not i else "Gather_2", s.weight(WIDTH, WIDTH)) for i in range(3)]
+    bias = s.input("bias", TensorProto.FLOAT, 1, 2, "sequence", "sequence")
+    out = s.op("MultiHeadAttention", *rows, "", "", bias, num_heads=2, domain="com.microsoft")
+    (d,) = refusals(s.save(tmp_path / "m.onnx", out))
+    assert isinstance(d.place, NodePlace)
+    assert d.place.op == "com.microsoft.MultiHeadAttention"
+    assert "is an input, is added to the scores" in d.message
+
+
+def test_an_output_that_only_training_needs(tmp_path: Path) -> None:
+    s = Sketch()
+    x = s.ids()
+    outs = s.many(2, "SkipLayerNormalization", x, x, s.weight(WIDTH), s.weight(WIDTH), domain="com.microsoft")
+    s.outputs.append(outs[1])
+    (d,) = refusals(s.save(tmp_path / "m.onnx", outs[0]))
+    assert f"its output {outs[1]!r} is used" in d.message
+
+
+def test_keys_that_no_attention_reads(tmp_path: Path) -> None:
+    s = Sketch()
+    x = s.ids()
+    past = s.input("past_key_values.0.key", TensorProto.FLOAT, "batch", 2, "past", 8)
+    s.outputs.append(s.op("Concat", past, projections(s, x, 2)[1], axis=2))
+    (d,) = refusals(s.save(tmp_path / "m.onnx", x))
+    assert "'past_key_values.0.key' that no attention reads" in d.message
+
+
+def test_a_weight_without_a_type(tmp_path: Path) -> None:
+    s = Sketch()
+    path = s.save(tmp_path / "m.onnx", s.op("Add", s.ids(), s.weight(WIDTH)))
+    model = onnx.load(str(path))
+    model.graph.initializer[0].data_type = TensorProto.UNDEFINED
+    path.write_bytes(model.SerializeToString())
+    (d,) = refusals(path)
+    assert d.code == "E0201"
+    assert "no element type" in d.message
+
+
 def test_all_refusals_come_at_once(tmp_path: Path) -> None:
     s = Sketch()
     x = s.ids()

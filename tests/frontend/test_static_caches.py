@@ -19,7 +19,7 @@ from tests.frontend.sketch import WIDTH, Sketch, heads_of, joined
 PLACES, HEADS, DEPTH = 12, 2, 8
 
 
-def _model(path: Path, flat: bool, mode: str = "linear") -> Path:
+def static_model(path: Path, flat: bool, mode: str = "linear") -> Path:
     s = Sketch(opset=24)
     x = s.ids()
     where = s.input("write_indices", TensorProto.INT64, "batch")
@@ -41,7 +41,7 @@ def _model(path: Path, flat: bool, mode: str = "linear") -> Path:
 
 @pytest.mark.parametrize("flat", [False, True])
 def test_buffers_grow(flat: bool, tmp_path: Path) -> None:
-    path = _model(tmp_path, flat)
+    path = static_model(tmp_path, flat)
     graph = compiled(path)
     (op,) = [n.op for n in graph.nodes if isinstance(n.op, Attention)]
     assert op == Attention(HEADS, HEADS, DEPTH, DEPTH, op.scale, True, cache=0)  # type: ignore[union-attr]
@@ -63,4 +63,4 @@ def test_buffers_grow(flat: bool, tmp_path: Path) -> None:
 
 def test_a_ring_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CimError, match="overwritten"):
-        compiled(_model(tmp_path, flat=False, mode="circular"))
+        compiled(static_model(tmp_path, flat=False, mode="circular"))

@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("isa", "compiler", "runtime", "models")
-ALL = (*PACKAGES, "tests", "benchmarks")
+PACKAGES = ("isa", "compiler", "runtime", "models", "benchmarks")
+ALL = (*PACKAGES, "tests")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,26 +18,33 @@ OURS = {
     "runtime.session": {"runtime", "isa", "compiler"},
     "runtime.onnx_backend": {"runtime", "isa", "compiler"},
     "runtime.check": {"runtime", "isa", "compiler", "models"},
-    "runtime.cli": {"runtime", "isa", "compiler", "models"},
+    "runtime.cli": {"runtime", "isa", "compiler", "models", "benchmarks"},
     "models": {"models"},
+    "benchmarks": {"benchmarks", "runtime", "isa", "compiler", "models"},  # they measure everything
 }
 
 # A module of `runtime` that imports the compiler may be imported by these only.
 TOPS = {
-    "runtime.session": ("runtime.session", "runtime.check", "runtime.cli"),
-    "runtime.onnx_backend": ("runtime.onnx_backend", "runtime.cli"),
-    "runtime.check": ("runtime.check", "runtime.cli"),
+    "runtime.session": ("runtime.session", "runtime.check", "runtime.cli", "benchmarks"),
+    "runtime.onnx_backend": ("runtime.onnx_backend", "runtime.cli", "benchmarks"),
+    "runtime.check": ("runtime.check", "runtime.cli", "benchmarks"),
     "runtime.cli": ("runtime.cli",),
 }
 
 # Libraries: where each may be used, and so what runs without it.
 LIBRARIES = {
-    "numpy": ("isa", "compiler", "runtime", "models"),
+    "numpy": ("isa", "compiler", "runtime", "models", "benchmarks"),
     "ml_dtypes": ("compiler", "models"),
     "onnx": (  # the rest of the compiler sees our Graph; the host runs ONNX models and counts their work
         *("compiler.frontend", "models", "runtime.host", "runtime.hostwork", "runtime.onnx_backend"),
+        "benchmarks",
     ),
-    "onnxruntime": ("runtime.check.oracle", "runtime.host", "models"),  # oracle and host, never the chip
+    "onnxruntime": (
+        "runtime.check.oracle",
+        "runtime.host",
+        "models",
+        "benchmarks",
+    ),  # oracle and host, never the chip
     "networkx": ("compiler",),
     "lark": ("isa", "compiler.ir"),  # texts: assembly, Graph, Mapping
     "google": ("compiler.frontend",),  # protobuf's errors

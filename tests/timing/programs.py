@@ -140,7 +140,7 @@ class Listener:
     def on_message(self, channel: int, start: int, end: int, sources: Any, dests: Any, size: int) -> None:
         self.messages.append((channel, start, end, size))
 
-    def on_step(self, cycles: int, tokens: int) -> None:
+    def on_step(self, cycles: int, tokens: int, source_rows: int) -> None:
         self.steps.append(cycles)
 
     def times(self, unit: Unit) -> list[tuple[int, int]]:

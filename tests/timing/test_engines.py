@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isa import instructions as t
-from isa.instruction import Inst
+from isa.instruction import DType, Inst
 from isa.operands import Special
-from isa.program import HOST, Program, Segment
+from isa.program import HOST, Direction, Limits, Program, Segment, Stream
 from runtime.machine import Machine
 from runtime.timing import simulate
 
@@ -70,7 +70,9 @@ _SHIFTS = st.builds(
     _REGISTERS,
     st.integers(1, 31),
 )
-_FACTS = st.builds(t.Sys, _REGISTERS, st.sampled_from(Special))
+_FACTS = st.one_of(
+    st.builds(t.Sys, _REGISTERS, st.sampled_from(Special)), st.sampled_from([t.Seg(R(0)), t.Sseg(R(0))])
+)
 _LOADS = st.one_of(
     st.builds(t.Li, _REGISTERS, st.integers(-(2**40), 2**40)), st.builds(t.Ldp, _REGISTERS, st.just(0))
 )
@@ -102,6 +104,9 @@ def scalar_code(draw: st.DrawFn, depth: int = 0, start: int = 0) -> list[Inst]:
 @settings(max_examples=80)
 @given(scalar_code(), st.integers(-(2**63), 2**63 - 1))
 def test_scalar_programs(code: list[Inst], parameter: int) -> None:
-    p = program([role("s", code, params=1)], params=[(parameter,)])
-    segments = (Segment(3, 16, 3),)
-    assert executed_by_time(p, segments) == executed_by_values(p, segments, {})
+    plain = program([role("s", code, params=1)], params=[(parameter,)])
+    rows = Stream("rows", Direction.IN, DType.F32, 1, (), source=True)
+    p = replace(plain, limits=Limits(1024, 16, max_source=64), streams=(rows,))
+    segments = (Segment(5, 32, 0, is_source=True), Segment(3, 16, 3, source=37))
+    inputs = {"rows": np.zeros(5, np.float32)}
+    assert executed_by_time(p, segments) == executed_by_values(p, segments, inputs)

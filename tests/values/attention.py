@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from isa import instructions as t
 from isa.instruction import DType, Inst
+from isa.interface import CacheHead, KvCache
 from isa.operands import Addr, ArrayRef, PortRef, Reg, Special
 from isa.program import (
     HOST,
     ArrayKind,
     ArraySpec,
     Channel,
+    Constant,
     Direction,
     Endpoint,
     Limits,
     Port,
     Program,
     Role,
+    Slice,
     Stream,
     StreamPart,
     Tile,
 )
-from tests.values.bench import tiny
+from tests.values.bench import info, tiny
 
 WIDTH = 16  # features of a head
 BLOCK = 8  # tokens of an online-softmax block
@@ -39,7 +47,9 @@ QKV = Addr(offset=0)  # three blocks
 Q, KV, CODES, Q8, SUMS, P, P8, OB, O = (_at(number) for number in range(3, 12))
 SCALES, Q_SCALES, P_SCALES, ML, MLB = (Addr(offset=8192 + 64 * number) for number in range(5))
 
-SEGMENTS, I, TOKENS, POSITION, BASE, OUTPUTS, TOTAL, BLOCKS, J, ROW, HI, END, FIRST, TMP = map(
+BIAS = Addr(offset=8192 + 64 * 5)
+
+SEGMENTS, I, TOKENS, POSITION, BASE, OUTPUTS, TOTAL, BLOCKS, J, ROW, HI, END, FIRST, DISTANCE = map(
     Reg, range(1, 15)
 )
 
@@ -53,16 +63,27 @@ def _append(part: int, array: ArrayRef) -> list[Inst]:
     ]
 
 
-def _block(scale: float) -> list[Inst]:
+def biased_by_table(entries: int) -> list[Inst]:
+    """Add entry (distance + half) of a table to the scores."""
+    return [t.Vrel(P, P, BIAS, TOKENS, BLOCK, DISTANCE, 1, entries)]
+
+
+BIASED_BY_SLOPE: list[Inst] = [t.Vslope(P, P, BIAS, TOKENS, BLOCK, DISTANCE, 1)]
+"""Add the distance times a number to the scores."""
+
+
+def _block(scale: float, bias: Sequence[Inst]) -> list[Inst]:
     """Scores of one block of tokens, their softmax, the weighted sum of V, the merge with the blocks before."""
     return [
         t.Mul(ROW, J, BLOCK),
         t.Add(HI, POSITION, 1),
         t.Sub(HI, HI, ROW),
+        t.Sub(DISTANCE, ROW, POSITION),
         t.Add(ROW, ROW, BASE),
         t.Mvmt(K, SUMS, Q8, TOKENS, ROW, BLOCK),
         t.Deqr(K, P, SUMS, Q_SCALES, TOKENS, ROW, BLOCK),
         t.Vmuli(P, P, TOKENS, BLOCK, scale),
+        *bias,
         t.Smx(P, P, MLB, TOKENS, BLOCK, HI, Reg(0), 1, True),
         t.Quantw(V, P8, P_SCALES, P, TOKENS, ROW, BLOCK),
         t.Mvm(V, SUMS, P8, TOKENS, ROW, BLOCK),
@@ -71,9 +92,9 @@ def _block(scale: float) -> list[Inst]:
     ]
 
 
-def attention_code() -> tuple[Inst, ...]:
+def attention_code(bias: Sequence[Inst] = ()) -> tuple[Inst, ...]:
     """The role's text: for each segment, append its K and V, then attend from its Q."""
-    inner = _block(WIDTH**-0.5)
+    inner = _block(WIDTH**-0.5, bias)
     body = [
         t.Seg(I),
         t.Sys(TOKENS, Special.TOKENS),
@@ -111,12 +132,17 @@ def attention_code() -> tuple[Inst, ...]:
     )
 
 
-def attention_program() -> Program:
-    """One tile, fed by the host with rows of Q, K and V, giving rows of attention output back."""
+def attention_program(bias: Sequence[Inst] = (), table: NDArray[np.float32] | None = None) -> Program:
+    """One tile, fed by the host with rows of Q, K and V, giving rows of attention output back.
+
+    `bias` changes the scores of a block, `table` [entries] is what it reads at BIAS.
+    """
     rows = CONTEXT * SEQUENCES
     arrays = (ArraySpec("k", ArrayKind.KV, rows, WIDTH), ArraySpec("v", ArrayKind.KV, rows, WIDTH))
     ports = (Port("qkv", Direction.IN), Port("o", Direction.OUT))
-    role = Role("attention", attention_code(), arrays=arrays, ports=ports)
+    data = {} if table is None else {"bias": table}
+    constants = tuple(Constant(name, BIAS.offset, DType.F32, held.shape) for name, held in data.items())
+    role = Role("attention", attention_code(bias), arrays=arrays, ports=ports, constants=constants)
     channels = (
         Channel("qkv", (Endpoint(HOST, 0),), (Endpoint(0, 0),)),
         Channel("o", (Endpoint(0, 1),), (Endpoint(HOST, 0),)),
@@ -125,5 +151,16 @@ def attention_program() -> Program:
         Stream("qkv", Direction.IN, DType.F32, 3 * WIDTH, (StreamPart(0, 0, 3 * WIDTH),)),
         Stream("o", Direction.OUT, DType.F32, WIDTH, (StreamPart(1, 0, WIDTH),)),
     )
-    tile = Tile("head", "attention", 0, 0, arrays=(None, None))
-    return Program(tiny(), LIMITS, (role,), (tile,), channels=channels, streams=streams, data={})
+    slices = tuple(Slice(name, (0,)) for name in data)
+    tile = Tile("head", "attention", 0, 0, arrays=(None, None), constants=slices)
+    return Program(
+        tiny(),
+        LIMITS,
+        (role,),
+        (tile,),
+        channels=channels,
+        streams=streams,
+        tensors=info(data),
+        caches=(KvCache(0, (CacheHead(0, 0, 1),)),),
+        data=data,
+    )

@@ -9,6 +9,7 @@ from isa.diagnostics import CimError
 from isa.instruction import TABLE, Inst
 from isa.operands import Reg, Special
 from isa.program import Segment
+from runtime.scalars import ScalarTrap, source_count, source_segment, special, token_segment
 from runtime.semantics import MEANINGS
 from tests.values.bench import Bench
 
@@ -140,7 +141,60 @@ def _trap(bench: Bench, *code: Inst) -> str:
         ([t.Jump(9)], "ends without halt"),
         ([t.Ldp(R, 3)], "there is no parameter 3"),
         ([t.Li(R, 4), t.Seg(R)], "there is no segment 4"),
+        ([t.Sseg(Reg(0))], "there is no source segment 0; the step has 0"),
     ],
 )
 def test_traps(code: list[Inst], message: str) -> None:
     assert message in _trap(Bench(), *code)
+
+
+# ------------------------------------------------------------------------------------- facts of steps with sources
+
+STEP = (
+    Segment(8, 0, 0, 0, is_source=True),
+    Segment(8, 0, 0, 1, is_source=True),
+    Segment(3, 8, 0, 0, is_source=True),
+    Segment(4, 12, 0, 0, source=11),
+    Segment(2, 30, 2, 1, source=8),
+    Segment(5, 16, 5, 0, source=11),
+)
+
+
+@pytest.mark.parametrize(
+    ("current", "facts"),
+    [
+        (0, [8, 0, 0, 0, 11, 11]),
+        (1, [8, 0, 0, 1, 8, 8]),
+        (2, [3, 8, 0, 0, 11, 11]),
+        (3, [4, 12, 0, 0, 21, 11]),
+        (4, [2, 30, 2, 1, 32, 8]),
+        (5, [5, 16, 5, 0, 21, 11]),
+    ],
+)
+def test_facts_of_sources_and_of_tokens(current: int, facts: list[int]) -> None:
+    of_segment = (
+        Special.TOKENS,
+        Special.POSITION,
+        Special.OUTPUTS,
+        Special.SEQUENCE,
+        Special.END,
+        Special.SOURCE,
+    )
+    assert [special(what, STEP, current) for what in of_segment] == facts
+    assert [special(what, STEP, current) for what in (Special.SEGMENTS, Special.SOURCES)] == [3, 3]
+
+
+def test_segments_of_tokens_and_of_sources_are_numbered_apart() -> None:
+    assert [token_segment(STEP, number) for number in range(3)] == [3, 4, 5]
+    assert [source_segment(STEP, number) for number in range(3)] == [0, 1, 2]
+    assert [source_count(step) for step in (STEP, STEP[3:], STEP[:2], ())] == [3, 0, 2, 0]
+
+
+@pytest.mark.parametrize("number", [-1, 3])
+def test_segments_that_are_not_there(number: int) -> None:
+    with pytest.raises(ScalarTrap, match=f"no segment {number}; the step has 3"):
+        token_segment(STEP, number)
+    with pytest.raises(ScalarTrap, match=f"no source segment {number}; the step has 3"):
+        source_segment(STEP, number)
+    with pytest.raises(ScalarTrap, match="no segment is current"):
+        special(Special.TOKENS, STEP[:2], 2)

@@ -31,7 +31,8 @@ from isa.program import (
     Tile,
 )
 from runtime import numerics
-from runtime.session import Session, Step, Stopped, choose, run_inputs
+from runtime.inference import Inference
+from runtime.session import Session, Step, Stopped, choose
 from tests.values.bench import info, same_bits, tiny
 
 VOCABULARY, WIDTH, CONTEXT, CHUNK = 20, 8, 24, 4
@@ -200,9 +201,8 @@ def test_the_context_may_be_filled_but_not_exceeded() -> None:
         (lambda s: s.generate([1], 1, temperature=-1), "temperature"),
         (lambda s: s.step([1], position=1), "leaves a gap"),
         (lambda s: s.step([1], sequence=2), "there is no sequence 2"),
-        (lambda s: run_inputs(s, {"ids": np.zeros(3, int)}), "takes the input 'input_ids'"),
-        (lambda s: run_inputs(s, {"input_ids": np.zeros(3)}), r"input_ids is float64 \[3\]"),
-        (lambda s: run_inputs(s, {"input_ids": np.zeros((2, 0), int)}), r"\[2, 0\]"),
+        (lambda s: s.set_source(np.zeros((2, 8))), "looks at no rows of a source"),
+        (lambda s: s.set_source_inputs({}), "takes no keys and values of a source"),
     ],
 )
 def test_wrong_inputs(attempt: object, message: str) -> None:
@@ -213,12 +213,28 @@ def test_wrong_inputs(attempt: object, message: str) -> None:
 
 
 def test_inputs_from_files() -> None:
-    session = Session(PROGRAM)
-    ids = rng.integers(0, VOCABULARY, (2, 5))
-    one = run_inputs(session, {"input_ids": ids[0]})["logits"]
-    both = run_inputs(session, {"input_ids": ids})["logits"]
+    ids = rng.integers(0, VOCABULARY, (2, 22))
+    inference = Inference(PROGRAM)
+    one = inference.run({"input_ids": ids[0]})["logits"]
+    assert [len(step) for step in inference.steps] == [3, 3]
+    both = inference.run({"input_ids": ids})["logits"]
     assert same_bits(one, _logits(ids[0].tolist()))
     assert same_bits(both, np.stack([_logits(row.tolist()) for row in ids]))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"ids": np.zeros(3, int)}, "has no input 'ids'"),
+        ({}, "'input_ids' is missing"),
+        ({"input_ids": np.zeros(3)}, r"input_ids is float64 \[3\]"),
+        ({"input_ids": np.zeros((2, 0), int)}, r"\[2, 0\]"),
+    ],
+)
+def test_wrong_inputs_from_files(inputs: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(CimError, match=message) as caught:
+        Inference(PROGRAM).run(inputs)
+    assert caught.value.diagnostics[0].code == "E0601"
 
 
 def test_programs_that_cannot_run() -> None:

@@ -53,10 +53,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Message:
-    """A message of a conversation: from tile, to tile (HOST is -1), rows, columns."""
+    """A message of a conversation: from tile, to tile (HOST is -1), rows, columns; in passes over the source?"""
 
     source: int
     dest: int
     outputs: bool
     cols: int
     channel: int
+    of_source: bool = False

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from isa import instructions as t
 from isa.instruction import DType, Inst
+from isa.interface import CacheHead, KvCache
 from isa.operands import Addr, PortRef, Reg, Space, Special
 from isa.program import (
     HOST,
@@ -84,19 +85,43 @@ class TileText(Work):
         return items + self.statements(self.rnd.randint(0, 3), 0)
 
     def text(self, told: list[Message]) -> tuple[Inst, ...]:
-        """The whole text: one loop over the segments, or two."""
+        """The whole text: passes over the source, if there is one, then those over the tokens."""
+        items: list[Item] = [t.Ldp(PARAM, 0), t.Li(ONE, 1)]
+        if self.limits.max_source:
+            self.in_source = True
+            items += self.passes([m for m in told if m.of_source])
+            self.in_source = self.rnd.random() < 0.01
+            if self.rnd.random() < 0.95:
+                self.kept.clear()
+        items += self.passes([m for m in told if not m.of_source])
+        return tuple(flatten([*items, t.Halt()]))
+
+    def passes(self, told: list[Message]) -> list[Item]:
+        """One loop over the segments of a list, or two."""
         cut = self.rnd.randint(0, len(told)) if self.rnd.random() < 0.3 else len(told)
-        items: list[Item] = [t.Ldp(PARAM, 0), t.Li(ONE, 1), t.Sys(SEGMENTS, Special.SEGMENTS)]
-        items.append(self.loop(told[:cut], []))
+        if self.rnd.random() < 0.95:
+            del self.blocks[1:]
+        count = Special.SOURCES if self.in_source else Special.SEGMENTS
+        items: list[Item] = [t.Sys(SEGMENTS, count), self.loop(told[:cut], [])]
         if cut < len(told):
             del self.blocks[1:]
             items.append(self.loop(told[cut:], self.recall(0)))
-        return tuple(flatten([*items, t.Halt()]))
+        return items
+
+    def appended(self) -> list[Item]:
+        """Rows appended to the cache, and looked at; or, now and then, looked at alone."""
+        block = self.target(TOKENS, WORDS_OF_ROW)
+        known, self.blocks = self.blocks, [block]
+        items: list[Item] = [t.Vfill(at(block.offset), TOKENS, WORDS_OF_ROW, 1.0), *self.append(0)]
+        self.blocks = known
+        if self.rnd.random() < 0.06:
+            return [item for item in items if not isinstance(item, t.Wrow)]
+        return items
 
     def loop(self, told: list[Message], first: list[Item]) -> Loop:
         """A loop over the segments."""
         body: list[Item] = [
-            t.Seg(SEGMENT),
+            t.Sseg(SEGMENT) if self.in_source else t.Seg(SEGMENT),
             t.Sys(TOKENS, Special.TOKENS),
             t.Sys(POSITION, Special.POSITION),
             t.Sys(OUTPUTS, Special.OUTPUTS),
@@ -105,6 +130,7 @@ class TileText(Work):
             t.Mul(R(19), TOKENS, self.rnd.choice([2, 3, 4])),
             t.Min(R(18), TOKENS, self.rnd.choice([1, 3, 6])),
             *first,
+            *(self.appended() if self.cached else []),
             *self.messages(told),
         ]
         return Loop(SEGMENT.index, SEGMENTS, body)
@@ -113,13 +139,20 @@ class TileText(Work):
 # ---------------------------------------------------------------------------------------------------- programs
 
 
-def _conversation(rnd: Random, tiles: int) -> list[Message]:
-    """Messages of a segment in an order in which they can happen."""
+def _conversation(rnd: Random, tiles: int, with_source: bool) -> list[Message]:
+    """Messages of a segment in an order in which they can happen; the first is the host's, the last to the host.
+
+    With a source, the second is the host's too, and some others are about the source.
+    """
     told = [Message(HOST, 0, False, WORDS_OF_ROW, 0)]
+    if with_source:
+        told.append(Message(HOST, rnd.randint(0, tiles - 1), False, WORDS_OF_ROW, 1, of_source=True))
     for _ in range(rnd.randint(0, 3) if tiles > 1 else 0):
         source = rnd.randint(0, tiles - 1)
         dest = (source + rnd.randint(1, tiles - 1)) % tiles
-        told.append(Message(source, dest, rnd.random() < 0.2, rnd.choice([1, WORDS_OF_ROW]), len(told)))
+        of_source = with_source and rnd.random() < 0.5
+        outputs = rnd.random() < 0.2
+        told.append(Message(source, dest, outputs, rnd.choice([1, WORDS_OF_ROW]), len(told), of_source))
     told.append(Message(rnd.randint(0, tiles - 1), HOST, True, WORDS_OF_ROW, len(told)))
     return told
 
@@ -175,15 +208,17 @@ _WEIGHTS: dict[str, NDArray[Any]] = {
 }
 
 
-def random_program(rnd: Random) -> Program:
-    """A program that may or may not be right."""
+def random_program(rnd: Random, *, cached: bool = False) -> Program:
+    """A program that may or may not be right; its KV arrays are caches if `cached`."""
     context, chunk = rnd.choice([8, 20, 32]), rnd.choice([1, 4, 8])
-    limits = Limits(context, chunk, segments=rnd.choice([1, 6]), sequences=rnd.choice([1, 2]))
+    max_source = rnd.choice([0, 0, 5, 20])
+    limits = Limits(context, chunk, rnd.choice([1, 6]), rnd.choice([1, 2]), max_source)
     tiles = rnd.randint(1, 3)
-    told = _conversation(rnd, tiles)
-    texts = [TileText(rnd, limits, number) for number in range(tiles)]
+    told = _conversation(rnd, tiles, max_source > 0)
+    texts = [TileText(rnd, limits, number, cached=cached) for number in range(tiles)]
     roles, placed = [], []
     kv_rows = limits.sequences * context - (1 if rnd.random() < 0.03 else 0)
+    source_rows = max(1, limits.sequences * max_source - (1 if rnd.random() < 0.03 else 0))
     for number, text in enumerate(texts):
         mine = [m for m in told if number in (m.source, m.dest)]
         code = _mutated(rnd, text.text(_shuffled(rnd, mine)))
@@ -195,6 +230,9 @@ def random_program(rnd: Random) -> Program:
                 (
                     ArraySpec("w", ArrayKind.WEIGHT, ARRAY_ROWS, ARRAY_COLS),
                     ArraySpec("kv", ArrayKind.KV, kv_rows, ARRAY_COLS),
+                    ArraySpec("source", ArrayKind.KV, source_rows, ARRAY_COLS),
+                    ArraySpec("kv.values", ArrayKind.KV, kv_rows, 1),
+                    ArraySpec("source.values", ArrayKind.KV, source_rows, 1),
                 ),
                 tuple(text.ports),
                 (Constant("g", 0, DType.F32, (1, WORDS_OF_ROW)),),
@@ -203,7 +241,9 @@ def random_program(rnd: Random) -> Program:
         data = ArrayData(Slice("w", (0, 0)), Slice("s", (0,)))
         base = rnd.choice([0, 64, DRAM_BYTES - 64 - 512])
         placed.append(
-            Tile(f"t{number}", f"role{number}", number, 0, (base,), (data, None), (Slice("g", (0, 0)),))
+            Tile(
+                f"t{number}", f"role{number}", number, 0, (base,), (data, *[None] * 4), (Slice("g", (0, 0)),)
+            )
         )
     return Program(
         tiny(),
@@ -213,23 +253,87 @@ def random_program(rnd: Random) -> Program:
         _channels(told, texts),
         tensors=tuple(TensorInfo(n, DType(v.dtype.name), v.shape) for n, v in _WEIGHTS.items()),
         memory=(MemoryRegion("scratch", Space.DRAM, 0, 0, DRAM_BYTES),),
-        streams=(
-            Stream("x", Direction.IN, DType.F32, WORDS_OF_ROW, (StreamPart(0, 0, WORDS_OF_ROW),)),
-            Stream(
-                "y", Direction.OUT, DType.F32, WORDS_OF_ROW, (StreamPart(len(told) - 1, 0, WORDS_OF_ROW),)
-            ),
-        ),
+        streams=_streams(told),
+        caches=_caches(tiles, max_source > 0) if cached else (),
         data=_WEIGHTS,
     )
 
 
+def _caches(tiles: int, with_source: bool) -> tuple[KvCache, ...]:
+    """The KV arrays of each tile as caches; nothing uses the values."""
+    tokens = KvCache(0, tuple(CacheHead(tile, 1, 3) for tile in range(tiles)))
+    source = KvCache(0, tuple(CacheHead(tile, 2, 4) for tile in range(tiles)), cross=True)
+    return (tokens, source) if with_source else (tokens,)
+
+
+def _streams(told: list[Message]) -> tuple[Stream, ...]:
+    """What the host exchanges: `x`, and `s` if there is a source, to the chip; `y` from it."""
+
+    def whole(channel: int) -> tuple[StreamPart]:
+        return (StreamPart(channel, 0, WORDS_OF_ROW),)
+
+    streams = [
+        Stream("x", Direction.IN, DType.F32, WORDS_OF_ROW, whole(0)),
+        Stream("y", Direction.OUT, DType.F32, WORDS_OF_ROW, whole(len(told) - 1)),
+    ]
+    if told[1].of_source:
+        streams.append(Stream("s", Direction.IN, DType.F32, WORDS_OF_ROW, whole(1), source=True))
+    return tuple(streams)
+
+
 def random_step(rnd: Random, limits: Limits) -> tuple[Segment, ...]:
     """Segments within the limits, extreme ones often."""
+    sources, ends = list[Segment](), dict[int, int]()
+    for _ in range(rnd.randint(0, min(3, limits.segments)) if limits.max_source else 0):
+        position, tokens = _piece(rnd, limits.max_source, limits.chunk)
+        sequence = rnd.randint(0, limits.sequences - 1)
+        sources.append(Segment(tokens, position, 0, sequence, is_source=True))
+        ends[sequence] = max(ends.get(sequence, 0), position + tokens)
     segments = []
     for _ in range(rnd.randint(1, min(3, limits.segments))):
-        position = rnd.choice([0, limits.max_context - 1, rnd.randint(0, limits.max_context - 1)])
-        room = min(limits.chunk - position % limits.chunk, limits.max_context - position)
-        tokens = rnd.choice([1, room, rnd.randint(1, room)])
-        outputs = rnd.choice([0, tokens])
-        segments.append(Segment(tokens, position, outputs, rnd.randint(0, limits.sequences - 1)))
-    return tuple(segments)
+        position, tokens = _piece(rnd, limits.max_context, limits.chunk)
+        sequence = rnd.randint(0, limits.sequences - 1)
+        source = ends.get(sequence, rnd.choice([0, limits.max_source]))
+        segments.append(Segment(tokens, position, rnd.choice([0, tokens]), sequence, source=source))
+    return (*(replace(segment, source=ends[segment.sequence]) for segment in sources), *segments)
+
+
+def random_story(rnd: Random, limits: Limits) -> list[tuple[Segment, ...]]:
+    """Steps in which each sequence, and its source, goes on where it was, or begins anew."""
+    lengths, sources, steps = dict[int, int](), dict[int, int](), list[tuple[Segment, ...]]()
+    for _ in range(5):
+        written = _next(rnd, sources, limits.max_source, limits) if limits.max_source else []
+        tokens = _next(rnd, lengths, limits.max_context, limits) or [(0, 1, 0)]
+        lengths[tokens[-1][2]] = tokens[-1][0] + tokens[-1][1]
+        before = [
+            Segment(count, at, 0, sequence, is_source=True, source=sources[sequence])
+            for at, count, sequence in written
+        ]
+        after = [
+            Segment(count, at, 0, sequence, source=sources.get(sequence, 0)) for at, count, sequence in tokens
+        ]
+        steps.append((*before, *after))
+    return steps
+
+
+def _next(rnd: Random, lengths: dict[int, int], rows: int, limits: Limits) -> list[tuple[int, int, int]]:
+    """Position, rows and sequence of the next segments; `lengths` become those after them."""
+    pieces: list[tuple[int, int, int]] = []
+    for _ in range(rnd.randint(0, min(3, limits.segments))):
+        sequence = rnd.randint(0, limits.sequences - 1)
+        at = lengths.get(sequence, 0)
+        if at >= rows or (not any(piece[2] == sequence for piece in pieces) and rnd.random() < 0.2):
+            at = 0
+        if at == 0 and any(piece[2] == sequence for piece in pieces):
+            continue  # a sequence begins anew between steps
+        count = rnd.randint(1, min(limits.chunk - at % limits.chunk, rows - at))
+        lengths[sequence] = at + count
+        pieces.append((at, count, sequence))
+    return pieces
+
+
+def _piece(rnd: Random, rows: int, chunk: int) -> tuple[int, int]:
+    """Position and tokens of a segment of a sequence of at most this many rows."""
+    position = rnd.choice([0, rows - 1, rnd.randint(0, rows - 1)])
+    room = min(chunk - position % chunk, rows - position)
+    return position, rnd.choice([1, room, rnd.randint(1, room)])

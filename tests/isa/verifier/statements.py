@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from isa import instructions as t
 from isa.instruction import Inst
-from isa.operands import Addr, ArrayRef, Mem, Reg, Space
+from isa.operands import Addr, ArrayRef, Mem, Reg, Space, Special
 from isa.program import Limits, Port
 
 from .assembly import Item, Loop, Unless, at
@@ -46,6 +46,8 @@ class Work:
     pointers: int = 0
     temps: int = 0
     kept: list[Block] = field(default_factory=list)  # rows of the whole sequence, written by the first loop
+    in_source: bool = False  # whether the pass is over source segments
+    cached: bool = False  # whether KV arrays are caches, in which segments find what is theirs
 
     # --------------------------------------------------------------------------------------------- resources
 
@@ -57,6 +59,11 @@ class Work:
             need = max(4, need - 64)
         self.top += -(-need // 64) * 64
         return offset
+
+    @property
+    def longest(self) -> int:
+        """Rows that a sequence, or its source, has at most."""
+        return self.limits.max_source if self.in_source else self.limits.max_context
 
     def temp(self) -> Reg:
         """The next temporary register."""
@@ -189,27 +196,37 @@ class Work:
         source = self.source()
         if source.cols < WORDS_OF_ROW or source.rows != TOKENS:
             return []
-        row, context = self.temp(), self.limits.max_context
+        row = self.temp()
         items: list[Item] = [
             t.Quant(at(q), at(s), at(source.offset), TOKENS, WORDS_OF_ROW),
-            t.Mul(row, SEQUENCE, context),
+            t.Mul(row, SEQUENCE, self.longest),
             t.Add(row, row, POSITION if self.rnd.random() < 0.95 else TOKENS),
-            t.Wrow(ArrayRef(1), at(q), at(s), TOKENS, row),
+            t.Wrow(ArrayRef(2 if self.in_source else 1), at(q), at(s), TOKENS, row),
         ]
         return items + (self.attend(q, s) if depth < 2 else [])
+
+    def length(self, length: Reg, cross: bool) -> Item:
+        """The rows to look at: up to the segment's last, all of the sequence, or those of the source."""
+        if cross:
+            return t.Sys(length, Special.SOURCE)
+        whole = self.rnd.random() < (0.05 if self.cached else 0.3)
+        return t.Add(length, END, 0) if whole else t.Add(length, POSITION, TOKENS)
 
     def attend(self, q: int, s: int) -> list[Item]:
         """Scores in blocks of positions, summed up."""
         block = self.rnd.choice([4, 8, 16])
+        cross = self.limits.max_source > 0 and not self.in_source and self.rnd.random() < 0.5
+        array = ArrayRef(2 if cross or self.in_source else 1)
+        longest = self.limits.max_source if cross and self.rnd.random() < 0.95 else self.longest
         length, blocks, base, row, rows = R(7), R(8), R(9), R(10), R(11)
         scores, sums = self.room(self.limits.chunk, block), self.room(self.limits.chunk, 1)
         total = self.room(self.limits.chunk, 1)
         self.blocks.append(Block(total, TOKENS, 1))
         return [
-            t.Add(length, POSITION, TOKENS) if self.rnd.random() < 0.7 else t.Add(length, END, 0),
+            self.length(length, cross),
             t.Add(blocks, length, block - 1 if self.rnd.random() < 0.95 else block),
             t.Div(blocks, blocks, block),
-            t.Mul(base, SEQUENCE, self.limits.max_context),
+            t.Mul(base, SEQUENCE, longest),
             t.Vfill(at(total), TOKENS, 1, 0.0),
             Loop(
                 24,
@@ -219,13 +236,24 @@ class Work:
                     t.Sub(rows, length, row),
                     t.Min(rows, rows, block),
                     t.Add(row, row, base),
-                    t.Mvmt(ArrayRef(1), at(scores), at(q), TOKENS, row, rows),
-                    t.Deqr(ArrayRef(1), at(scores), at(scores), at(s), TOKENS, row, rows),
+                    t.Mvmt(array, at(scores), at(q), TOKENS, row, rows),
+                    t.Deqr(array, at(scores), at(scores), at(s), TOKENS, row, rows),
+                    *self.bias(scores, row, rows),
                     t.Vsum(at(sums), at(scores), TOKENS, rows),
                     t.Vadd(at(total), at(total), at(sums), TOKENS, 1),
                 ],
             ),
         ]
+
+    def bias(self, scores: int, first: Reg, cols: Reg) -> list[Item]:
+        """Now and then, a bias by distance on scores; its table is the constant of the role."""
+        group = self.rnd.choice([1, 2, 8])
+        entries = 1 if group == 1 else WORDS_OF_ROW
+        if self.rnd.random() < 0.3:
+            return [t.Vslope(at(scores), at(scores), at(0), TOKENS, cols, first, group)]
+        if self.rnd.random() < 0.3 and group != 2:
+            return [t.Vrel(at(scores), at(scores), at(0), TOKENS, cols, first, group, entries)]
+        return []
 
     def memory(self, depth: int) -> list[Item]:
         """Store a block to this tile's place in memory and load one from there."""
@@ -309,7 +337,7 @@ class Work:
         source = self.source()
         if source.rows != TOKENS:
             return []
-        kept = Block(self.room(self.limits.max_context, source.cols), TOKENS, source.cols)
+        kept = Block(self.room(self.longest, source.cols), TOKENS, source.cols)
         if self.rnd.random() < 0.95:
             self.kept.append(kept)
         step = 4 * source.cols if self.rnd.random() < 0.95 else 4

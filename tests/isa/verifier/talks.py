@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from isa import instructions as t
+from isa.instruction import DType
 from isa.operands import PortRef, Special
 from isa.program import (
     BarrierGroup,
@@ -20,8 +22,10 @@ from isa.program import (
     Reduce,
     Role,
     Segment,
+    Stream,
     Tile,
 )
+from runtime.segments import source_segments_of
 
 from .assembly import Item, Loop, at, flatten, tiny
 from .choices import ONE, SEGMENT, SEGMENTS, TOKENS, Random
@@ -29,7 +33,7 @@ from .choices import ONE, SEGMENT, SEGMENTS, TOKENS, Random
 SLOTS = 6  # places in the buffer that messages come from and go to
 SLOT_BYTES = 32  # two share a granule
 CHUNK = 2
-LIMITS = Limits(max_context=8, chunk=CHUNK, segments=3)
+LIMITS = Limits(max_context=8, chunk=CHUNK, segments=3, max_source=4)
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,18 @@ def _say(rnd: Random, meeting: Meeting, tile: int, port: int) -> list[Item]:
     return [*items, kind(PortRef(port), at(_place(rnd)), TOKENS, 1)]
 
 
+def _cuts(rnd: Random, count: int) -> tuple[int, int]:
+    """Where meetings over the source end, and where those of a second loop over the tokens begin."""
+    first = rnd.randint(0, count) if rnd.random() < 0.5 else 0
+    return first, rnd.randint(first, count) if rnd.random() < 0.5 else count
+
+
 def random_talk(rnd: Random) -> Program:
     """A program whose tiles meet in an order that may or may not work out."""
     tiles = rnd.randint(2, 4)
     meetings = [_meeting(rnd, tiles) for _ in range(rnd.randint(1, 5))]
     order = [rnd.randint(0, len(meetings) - 1) for _ in range(rnd.randint(1, 8))]
-    cut = rnd.randint(0, len(order)) if rnd.random() < 0.5 else len(order)  # what comes in a second loop
+    cuts = _cuts(rnd, len(order))
     chance = rnd.choice([0.0, 0.1, 0.3])
     roles, ends = [], dict[tuple[int, int], int]()
     for tile in range(tiles):
@@ -93,11 +103,13 @@ def random_talk(rnd: Random) -> Program:
             ends[number, tile] = port
             inward = Direction.IN if tile in meeting.dests else Direction.OUT
             ports.append(Port(f"m{number}", inward if meeting.dests else Direction.BARRIER))
-        mine_cut = len(order) if rnd.random() < 0.15 else cut
+        a, b = _cuts(rnd, len(order)) if rnd.random() < 0.1 else cuts
         loops = []
-        for part in (order[:mine_cut], order[mine_cut:]):
+        for over, part in (("sources", order[:a]), ("tokens", order[a:b]), ("tokens", order[b:])):
             said = [number for number in _swapped(rnd, part, chance) if number in mine]
-            loops.append([item for n in said for item in _say(rnd, meetings[n], tile, mine.index(n))])
+            loops.append((over, [item for n in said for item in _say(rnd, meetings[n], tile, mine.index(n))]))
+        if rnd.random() < 0.05:
+            loops.reverse()
         roles.append(_role(tile, loops, tuple(ports)))
     return Program(
         tiny(),
@@ -119,22 +131,28 @@ def random_talk(rnd: Random) -> Program:
             for number, meeting in enumerate(meetings)
             if not meeting.dests
         ),
+        streams=(Stream("s", Direction.IN, DType.F32, 1, (), source=True),),  # nobody needs what it brings
         data={},
     )
 
 
-def _role(tile: int, loops: list[list[Item]], ports: tuple[Port, ...]) -> Role:
+def _role(tile: int, loops: list[tuple[str, list[Item]]], ports: tuple[Port, ...]) -> Role:
     code: list[Item] = [
         t.Li(ONE, 1),
         t.Vfill(at(0), ONE, (64 + SLOTS * SLOT_BYTES) // 4, 1.0),
-        t.Sys(SEGMENTS, Special.SEGMENTS),
     ]
-    for items in loops:
+    for over, items in loops:
         if items:
-            start: list[Item] = [t.Seg(SEGMENT), t.Sys(TOKENS, Special.TOKENS)]
-            code.append(Loop(SEGMENT.index, SEGMENTS, [*start, *items]))
+            of_source = over == "sources"
+            select = t.Sseg(SEGMENT) if of_source else t.Seg(SEGMENT)
+            code.append(t.Sys(SEGMENTS, Special.SOURCES if of_source else Special.SEGMENTS))
+            body = [select, t.Sys(TOKENS, Special.TOKENS), *items]
+            code.append(Loop(SEGMENT.index, SEGMENTS, body))
     return Role(f"role{tile}", tuple(flatten([*code, t.Halt()])), ports=ports)
 
 
-STEP = tuple(Segment(CHUNK, CHUNK * n, 0) for n in range(3))
-NO_INPUTS: dict[str, NDArray[Any]] = {}
+STEP = (
+    *source_segments_of(LIMITS.max_source, CHUNK),
+    *(Segment(CHUNK, CHUNK * n, 0, source=LIMITS.max_source) for n in range(3)),
+)
+INPUTS: dict[str, NDArray[Any]] = {"s": np.ones((LIMITS.max_source, 1), np.float32)}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from isa.assembler import assemble_file
 from isa.diagnostics import CODES, CimError
 from isa.instruction import DType
-from isa.program import Direction, Program, Segment
+from isa.program import Direction, Limits, Program, Segment
 from isa.verifier import findings, verify
 from runtime.machine import Machine
+from runtime.segments import source_segments_of
 from runtime.timing import simulate
 
 FOLDER = Path(__file__).parents[2] / "golden" / "verifier"
@@ -26,15 +29,27 @@ def program(name: str) -> Program:
     return assemble_file(FOLDER / f"{name}.cimasm")
 
 
-def steps(limits_context: int, chunk: int, sequences: int) -> list[tuple[Segment, ...]]:
-    """Steps at the borders of what is allowed."""
-    last = limits_context - 1
-    block = last // chunk * chunk
+def steps(limits: Limits, *, with_source: bool) -> list[tuple[Segment, ...]]:
+    """Steps at the borders of what is allowed: without a source, with all of one, with what an earlier step wrote."""
+    chunk, most, last = limits.chunk, limits.max_source, limits.max_context - 1
+    block, sequence = last // chunk * chunk, limits.sequences - 1
+    sources = source_segments_of(most, chunk, sequence=sequence) if with_source else ()
     return [
         (Segment(1, 0, 1), Segment(chunk, chunk, 0)),
-        (Segment(last - block + 1, block, last - block + 1, sequences - 1),),
-        (Segment(1, last, 0), Segment(1, chunk - 1, 1), Segment(2, chunk, 2)),
+        (*sources, Segment(last - block + 1, block, last - block + 1, sequence, source=most)),
+        (Segment(1, last, 0), Segment(1, chunk - 1, 1, sequence, source=most), Segment(2, chunk, 2)),
     ]
+
+
+def inputs_of(good: Program, step: tuple[Segment, ...]) -> dict[str, NDArray[Any]]:
+    """Ones for each input stream."""
+    inputs = {}
+    for stream in good.streams:
+        if stream.direction is Direction.IN:
+            tokens = sum(segment.tokens for segment in step if segment.is_source == stream.source)
+            dtype = np.int32 if stream.dtype is DType.I32 else np.float32
+            inputs[stream.name] = np.ones((tokens, stream.columns), dtype)
+    return inputs
 
 
 def test_the_folder_is_found() -> None:
@@ -47,16 +62,8 @@ def test_accepted_programs_run(name: str) -> None:
     good = program(name)
     verify(good, name=name)
     machine = Machine(good)
-    for step in steps(good.limits.max_context, good.limits.chunk, good.limits.sequences):
-        tokens = sum(segment.tokens for segment in step)
-        inputs = {
-            stream.name: np.ones(
-                (tokens, stream.columns), np.int32 if stream.dtype is DType.I32 else np.float32
-            )
-            for stream in good.streams
-            if stream.direction is Direction.IN
-        }
-        machine.step(step, inputs)
+    for step in steps(good.limits, with_source=any(stream.source for stream in good.streams)):
+        machine.step(step, inputs_of(good, step))
         assert simulate(good, step).cycles > 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -17,23 +17,18 @@ from isa.verifier.context import Context, Job, MemoryMap, open_context
 from isa.verifier.poly import Poly, symbol_poly
 from isa.verifier.report import Report
 from isa.verifier.scalars import condition, execute_scalar
+from isa.verifier.segments import EITHER, FACTS, Current, Over
 from isa.verifier.state import State
 from isa.verifier.symbols import Op
 from runtime.scalars import BRANCH, SCALAR, special, wrap
 
 from .assembly import tiny
 
-LIMITS = Limits(max_context=24, chunk=8, segments=4, sequences=3)
+LIMITS = Limits(max_context=24, chunk=8, segments=4, sequences=3, max_source=20)
 PARAMS = ((5, -3), (5, 7))
 KINDS = sorted(SCALAR, key=lambda kind: kind.opcode)
-FACTS = (Special.TOKENS, Special.POSITION, Special.OUTPUTS, Special.SEQUENCE, Special.END)
-_SPECIAL = {
-    Op.TOKENS: Special.TOKENS,
-    Op.POSITION: Special.POSITION,
-    Op.OUTPUTS: Special.OUTPUTS,
-    Op.SEQUENCE: Special.SEQUENCE,
-    Op.END: Special.END,
-}
+READ = (*FACTS[Over.TOKENS],)  # what is in registers 1..6
+_SPECIAL = {op: what for facts in FACTS.values() for what, op in facts.items()}
 _OPERATIONS: dict[Op, Callable[[int, int], int]] = {
     Op.MIN: min,
     Op.MAX: max,
@@ -90,18 +85,38 @@ class World:
 
 
 def _segments(limits: Limits = LIMITS) -> list[Segment]:
-    """Every segment there can be."""
+    """Every segment of tokens there can be."""
     return [
-        Segment(tokens, position, outputs, sequence)
-        for position in range(limits.max_context)
-        for tokens in range(1, limits.chunk - position % limits.chunk + 1)
-        if position + tokens <= limits.max_context
+        Segment(tokens, position, outputs, sequence, source=source)
+        for position, tokens in _pieces(limits.max_context, limits.chunk)
         for outputs in (0, tokens)
+        for sequence in range(limits.sequences)
+        for source in {0, limits.max_source}
+    ]
+
+
+def _sources(limits: Limits = LIMITS) -> list[Segment]:
+    """Every segment of a source there can be."""
+    return [
+        Segment(tokens, position, 0, sequence, is_source=True)
+        for position, tokens in _pieces(limits.max_source, limits.chunk)
         for sequence in range(limits.sequences)
     ]
 
 
-SEGMENTS = _segments()
+def _pieces(rows: int, chunk: int) -> list[tuple[int, int]]:
+    """Position and tokens of everything that does not cross a multiple of the chunk."""
+    return [
+        (position, tokens)
+        for position in range(rows)
+        for tokens in range(1, min(chunk - position % chunk, rows - position) + 1)
+    ]
+
+
+SEGMENTS, SOURCES = _segments(), _sources()
+EIGHT = st.sampled_from([SEGMENTS, SOURCES]).flatmap(
+    lambda some: st.lists(st.sampled_from(some), min_size=8, max_size=8)
+)
 operand = st.one_of(
     st.builds(Reg, st.integers(1, 13)), st.integers(-9, 9), st.sampled_from([15, 16, 63, 64, 255, 256])
 )
@@ -123,9 +138,9 @@ def _is_defined(inst: Any, b: int) -> bool:
 def _concrete(code: list[Any], world: World) -> list[int]:
     """The registers after the code; what is undefined leaves them."""
     regs = [0] * 32
-    for number, what in enumerate(FACTS, 1):
+    for number, what in enumerate(READ, 1):
         regs[number] = special(what, [world.segment], 0)
-    regs[6], regs[7] = PARAMS[world.tile]
+    regs[7], regs[8] = PARAMS[world.tile]
     for inst in code:
         b = regs[inst.b.index] if isinstance(inst.b, Reg) else inst.b
         if _is_defined(inst, b):
@@ -133,25 +148,23 @@ def _concrete(code: list[Any], world: World) -> list[int]:
     return regs
 
 
-def _symbolic(ctx: Context, code: list[Any]) -> State | None:
-    """The same, symbolically; None if something may be undefined."""
-    state = State()
-    for number, what in enumerate(FACTS, 1):
+def _symbolic(ctx: Context, code: list[Any], segment: Segment) -> State | None:
+    """The same for a segment like this one, symbolically; None if something may be undefined."""
+    state = State(segment=Current(Over.SOURCE if segment.is_source else Over.TOKENS))
+    for number, what in enumerate(READ, 1):
         execute_scalar(ctx, 0, t.Sys(Reg(number), what), state)
-    execute_scalar(ctx, 0, t.Ldp(Reg(6), 0), state)
-    execute_scalar(ctx, 0, t.Ldp(Reg(7), 1), state)
+    execute_scalar(ctx, 0, t.Ldp(Reg(7), 0), state)
+    execute_scalar(ctx, 0, t.Ldp(Reg(8), 1), state)
     for inst in code:
         execute_scalar(ctx, 0, inst, state)
     return None if ctx.job.report else state
 
 
-@given(
-    st.lists(instruction, min_size=1, max_size=8), st.lists(st.sampled_from(SEGMENTS), min_size=8, max_size=8)
-)
+@given(st.lists(instruction, min_size=1, max_size=8), EIGHT)
 @settings(max_examples=300)
 def test_polynomials_are_the_values(code: list[Any], segments: list[Segment]) -> None:
     ctx = context()
-    state = _symbolic(ctx, code)
+    state = _symbolic(ctx, code, segments[0])
     if state is None:
         return
     for number, segment in enumerate(segments):
@@ -164,11 +177,11 @@ def test_polynomials_are_the_values(code: list[Any], segments: list[Segment]) ->
                 continue
 
 
-@given(st.lists(instruction, min_size=1, max_size=8), st.sampled_from(SEGMENTS))
+@given(st.lists(instruction, min_size=1, max_size=8), st.sampled_from([*SEGMENTS, *SOURCES]))
 @settings(max_examples=100)
 def test_parameters_can_be_put_in_later(code: list[Any], segment: Segment) -> None:
     ctx = context()
-    state = _symbolic(ctx, code)
+    state = _symbolic(ctx, code, segment)
     if state is None:
         return
     for tile in (0, 1):
@@ -184,12 +197,12 @@ def test_parameters_can_be_put_in_later(code: list[Any], segment: Segment) -> No
     st.sampled_from(sorted(BRANCH, key=lambda kind: kind.opcode)),
     st.integers(1, 13),
     operand,
-    st.lists(st.sampled_from(SEGMENTS), min_size=8, max_size=8),
+    EIGHT,
 )
 @settings(max_examples=300)
 def test_branches(code: list[Any], kind: Any, a: int, b: Reg | int, segments: list[Segment]) -> None:
     ctx = context()
-    state = _symbolic(ctx, code)
+    state = _symbolic(ctx, code, segments[0])
     if state is None:
         return
     inst = kind(Reg(a), b, 1)
@@ -208,21 +221,25 @@ def test_branches(code: list[Any], kind: Any, a: int, b: Reg | int, segments: li
 
 
 @pytest.mark.parametrize(
-    "limits", [Limits(12, 4), Limits(10, 4), Limits(12, 5), Limits(7, 1), Limits(5, 8)], ids=str
+    "limits",
+    [Limits(rows, chunk, max_source=rows) for rows, chunk in ((12, 4), (10, 4), (12, 5), (7, 1), (5, 8))],
 )
 @pytest.mark.parametrize("block", [1, 2, 3, 4, 5, 8, 10, 12])
-def test_blocks_of_positions(limits: Limits, block: int) -> None:
+@pytest.mark.parametrize("over", Over)
+def test_blocks_of_positions(limits: Limits, block: int, over: Over) -> None:
     """Quotients of positions and lengths, which are put into a common form where segments lie within blocks."""
     ctx = context(limits)
-    facts = {op: ctx.values.segment_fact(op, Poly()) for op in (Op.TOKENS, Op.POSITION)}
-    length = facts[Op.TOKENS] + facts[Op.POSITION]
-    for dividend in (facts[Op.POSITION], length.plus(-1), length.plus(block - 1), length):
+    what = (Special.TOKENS, Special.POSITION)
+    tokens, position = (ctx.values.steps.fact(FACTS[over][fact], Poly()) for fact in what)
+    length = tokens + position
+    segments = _segments(limits) if over is Over.TOKENS else _sources(limits)
+    for dividend in (position, length.plus(-1), length.plus(block - 1), length):
         state = State()
         state.set(1, dividend)
         execute_scalar(ctx, 0, t.Div(Reg(2), Reg(1), block), state)
         execute_scalar(ctx, 0, t.Mod(Reg(3), Reg(1), block), state)
-        sums = state.regs[3] + facts[Op.TOKENS]
-        for segment in _segments(limits):
+        sums = state.regs[3] + tokens
+        for segment in segments:
             world = World(ctx, 0, segment)
             assert world.value(state.regs[2]) == world.value(dividend) // block
             assert world.value(state.regs[3]) == world.value(dividend) % block
@@ -235,10 +252,10 @@ def test_blocks_of_positions(limits: Limits, block: int) -> None:
 class Values:
     """Values of a segment and operations on them, for readable tests."""
 
-    def __init__(self) -> None:
-        self.ctx = context()
-        facts = [self.ctx.values.segment_fact(op, Poly()) for op in _SPECIAL]
-        self.tokens, self.position, self.outputs, self.sequence, self.end = facts
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.ctx = context(limits)
+        facts = [self.ctx.values.steps.fact(op, Poly()) for op in FACTS[Over.TOKENS].values()]
+        self.tokens, self.position, self.outputs, self.sequence, self.end, self.source = facts
 
     def do(self, kind: type[t._Alu], a: Poly, b: Poly | int) -> Poly:
         """The result of an instruction."""
@@ -267,6 +284,33 @@ def test_a_segment_ends_within_its_block() -> None:
         assert v.range(inside + v.tokens) == (1, block)
     inside = v.do(t.And, v.position, 7)
     assert v.range(inside) == (0, 7)
+
+
+def test_what_is_known_of_a_source() -> None:
+    v = Values()
+    tokens, position, sequence, end, source = (
+        v.ctx.values.steps.fact(op, Poly()) for op in FACTS[Over.SOURCE].values()
+    )
+    assert v.range(position + tokens) == (1, 20)
+    assert v.range(sequence.times(20) + position + tokens) == (1, 60)
+    assert v.range(end - position - tokens) == (0, 19)
+    assert end == source
+    assert v.range(v.source) == (0, 20)
+    assert v.range(v.ctx.values.steps.count(Over.SOURCE)) == (0, 4)
+    assert Values(replace(LIMITS, max_source=0)).source == Poly()
+    assert Values(replace(LIMITS, max_source=0)).ctx.values.steps.count(Over.SOURCE) == Poly()
+
+
+def test_a_segment_of_either_kind_has_the_bounds_of_both() -> None:
+    v = Values()
+    state = State(segment=EITHER)
+    ranges = {}
+    for what in READ:
+        execute_scalar(v.ctx, 0, t.Sys(Reg(1), what), state)
+        ranges[what] = v.range(state.regs[1])
+    assert ranges[Special.TOKENS] == ranges[Special.OUTPUTS] == (0, 8)
+    assert ranges[Special.POSITION] == ranges[Special.END] == ranges[Special.SOURCE] == (0, 24)
+    assert ranges[Special.SEQUENCE] == (0, 2)
 
 
 def test_the_last_block_is_the_first_token_s() -> None:

@@ -1,0 +1,117 @@
+"""The benchmarks that `cim bench` knows: name, what it measures, options, and where its function is.
+
+A benchmark's function takes the parsed options and something that is told of progress, and returns a `Report`. Its
+module is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from isa.diagnostics import NamedPlace, fail
+
+FOLDER = "CIM_SHARED"
+"""The environment variable that names the folder in which a collection, `onnx`, lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a benchmark found: text for people, the same as JSON values, and whether all is as it should be."""
+
+    text: str
+    data: object
+    good: bool = True
+
+
+Say = Callable[[str], None]
+Run = Callable[[argparse.Namespace, Say], Report]
+
+
+def _folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help=f"files with reference values, listed in its MANIFEST.csv (default: onnx in ${FOLDER})",
+    )
+    parser.add_argument("--only", metavar="TEXT", default="", help="files with this in their names")
+
+
+def _arithmetic(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "int8", "both"),
+        default="both",
+        help="ideal arithmetic, the chip's own, or both (default: %(default)s)",
+    )
+    parser.add_argument("--target", default="dcim22", metavar="NAME|FILE.toml", help="default: %(default)s")
+
+
+def _plain(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A benchmark. `function` is `module:name`."""
+
+    name: str
+    summary: str
+    function: str
+    options: tuple[Callable[[argparse.ArgumentParser], None], ...] = (_plain,)
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its options."""
+        for declare in self.options:
+            declare(parser)
+
+    def load(self) -> Run:
+        """Its function (imports its module)."""
+        module, _, name = self.function.partition(":")
+        run: Run = getattr(import_module(module), name)
+        return run
+
+
+BENCHMARKS = (
+    Benchmark(
+        "frontends",
+        "files of other people's exporters: compiled, simulated, compared with their reference values",
+        "benchmarks.chip:bench",
+        (_folder, _arithmetic),
+    ),
+    Benchmark(
+        "graphs",
+        "the same files at the graph level: which are understood",
+        "benchmarks.frontends:bench",
+        (_folder,),
+    ),
+    Benchmark(
+        "decoders",
+        "decoders among these files, token by token: 16 generated tokens against ONNX Runtime on whole prefixes",
+        "benchmarks.decoders:bench",
+        (_folder,),
+    ),
+    Benchmark(
+        "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"
+    ),
+)
+
+
+def folder_of(options: argparse.Namespace) -> Path:
+    """The collection that the options name. Raises `CimError` E0001 if there is none."""
+    folder = options.folder
+    if folder is None:
+        home = os.environ.get(FOLDER)
+        if home is None:
+            raise fail("E0001", "which collection is to be measured?", help="--folder DIR")
+        folder = Path(home) / "onnx"
+    if not (folder / "MANIFEST.csv").is_file():
+        raise fail(
+            "E0001", "there is no MANIFEST.csv", NamedPlace(str(folder)), "--folder DIR of a collection"
+        )
+    return Path(folder)

@@ -1,0 +1,251 @@
+"""The operations of a Mapping: what a block of a template does with named values.
+
+Operations name values, ports, arrays, constants and memory tables of their template; `Attend` and `Append` work on
+KV arrays. What they compute follows from the graph's meaning (`compiler.ir.meaning`), what they become is in
+`compiler.backend`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.ir.graph import Function, NormKind
+from isa.operands import Space
+
+Part = tuple[str, int, int]  # port, first column, columns
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """out = columns from ports, side by side. A Q8 value comes as bytes; `scale` is the port of its row scales."""
+
+    out: str
+    parts: tuple[Part, ...]
+    scale: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send columns of `value` to ports; of a Q8 value the row scales go to port `scale`, if there is one.
+
+    With `wanted` only the rows whose outputs are wanted are sent.
+    """
+
+    value: str
+    parts: tuple[Part, ...]
+    scale: str = ""
+    wanted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """out[i] = row ids[i] of memory table `table` (a parameter: the table's address in `space`)."""
+
+    out: str
+    ids: str
+    table: str
+    rows: int
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRows:
+    """out[i] = row (position of token i) + offset of memory table `table`, in `space`."""
+
+    out: str
+    table: str
+    space: Space
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """out = a + b."""
+
+    out: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mul:
+    """out = a * b."""
+
+    out: str
+    a: str
+    b: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddRow:
+    """out = x + row, where `row` is a constant of one row: a bias."""
+
+    out: str
+    x: str
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
+class MulRow:
+    """out = x * row, where `row` is a constant of one row."""
+
+    out: str
+    x: str
+    row: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """out = x * factor."""
+
+    out: str
+    x: str
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """out = function(x), element by element."""
+
+    out: str
+    x: str
+    function: Function
+
+
+@dataclass(frozen=True, slots=True)
+class Normalise:
+    """Normalise rows of `width` columns, of which this tile has `x`, perhaps not all.
+
+    If the row is split over tiles, its sums are made whole through the network: sent to port `to`, received
+    from port `back` (the reduction of all tiles' parts). `gain`, `shift` are constants of one row ("" for none).
+    `groups` equal parts of the row are normalised separately (then it is not split).
+    """
+
+    out: str
+    x: str
+    kind: NormKind
+    eps: float
+    width: int
+    gain: str
+    shift: str = ""
+    to: str = ""
+    back: str = ""
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Quantise:
+    """out (Q8) = x with one scale a row. If the row is split over tiles, its largest magnitude goes through
+    ports `to` and `back`."""
+
+    out: str
+    x: str
+    to: str = ""
+    back: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """out = x times the weights in `array`, dequantised; plus the constant `bias` ("" for none).
+
+    `offset` is a constant that adds its element to every weight of a column: the sum of x's row times it is added.
+    """
+
+    out: str
+    x: str
+    array: str
+    bias: str = ""
+    offset: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotate:
+    """out = x with rotary embedding: heads of `dim` columns, the first `rot` of each turned by `table`'s angles."""
+
+    out: str
+    x: str
+    table: str
+    dim: int
+    rot: int
+    interleaved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append rows of x, one KV head, to KV array `array` at the tokens' positions."""
+
+    array: str
+    x: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """out = softmax(scale q k^T) v over the cached tokens, for `group` query heads that share one KV head.
+
+    q has group x dim columns, out group x v_dim. Tokens are taken in blocks of `block` rows with fixed borders,
+    merged in order by online softmax. A token sees itself and those before it if `causal`, else the whole sequence
+    as far as it has been appended. `window` > 0 limits how far back a token sees; `softcap` > 0 bounds scores.
+    With `cross` the cached rows are those of the source, all of which are seen.
+
+    `bias` is a constant ("" for none) that adds to the score of query head g and distance d = key - query position:
+    entry g * (2 reach + 1) + reach + clip(d, -reach, reach), or, if `reach` is 0, entry g times d.
+    """
+
+    out: str
+    q: str
+    keys: str
+    values: str
+    group: int
+    dim: int
+    v_dim: int
+    scale: float
+    block: int
+    window: int = 0
+    softcap: float = 0.0
+    causal: bool = True
+    cross: bool = False
+    bias: str = ""
+    reach: int = 0
+
+
+Operation = (
+    Receive
+    | Send
+    | Lookup
+    | LoadRows
+    | Add
+    | Mul
+    | AddRow
+    | MulRow
+    | Scale
+    | Activate
+    | Normalise
+    | Quantise
+    | Multiply
+    | Rotate
+    | Append
+    | Attend
+)
+
+OPERATIONS: dict[str, type[Operation]] = {
+    cls.__name__.lower(): cls
+    for cls in (
+        Receive,
+        Send,
+        Lookup,
+        LoadRows,
+        Add,
+        Mul,
+        AddRow,
+        MulRow,
+        Scale,
+        Activate,
+        Normalise,
+        Quantise,
+        Multiply,
+        Rotate,
+        Append,
+        Attend,
+    )
+}
+"""The names of the operations in the text form."""

@@ -1,0 +1,97 @@
+"""KV arrays and attention of one KV head on a tile."""
+
+from __future__ import annotations
+
+from compiler.ir.graph import Attention, Node
+from compiler.ir.mapping import Append, Attend, Format
+from isa.program import ArrayKind, ArraySpec
+
+from .builder import TileBuilder
+from .parts import PartBuilder
+from .sections import Domain, refuse
+
+MOST_BIASES = 4095
+"""Entries of a bias by distance: the operand of `vrel` has 12 bits."""
+
+
+def check_attention(parts: PartBuilder, node: Node, op: Attention) -> None:
+    """Refuse (E0306) attention that has no form here."""
+    if op.cross and not parts.geometry.limits.max_source:
+        raise refuse(
+            parts.graph, node, "no rows are set aside for the source of cross-attention", "--max-source N"
+        )
+    entries = op.heads // op.kv_heads * (2 * _reach(parts, node) + 1)
+    if entries > MOST_BIASES:
+        raise refuse(
+            parts.graph,
+            node,
+            f"the query heads of a KV head have {entries:,} biases by distance; an instruction takes up to "
+            f"{MOST_BIASES:,}",
+            f"a shorter sequence: --max-context {MOST_BIASES * op.kv_heads // op.heads // 2}",
+        )
+
+
+def append(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, key: str, value: str) -> None:
+    """Append the rows of k and v to the KV arrays of `tile`."""
+    keys, values = _arrays(parts, tile, node, rows_of)
+    tile.add(Append(keys, key), "append_k", [node])
+    tile.add(Append(values, value), "append_v", [node])
+
+
+def attend(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, query: str, head: int) -> str:
+    """Attention of one KV head on `tile`; returns the name of its output."""
+    op = node.op
+    assert isinstance(op, Attention)
+    keys, values = _arrays(parts, tile, node, rows_of)
+    if op.cache is not None:
+        parts.builder.cache_head(op.cache, tile, keys, values, cross=op.cross)
+    if not op.causal and not op.cross:  # all keys and values first
+        tile.keep(query)
+        tile.phase = 1
+    group = op.heads // op.kv_heads
+    bias, reach = _bias(parts, tile, node, group, head)
+    block = Attend(
+        tile.value("attended", Format.F32, group * op.v_head_dim),
+        query,
+        keys,
+        values,
+        group,
+        op.head_dim,
+        op.v_head_dim,
+        op.scale,
+        parts.geometry.block(rows_of),
+        op.window or 0 if not op.cross else 0,
+        op.softcap or 0.0,
+        op.causal and not op.cross,
+        op.cross,
+        bias,
+        reach,
+    )
+    tile.add(block, "attention", [node])
+    return block.out
+
+
+def _arrays(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain) -> tuple[str, str]:
+    """The KV arrays of `tile`, keys and values."""
+    op = node.op
+    assert isinstance(op, Attention)
+    rows, dtype = parts.geometry.kv_rows(rows_of), parts.builder.arithmetic.dtype
+    keys = tile.array(ArraySpec("keys", ArrayKind.KV, rows, op.head_dim, dtype), None)
+    return keys, tile.array(ArraySpec("values", ArrayKind.KV, rows, op.v_head_dim, dtype), None)
+
+
+def _reach(parts: PartBuilder, node: Node) -> int:
+    """How far a bias by distance has entries: no further than the longest sequence. 0 for slopes, or no bias."""
+    name = node.inputs[3] if len(node.inputs) > 3 else ""
+    shape = parts.graph.constants[name].shape if name else ()
+    longest = max(map(parts.geometry.longest, Domain))
+    return min(int(shape[1]) // 2, max(longest - 1, 1)) if len(shape) > 1 else 0
+
+
+def _bias(parts: PartBuilder, tile: TileBuilder, node: Node, group: int, head: int) -> tuple[str, int]:
+    """The constant with the biases of KV head `head`'s queries, laid flat, and how far it reaches (0: slopes)."""
+    if len(node.inputs) < 4 or not node.inputs[3]:
+        return "", 0
+    reach = _reach(parts, node)
+    content = parts.weights.biases(node.inputs[3], reach, head * group)
+    return tile.constant("distance", group * (2 * reach + 1), content), reach

@@ -1,0 +1,131 @@
+"""KV caches and the interface: what they name exists, and is what they say it is (E0410)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from isa.interface import CacheHead, KvCache, ModelValue, Use
+from isa.program import ArrayKind, ArraySpec, Direction, Program, Stream
+
+from .report import Report
+
+_CACHES = (Use.KEYS, Use.VALUES, Use.KEYS_VALUES)
+
+
+def check_interface(program: Program, report: Report) -> None:
+    """Report caches that lie nowhere or not alike, and inputs and outputs that name what is not there."""
+    seen: set[tuple[int, bool]] = set()
+    used: set[tuple[int, int]] = set()
+    for number, cache in enumerate(program.caches):
+        place = f"cache {number}"
+        if (cache.layer, cache.cross) in seen:
+            which = "cross-attention" if cache.cross else "attention"
+            report.thing(place, "E0410", f"there are two caches for the {which} of layer {cache.layer}")
+        seen.add((cache.layer, cache.cross))
+        _check_cache(program, place, cache, used, report)
+    for what, values, direction in (
+        ("input", program.interface.inputs, Direction.IN),
+        ("output", program.interface.outputs, Direction.OUT),
+    ):
+        names: set[str] = set()
+        for value in values:
+            for message in _wrong_value(program, value, direction, names):
+                report.thing(f"{what} {value.name}", "E0410", message)
+            names.add(value.name)
+
+
+# ------------------------------------------------------------------------------------------------------ caches
+
+
+def _check_cache(
+    program: Program, place: str, cache: KvCache, used: set[tuple[int, int]], report: Report
+) -> None:
+    found = [_arrays(program, place, head, used, report) for head in cache.heads]
+    heads = [arrays for arrays in found if arrays is not None]
+    if not cache.heads:
+        report.thing(place, "E0410", "it has no heads")
+    if not heads or len(heads) < len(cache.heads):
+        return
+    first = heads[0]
+    for keys, values in heads:
+        if keys.rows != values.rows:
+            message = f"array {keys.name} has {keys.rows} rows, {values.name} has {values.rows}: one a token in each"
+            report.thing(place, "E0410", message)
+            return
+        if _shapes(keys, values) != _shapes(*first):
+            message = f"its heads differ: {_shapes(*first)}, and {_shapes(keys, values)}"
+            report.thing(place, "E0410", message)
+            return
+    for message in _wrong_rows(program, cache, first[0].rows):
+        report.thing(place, "E0410", message)
+
+
+def _shapes(keys: ArraySpec, values: ArraySpec) -> str:
+    kinds = (f"{a.dtype.value} {a.rows} x {a.cols}" for a in (keys, values))
+    return "keys {}, values {}".format(*kinds)
+
+
+def _wrong_rows(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
+    limits = program.limits
+    needed, name = (limits.max_source, "max_source") if cache.cross else (limits.max_context, "max_context")
+    if cache.cross and not limits.max_source:
+        yield "it holds rows of a source, and the program is made for none (max_source 0)"
+    elif rows % limits.sequences:
+        yield f"its {rows} rows cannot be shared out among {limits.sequences} sequences"
+    elif rows // limits.sequences < needed:
+        yield f"it has {rows // limits.sequences} rows a sequence; {name} is {needed}"
+
+
+def _arrays(
+    program: Program, place: str, head: CacheHead, used: set[tuple[int, int]], report: Report
+) -> tuple[ArraySpec, ArraySpec] | None:
+    """The arrays of keys and values of a head; None if they are not there."""
+    if not 0 <= head.tile < len(program.tiles):
+        report.thing(place, "E0410", f"there is no tile number {head.tile}")
+        return None
+    tile = program.tiles[head.tile]
+    specs = program.role(tile.role).arrays
+    for number in (head.keys, head.values):
+        if not 0 <= number < len(specs):
+            report.thing(place, "E0410", f"tile {tile.name} has no array {number}; its role has {len(specs)}")
+            return None
+        if specs[number].kind is not ArrayKind.KV:
+            message = f"array {specs[number].name} of tile {tile.name} is no KV array"
+            report.thing(place, "E0410", message)
+            return None
+        if (head.tile, number) in used:
+            message = f"array {specs[number].name} of tile {tile.name} is used twice"
+            report.thing(place, "E0410", message)
+        used.add((head.tile, number))
+    return specs[head.keys], specs[head.values]
+
+
+# --------------------------------------------------------------------------------------------- inputs, outputs
+
+
+def _wrong_value(program: Program, value: ModelValue, direction: Direction, names: set[str]) -> Iterator[str]:
+    if value.name in names:
+        yield "there are two of this name"
+    if value.heads < 0:
+        yield f"it has {value.heads} heads"
+    if value.use in _CACHES and not 0 <= value.cache < len(program.caches):
+        yield f"it is for {value.use.value}; there is no cache {value.cache}, the program has {len(program.caches)}"
+    elif value.use not in _CACHES and value.cache != -1:
+        yield f"it is for {value.use.value}, and names cache {value.cache}"
+    if value.stream:
+        yield from _wrong_stream(program, value, direction)
+
+
+def _wrong_stream(program: Program, value: ModelValue, direction: Direction) -> Iterator[str]:
+    stream = _stream(program, value.stream)
+    if stream is None:
+        if not any(value.stream in (*part.inputs, *part.outputs) for part in program.hosts):
+            yield f"there is no stream {value.stream!r}"
+    elif stream.direction is not direction:
+        yield f"stream {stream.name} goes {stream.direction.value}, not {direction.value}"
+    elif value.use is Use.SOURCE and not stream.source:
+        yield f"it has rows of the source, and stream {stream.name} goes with the tokens"
+
+
+def _stream(program: Program, name: str) -> Stream | None:
+    return next((stream for stream in program.streams if stream.name == name), None)

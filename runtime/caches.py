@@ -1,0 +1,115 @@
+"""KV caches from outside: rows of keys and values put into the arrays where a program keeps them, and taken out.
+
+An int8 array holds what an append on the chip would have made of the rows: codes, and a scale for each row and head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa.diagnostics import fail
+from isa.instruction import DType
+from isa.interface import KvCache
+from isa.program import Program
+
+from . import numerics
+from .engine.state import ArrayState, TileState
+from .numerics import F32
+
+
+def write_cache(
+    program: Program,
+    tiles: Sequence[TileState],
+    layer: int,
+    sequence: int,
+    keys: NDArray[Any],
+    values: NDArray[Any],
+) -> None:
+    """Replace the first rows of a sequence in cache number `layer`; see `Machine.write_cache`."""
+    cache = _cache(program, layer, sequence)
+    rows = [_checked(tiles, cache, side, layer, given) for side, given in enumerate((keys, values))]
+    if rows[0].shape[1] != rows[1].shape[1]:
+        raise fail("E0601", f"cache {layer} is given {rows[0].shape[1]} keys and {rows[1].shape[1]} values")
+    _check_room(program, tiles, cache, layer, rows[0].shape[1])
+    with numerics.quiet():
+        for side, given in enumerate(rows):
+            for array, one in zip(_arrays(tiles, cache, side), given, strict=True):
+                _write(array, _first(program, array, sequence), one)
+
+
+def read_cache(
+    program: Program, tiles: Sequence[TileState], layer: int, sequence: int, tokens: int
+) -> tuple[F32, F32]:
+    """The first rows of a sequence in cache number `layer`; see `Machine.read_cache`."""
+    cache = _cache(program, layer, sequence)
+    if tokens < 0:
+        raise fail("E0601", f"{tokens} rows of cache {layer} are asked for")
+    _check_room(program, tiles, cache, layer, tokens)
+    keys, values = (
+        np.stack([_read(a, _first(program, a, sequence), tokens) for a in _arrays(tiles, cache, side)])
+        for side in (0, 1)
+    )
+    return keys, values
+
+
+def _cache(program: Program, layer: int, sequence: int) -> KvCache:
+    if not 0 <= layer < len(program.caches):
+        raise fail("E0601", f"there is no cache {layer}; the program has {len(program.caches)}")
+    if not 0 <= sequence < program.limits.sequences:
+        raise fail("E0601", f"there is no sequence {sequence}; the program has {program.limits.sequences}")
+    return program.caches[layer]
+
+
+def _arrays(tiles: Sequence[TileState], cache: KvCache, side: int) -> Iterator[ArrayState]:
+    """The arrays of keys (side 0) or values (side 1), head by head."""
+    for head in cache.heads:
+        yield tiles[head.tile].arrays[(head.keys, head.values)[side]]
+
+
+def _checked(
+    tiles: Sequence[TileState], cache: KvCache, side: int, layer: int, given: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Rows as float32 [heads, tokens, d]. Raises `CimError` E0601 if they are not of the cache's form."""
+    rows, name = np.asarray(given), ("keys", "values")[side]
+    widths = {array.spec.cols for array in _arrays(tiles, cache, side)}
+    shape = f"[{len(cache.heads)}, tokens, {', '.join(map(str, sorted(widths)))}]"
+    fits = rows.ndim == 3 and rows.shape[0] == len(cache.heads) and {rows.shape[2]} == widths
+    if not fits or rows.dtype.kind not in "fiu":
+        raise fail("E0601", f"{name} of cache {layer} are {rows.dtype} {list(rows.shape)}, it takes {shape}")
+    return np.ascontiguousarray(rows, np.float32)
+
+
+def _check_room(
+    program: Program, tiles: Sequence[TileState], cache: KvCache, layer: int, tokens: int
+) -> None:
+    limits = program.limits
+    limit, option = (limits.max_source, "source") if cache.cross else (limits.max_context, "context")
+    rows = (array.spec.rows for side in (0, 1) for array in _arrays(tiles, cache, side))
+    most = min(limit, min(rows) // limits.sequences)
+    if tokens > most:
+        message = f"cache {layer} has room for {most} rows a sequence, not {tokens}"
+        raise fail("E0602", message, help=f"compile with --max-{option} {tokens} or more")
+
+
+def _first(program: Program, array: ArrayState, sequence: int) -> int:
+    """The first row of a sequence in an array."""
+    return sequence * (array.spec.rows // program.limits.sequences)
+
+
+def _write(array: ArrayState, first: int, rows: F32) -> None:
+    window = array.window(first, len(rows))
+    if array.spec.dtype is DType.I8:
+        array.cells[window], array.row_scales[window] = numerics.quantise(rows)
+    else:
+        array.cells[window] = rows
+
+
+def _read(array: ArrayState, first: int, tokens: int) -> F32:
+    window = array.window(first, tokens)
+    if array.spec.dtype is DType.I8:
+        return array.cells[window] * array.row_scales[window, None]
+    return array.cells[window].copy()
