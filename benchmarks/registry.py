@@ -102,16 +102,20 @@ BENCHMARKS = (
 )
 
 
+COLLECTION = (
+    "--folder DIR of ONNX files with a MANIFEST.csv (columns file, group), and beside each its values in NAME.io.npz"
+    " (in:INPUT, out:OUTPUT); `cim check MODEL.onnx` measures a single file"
+)
+
+
 def folder_of(options: argparse.Namespace) -> Path:
     """The collection that the options name. Raises `CimError` E0001 if there is none."""
     folder = options.folder
     if folder is None:
         home = os.environ.get(FOLDER)
         if home is None:
-            raise fail("E0001", "which collection is to be measured?", help="--folder DIR")
+            raise fail("E0001", "which collection of files is to be measured?", help=COLLECTION)
         folder = Path(home) / "onnx"
     if not (folder / "MANIFEST.csv").is_file():
-        raise fail(
-            "E0001", "there is no MANIFEST.csv", NamedPlace(str(folder)), "--folder DIR of a collection"
-        )
+        raise fail("E0001", "there is no MANIFEST.csv", NamedPlace(str(folder)), COLLECTION)
     return Path(folder)

@@ -1,4 +1,4 @@
-"""Caches and the interface of a program from text: `.cache` with its `.heads`, `.input`, `.output`."""
+"""Caches and the interface of a program from text: `.cache` with its `.heads`, `.input`, `.output`, `.padding`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Interfaces:
         self._tiles, self._known = tiles, known
         self.caches: list[KvCache] = []
         self._values: dict[str, dict[str, ModelValue]] = {"input": {}, "output": {}}
+        self._padding: tuple[int, ...] = ()
 
     def take(self, s: Statement) -> None:
         """One of the lines."""
@@ -37,6 +38,8 @@ class Interfaces:
             self.caches.append(KvCache(natural(s.token(0), "layer"), (), s.option(1) is not None))
         elif s.rule == "heads":
             self._heads(s)
+        elif s.rule == "padding":
+            self._padding += tuple(natural(token, "token id") for token in s.all())
         else:
             known = self._values[s.rule]
             name = unique(name_of(s.token(0)), known, s.token(0), s.rule)
@@ -45,7 +48,8 @@ class Interfaces:
     @property
     def interface(self) -> Interface:
         """All inputs and outputs, in the order of their lines."""
-        return Interface(tuple(self._values["input"].values()), tuple(self._values["output"].values()))
+        inputs, outputs = (tuple(self._values[way].values()) for way in ("input", "output"))
+        return Interface(inputs, outputs, self._padding)
 
     def _heads(self, s: Statement) -> None:
         if not self.caches:

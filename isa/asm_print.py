@@ -266,11 +266,13 @@ def cache_lines(program: Program) -> Iterator[str]:
 
 
 def interface_lines(program: Program) -> Iterator[str]:
-    """`.input` and `.output` lines."""
+    """`.input`, `.output` and `.padding` lines."""
     for value in program.interface.inputs:
         yield f".input {_value_text(value)}"
     for value in program.interface.outputs:
         yield f".output {_value_text(value)}"
+    if program.interface.padding:
+        yield ".padding " + " ".join(map(str, program.interface.padding))
 
 
 def _value_text(value: ModelValue) -> str:

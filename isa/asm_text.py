@@ -216,7 +216,7 @@ DIRECTIVES = (
         "stream",
         "file",
         ".stream NAME in|out f32 columns N [source] via CHANNEL[FIRST:END] ...",
-        "what the host exchanges in every segment, or in every source segment",
+        "what the host exchanges in every segment, or in every source segment (then all rows, out too)",
     ),
     Directive(
         "host",
@@ -240,5 +240,11 @@ DIRECTIVES = (
     ),
     Directive(
         "output", "file", ".output NAME USE [stream S] [cache N] [flat] [heads N]", "an output of the same"
+    ),
+    Directive(
+        "padding",
+        "file",
+        ".padding ID ...",
+        "token ids that must not occur: the file counts positions without them",
     ),
 )

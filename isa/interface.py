@@ -65,7 +65,11 @@ class ModelValue:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """The inputs and outputs of the ONNX file, in its order."""
+    """The inputs and outputs of the ONNX file, in its order.
+
+    `padding` are token ids that must not be among the tokens: the file counts positions without them, the program with.
+    """
 
     inputs: tuple[ModelValue, ...] = ()
     outputs: tuple[ModelValue, ...] = ()
+    padding: tuple[int, ...] = ()

@@ -20,7 +20,7 @@ def interface_of(program: Program) -> Interface:
         d: tuple(_value(s) for s in program.streams if s.direction is d)
         for d in (Direction.IN, Direction.OUT)
     }
-    return Interface(values[Direction.IN], values[Direction.OUT])
+    return Interface(values[Direction.IN], values[Direction.OUT], program.interface.padding)
 
 
 def _value(stream: Stream) -> ModelValue:

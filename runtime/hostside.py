@@ -39,7 +39,11 @@ class HostSide:
                         f"the program is not a decoder of tokens: it reads {border.name!r} ({part.name})"
                     )
                     raise fail("E0601", message)
+        sources = {stream.name for stream in program.streams if stream.source}
         for part, model in self._of(Moment.AFTER):
+            if sources & {*part.inputs}:
+                message = f"the program is not a decoder of tokens: the host works on rows of the source ({part.name})"
+                raise fail("E0601", message)
             _check_by_token(part, model)
 
     def _is_told(self, border: Border) -> bool:

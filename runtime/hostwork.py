@@ -19,6 +19,7 @@ from isa.hardware import Hardware
 from isa.instruction import Unit
 from isa.program import HostPart, Moment, Program, Segment
 from runtime.events import Bound, Event, Resource
+from runtime.segments import carried, rows_in
 from runtime.timing.result import StepCost
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ class Work:
         return host.dispatch.si + max(self.flops / host.flops.si, self.bytes / host.bandwidth.si)
 
 
-def part_cost(part: HostPart, tokens: int, target: Hardware, past: int = 0) -> StepCost:
-    """The cost of a partition for `tokens` tokens of a sequence that has `past` already."""
-    return cost_of(work_of(part.definition, tokens, past), target)
+def part_cost(part: HostPart, tokens: int, target: Hardware, past: int = 0, source: int = 0) -> StepCost:
+    """The cost of a partition for `tokens` tokens of a sequence that has `past` already, and `source` rows beside."""
+    return cost_of(work_of(part.definition, tokens, past, source), target)
 
 
 def cost_of(works: Sequence[Work], target: Hardware) -> StepCost:
@@ -98,24 +99,30 @@ def _shares(times: Mapping[str, float], cycles: int) -> dict[str, int]:
 def with_hosts(program: Program, segments: Sequence[Segment], chip: StepCost) -> StepCost:
     """The cost of a step with its host partitions, which run before and after the chip.
 
-    Sequences that share a step go through the host one by one; behind the chip only rows that are asked for.
+    Sequences that share a step go through the host one by one; behind the chip only rows that are asked for. What has
+    to do with rows of a source alone runs with its source segments.
     """
     if not program.hosts:
         return chip
     costs = [chip]
     for number in dict.fromkeys(segment.sequence for segment in segments):
+        own = [segment for segment in segments if segment.sequence == number]
         for part in program.hosts:
-            of_source = _makes_source(program, part)
-            own = [s for s in segments if s.sequence == number and s.is_source is of_source]
-            rows = sum(s.tokens if part.moment is Moment.BEFORE else s.outputs for s in own)
-            if rows:
-                costs.append(part_cost(part, rows, program.target, own[0].position))
+            tokens, source = (_rows(program, part, own, of_source=kind) for kind in (False, True))
+            if tokens or source:
+                first = next(s for s in own if s.is_source is not bool(tokens))
+                costs.append(part_cost(part, tokens or source, program.target, first.position, source))
     return merged(costs)
 
 
-def _makes_source(program: Program, part: HostPart) -> bool:
-    """Whether a partition makes rows of a source, once, rather than rows of tokens."""
-    return any(stream.source and stream.name in part.outputs for stream in program.streams)
+def _rows(program: Program, part: HostPart, segments: Sequence[Segment], *, of_source: bool) -> int:
+    """How many rows, of tokens or of a source, a partition makes for the chip or takes from it."""
+    is_before = part.moment is Moment.BEFORE
+    streams = [s for s in program.streams if s.name in (part.outputs if is_before else part.inputs)]
+    if not streams and not of_source:  # it works for another partition
+        return sum(s.tokens if is_before else s.outputs for s in segments if not s.is_source)
+    kind = [s for s in streams if s.source is of_source]
+    return max((sum(rows_in(s, segment) for segment in carried(s, segments)) for s in kind), default=0)
 
 
 def merged(costs: Sequence[StepCost]) -> StepCost:
@@ -146,15 +153,15 @@ def _added(maps: Sequence[Mapping[K, int]]) -> dict[K, int]:
 
 
 @lru_cache(maxsize=64)
-def work_of(definition: str, tokens: int, past: int = 0) -> tuple[Work, ...]:
+def work_of(definition: str, tokens: int, past: int = 0, source: int = 0) -> tuple[Work, ...]:
     """The work of a partition from its definition (`HostPart.definition`).
 
-    The free axes are `batch` (1), `sequence` and `past`. Raises `CimError` E0601 if there are others.
+    The free axes are `batch` (1), `sequence`, `past` and `source`. Raises `CimError` E0601 if there are others.
     """
     import onnx
 
     model = onnx.ModelProto.FromString(b64decode(definition))
-    sizes = {"batch": 1, "sequence": tokens, "tokens": tokens, "past": past}
+    sizes = {"batch": 1, "sequence": tokens, "tokens": tokens, "past": past, "source": source}
     for given in model.graph.input:
         for dim in given.type.tensor_type.shape.dim:
             if not dim.HasField("dim_value"):

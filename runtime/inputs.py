@@ -14,7 +14,7 @@ from isa.interface import Interface, ModelValue, Use
 from isa.program import Direction, Program, Stream
 
 from .borders import CACHED, interface_of, is_cross, is_numbers, streams_of
-from .padding import Flags, Places, check_positions, places_of
+from .padding import Flags, Places, check_ids, check_positions, places_of
 
 Array = NDArray[Any]
 
@@ -79,6 +79,7 @@ class Reader:
         self._check_masks(at)
         rows = {name: self._one(name, array, at)[places.new] for name, array in self._tokens.items()}
         source, seen, cross = self._source(at)
+        self._check_ids(rows | source)
         kept = {
             n: Kept(k.keys[:, :filled][:, places.old], k.values[:, :filled][:, places.old])
             for n, k in past.items()
@@ -90,6 +91,14 @@ class Reader:
             past if written else {n: Kept(k.keys[:, :filled], k.values[:, :filled]) for n, k in past.items()}
         )
         return Given(rows, places, source, seen, kept, before, size)
+
+    def _check_ids(self, rows: Mapping[str, Array]) -> None:
+        for value in self.interface.inputs:
+            if value.use in (Use.IDS, Use.SOURCE) and value.stream in rows:
+                ids = rows[value.stream]
+                check_ids(
+                    ids if is_numbers(self._streams[value.stream]) else np.zeros(0), self.interface.padding
+                )
 
     # ------------------------------------------------------------------------------------------------- by use
 
@@ -260,7 +269,8 @@ class Reader:
         mask = self._value(Use.SOURCE_MASK)
         if mask is None or not count:
             return np.ones(count, bool)
-        one = _of(mask[1], at).reshape(-1)
+        whole = self.single and mask[1].ndim == 1
+        one = mask[1] if whole else _of(mask[1], at).reshape(-1)
         if one.size != count or not np.isin(one, (0, 1)).all():
             raise fail("E0601", f"{mask[0].name} is no mask of ones and zeros for {count} rows of the source")
         return np.asarray(one == 1)

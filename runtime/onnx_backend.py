@@ -156,7 +156,7 @@ def _on_chip(
             program = _compiled(_with_constants(model, constants), _tokens(data, feeds), target, weights)
             return _simulated(model, program, {name: feeds[name] for name in data})
         except CimError as error:
-            problem = error
+            problem = problem or error
     raise problem or _host_only("it has no inputs of float rows")
 
 

@@ -77,6 +77,15 @@ def _flags(mask: Array, name: str, places: int, filled: int, new: int) -> Flags:
     raise fail("E0601", f"{name} has {flags.size} entries for a sequence; there are {wanted}")
 
 
+def check_ids(ids: Array, padding: tuple[int, ...]) -> None:
+    """Refuse (E0601) padding among the tokens of a model that counts positions without it."""
+    found = np.flatnonzero(np.isin(ids, padding)) if padding else np.zeros(0, int)
+    if found.size:
+        at = int(found[0])
+        message = f"token {at} is {int(np.asarray(ids).reshape(-1)[at])}, which the model takes for padding"
+        raise fail("E0601", message, help="leave padding out, or mask it at the end of the sequence")
+
+
 def check_positions(positions: Array, name: str, places: Places) -> None:
     """Positions of tokens must go on from those in the cache. Raises `CimError` E0601 if they do not."""
     found = np.asarray(positions).reshape(-1)

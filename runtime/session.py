@@ -24,6 +24,7 @@ from .engine.reference import Observer
 from .hostside import HostSide
 from .inputs import cross_caches
 from .machine import Machine
+from .padding import check_ids
 from .segments import check_segments, source_segments_of
 
 Step = tuple[Segment, ...]
@@ -299,6 +300,7 @@ class Session:
         wrong = ids[(ids < 0) | (ids >= self.vocabulary)]
         if wrong.size:
             raise fail("E0601", f"token {wrong[0]} is not in the vocabulary of {self.vocabulary}")
+        check_ids(ids, self.program.interface.padding)
         return ids.astype(np.int32)
 
     # ---------------------------------------------------------------------------------------------- whole texts

@@ -309,6 +309,10 @@ def programs(draw: st.DrawFn) -> Program:
         hosts=tuple(draw(host_parts(n, tensors)) for n in draw(_unique(NAME, 0, 2))),
         results=draw(_NAMES),
         caches=caches,
-        interface=Interface(draw(_values(streams, caches)), draw(_values(streams, caches))),
+        interface=Interface(
+            draw(_values(streams, caches)),
+            draw(_values(streams, caches)),
+            tuple(draw(st.lists(st.integers(0, 99), max_size=2))),
+        ),
         origin=Origin(draw(NAME), draw(NAME), draw(NAME), draw(options)),
     )

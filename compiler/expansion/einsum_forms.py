@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.expansion.attention_forms import FormError
 from compiler.expansion.writing import Writer
 from compiler.ir.dims import Extent, Shape, size_of
 from compiler.ir.tensor import symbolic
 from compiler.ops.equations import spelled_out
+from compiler.recognition.regions import is_onnx
 
 
 @dataclass(frozen=True, slots=True)
 class _Axes:
-    """The letters of an equation: in both operands and the result, in one and the result, summed over."""
+    """The letters of an equation: in both operands and the result, in one and the result, summed over.
+
+    `spread`: letters of the left operand over which the right one, which does not have them, is repeated.
+    """
 
     batch: str
     left: str
     right: str
     summed: str
+    spread: str = ""
 
 
 def einsum(w: Writer) -> list[str]:
@@ -34,8 +39,12 @@ def einsum(w: Writer) -> list[str]:
         raise FormError(f"the equation {equation!r} is no product of two operands")
     axes = _axes(operands[0], operands[1], result)
     sizes = _sizes(w, operands)
-    a = _arranged(w, w.input(0), operands[0], (*axes.batch, axes.left, axes.summed), sizes)
+    if axes.batch and len(axes.left) > 1 and len(axes.right) == 1:
+        axes = _spread(axes, operands[0] if _is_softmax(w) else result)
+    a = _arranged(w, w.input(0), operands[0], (*axes.batch, *axes.spread, axes.left, axes.summed), sizes)
     b = _arranged(w, w.input(1), operands[1], (*axes.batch, axes.summed, axes.right), sizes)
+    if axes.spread:
+        b = w.unsqueeze(b, *(len(axes.batch) + at for at in range(len(axes.spread))))
     return [_result(w, w.op("MatMul", a, b), axes, result, sizes)]
 
 
@@ -52,6 +61,24 @@ def _axes(left: str, right: str, result: str) -> _Axes:
             f"an operand of the equation has an axis that is neither kept nor shared: {left},{right}"
         )
     return found
+
+
+def _spread(axes: _Axes, order: str) -> _Axes:
+    """Of several letters that only the left operand has, the last one (in `order`) numbers rows of the product.
+
+    So keys and values that all heads share stay what they are: one head, in a product over all heads.
+    """
+    *spread, kept = sorted(axes.left, key=order.index)
+    return replace(axes, left=kept, spread="".join(spread))
+
+
+def _is_softmax(w: Writer) -> bool:
+    """Whether the left operand is made of probabilities: then its order is that of scores, else the result's is."""
+    node = w.editor.producer(w.input(0))
+    while is_onnx(node, "Cast", "Identity", "Dropout"):
+        assert node is not None
+        node = w.editor.producer(node.inputs[0])
+    return is_onnx(node, "Softmax")
 
 
 def _sizes(w: Writer, operands: Sequence[str]) -> dict[str, Extent]:
@@ -78,7 +105,7 @@ def _arranged(w: Writer, x: str, term: str, groups: Sequence[str], sizes: dict[s
 
 
 def _result(w: Writer, x: str, axes: _Axes, result: str, sizes: dict[str, Extent]) -> str:
-    order = axes.batch + axes.left + axes.right
+    order = axes.batch + axes.spread + axes.left + axes.right
     if len(axes.left) != 1 or len(axes.right) != 1:
         x = _reshaped(w, x, tuple(sizes[c] for c in order))
     perm = tuple(order.index(c) for c in result)

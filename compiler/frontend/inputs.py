@@ -57,6 +57,7 @@ def read_inputs(
     raw = [(p.name, _role(p), _elements(p), dims_of(p)) for p in protos if p.name not in initializers]
     raw = _with_encoded_ids(_with_sources(raw), nodes)
     pictures = _pictures([r for r in raw if r[1] is Role.OTHER], nodes)
+    raw = _with_met_rows(raw, nodes, pictures)
     names = _axis_names([r for r in raw if r[0] not in pictures])
     lengths = _Lengths(raw, dims)
     inputs: list[Input] = []
@@ -152,6 +153,19 @@ def _with_sources(raw: Sequence[_Raw]) -> list[_Raw]:
 
     own = [r for r in raw if r[1] is Role.IDS or (r[1] is Role.OTHER and len(r[3]) == 3 and not is_source(r))]
     return [(r[0], Role.SOURCE, *r[2:]) if own and is_source(r) else r for r in raw]
+
+
+def _with_met_rows(
+    raw: Sequence[_Raw], nodes: Sequence[onnx.NodeProto], pictures: frozenset[str]
+) -> list[_Raw]:
+    """Rows that the model's own rows meet in products only are a source, whatever they are called."""
+    if any(r[1] in (Role.SOURCE, Role.SOURCE_IDS, Role.PAST) for r in raw):
+        return list(raw)
+    rows = {r[0] for r in raw if r[1] is Role.OTHER and r[2].is_float and len(r[3]) == 3} - pictures
+    own = {r[0] for r in raw if r[1] is Role.IDS and len(r[3]) == 2}
+    steps = [Step(n.op_type, tuple(n.input), tuple(n.output)) for n in nodes]
+    sources = source_inputs(steps, frozenset(rows | own)) & rows
+    return [(r[0], Role.SOURCE, *r[2:]) if r[0] in sources else r for r in raw]
 
 
 def _role(proto: onnx.ValueInfoProto) -> Role:

@@ -12,6 +12,7 @@ from compiler.ir.dims import axis
 from compiler.ir.graph import Graph, Input, Node, Onnx, Role
 from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, Declared, Tensor, tensor
+from compiler.recognition.sequences import Step, source_inputs
 from isa.diagnostics import NamedPlace, fail
 
 _PASSING = ("Cast", "Unsqueeze", "Squeeze", "Reshape", "Identity", "Expand", "Transpose")
@@ -45,6 +46,7 @@ def settle(graph: Graph, values: Mapping[str, Array], shapes_only: bool) -> Grap
     users = graph.consumers()
     named = any(i.role is Role.IDS for i in graph.inputs)
     inputs = tuple(_as_mask(i if named else _as_ids(i, graph, users), users) for i in graph.inputs)
+    inputs = inputs if named else _with_source_ids(inputs, graph.nodes)
     weights = {i.name for i in inputs if _is_weight(i, users)}
     if not any(i.role in (Role.IDS, Role.OTHER) and i.name not in weights for i in inputs):
         # What is computed must be computed from something.
@@ -123,6 +125,25 @@ def _as_ids(given: Input, graph: Graph, users: Mapping[str, Sequence[Node]]) -> 
     names = (axis("batch"), axis("sequence"))
     named = tuple(e if isinstance(e, int) else n for e, n in zip(shape, names, strict=True))
     return Input(replace(given.value, shape=named), Role.IDS)
+
+
+def _with_source_ids(inputs: tuple[Input, ...], nodes: Sequence[Node]) -> tuple[Input, ...]:
+    """Of several inputs of token ids, those that an encoder in the same file reads are a source."""
+    steps = [Step(_kind(n), n.inputs, tuple(v.name for v in n.outputs)) for n in nodes]
+    sources = source_inputs(steps, frozenset(i.name for i in inputs if i.role is Role.IDS))
+
+    def settled(given: Input) -> Input:
+        if given.name not in sources:
+            return given
+        batch, count = given.value.shape or ()
+        shape = (batch, count if isinstance(count, int) else axis("source"))
+        return Input(replace(given.value, shape=shape), Role.SOURCE_IDS)
+
+    return tuple(map(settled, inputs))
+
+
+def _kind(node: Node) -> str:
+    return node.op.kind if isinstance(node.op, Onnx) else ""
 
 
 def _looks_up(name: str, graph: Graph, users: Mapping[str, Sequence[Node]]) -> bool:

@@ -19,6 +19,12 @@ def notes_on(graph: Graph, layout: Layout, limits: Limits) -> list[str]:
             f"source: {len(stages)} hub stage(s) and {own} section(s) work on rows of the source, up to "
             f"{limits.max_source:,}, in passes of their own before the tokens'"
         )
+    told = [name for stage in stages for name in stage.outputs]
+    told += [s.output for s in layout.sections if s.domain is Domain.SOURCE and s.is_result]
+    if told:
+        notes.append(
+            f"source: its rows are an output ({', '.join(told)}), of the step that brings the source"
+        )
     computed = sum(s.lanes[1] is not None for s in cross)
     if computed:
         notes.append(

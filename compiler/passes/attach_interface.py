@@ -39,7 +39,8 @@ class AttachInterface(Pass):
         if c.border is None:
             return False
         program = c.require_program()
-        c.program = replace(program, interface=interface_of(c.border, c.require_graph(), program))
+        interface = interface_of(c.border, c.require_graph(), program)
+        c.program = replace(program, interface=replace(interface, padding=c.padding))
         return True
 
 
@@ -50,10 +51,7 @@ def interface_of(border: Border, graph: Graph, program: Program) -> Interface:
     pasts, presents = dict(_pasts(graph, program)), dict(_presents(graph, program))
     heads = dict(graph.by_head)
     inputs = tuple(pasts.get(i.name) or _input(i, border, taken) for i in border.inputs)
-    outputs = tuple(
-        presents.get(name) or _output(name, given, heads.get(name, 0))
-        for name in border.outputs
-    )
+    outputs = tuple(presents.get(name) or _output(name, given, heads.get(name, 0)) for name in border.outputs)
     return Interface(inputs, outputs)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from compiler.expansion import attention_forms, fused_forms
+from compiler.expansion import attention_forms, fused_forms, standard_attention
 from compiler.expansion.attention_forms import FormError
 from compiler.expansion.einsum_forms import einsum
 from compiler.expansion.writing import Writer
@@ -18,8 +18,8 @@ from compiler.pipeline import Compilation, Finding, Pass
 HELP = "export the model with the operator's plain form, or without fusing it"
 
 FORMS: Mapping[tuple[str, str], Callable[[Writer], list[str] | None]] = {
-    ("", "Attention"): attention_forms.standard,
-    ("", "TensorScatter"): attention_forms.scattered,
+    ("", "Attention"): standard_attention.standard,
+    ("", "TensorScatter"): standard_attention.scattered,
     ("", "Einsum"): einsum,
     ("", "RotaryEmbedding"): fused_forms.rotary_rows,
     ("", "ReduceL2"): fused_forms.length,

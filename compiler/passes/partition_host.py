@@ -16,7 +16,7 @@ from compiler.ir.rewrite import Editor
 from compiler.ops.hosting import host_refusal
 from compiler.passes.flatten_rows import FlattenRows
 from compiler.pipeline import Compilation, Finding, Pass
-from compiler.recognition.regions import Survey
+from compiler.recognition.regions import Survey, is_single
 from isa.diagnostics import CimError
 from isa.program import Moment
 
@@ -134,7 +134,18 @@ class _Split:
         self._graph, self._file = graph, file
         self._survey = Survey(Editor(graph))
         self._before = [n for n in graph.nodes if n.output.name in before]
-        self._after = [n for n in graph.nodes if n.output.name in after]
+        self._after = self._back(after)
+
+    def _back(self, after: set[str]) -> list[Node]:
+        """The nodes after the chip: those named, and what makes values for them that the file has no name for."""
+        nodes = [n for n in self._graph.nodes if n.output.name in after]
+        made = _outputs(nodes)
+        unnamed = {
+            i for n in nodes for i in n.inputs if self._is_chips(i) and i not in made and not self._crosses(i)
+        }
+        more = closure(self._graph, after | unnamed, forward=True)
+        attends = any(isinstance(n.op, Attention) for n in self._graph.nodes if n.output.name in more)
+        return self._back(more) if unnamed and not attends else nodes
 
     def graph(self) -> Graph:
         """The chip's part, with the others as partitions."""
@@ -178,14 +189,20 @@ class _Split:
     def _rows(self, name: str) -> Value:
         """The type of a value at the border, as the file has it."""
         value = self._survey.editor.value(name)
-        if (
-            value is None
-            or not value.shape
-            or not isinstance(value.shape[-1], int)
-            or not self._file.makes(name)
-        ):
+        if value is None or not self._crosses(name):
             raise _StuckError(name)
         return value
+
+    def _crosses(self, name: str) -> bool:
+        """Whether a value can cross the border: rows of known width, under a name of the file.
+
+        Where inputs have an axis of sequences the rows have one too: flat rows would not say where one ends.
+        """
+        value = self._survey.editor.value(name)
+        shape = None if value is None else value.shape
+        if shape is not None and len(shape) < 3 and not is_single(self._graph.inputs):
+            return False
+        return shape is not None and bool(shape) and isinstance(shape[-1], int) and self._file.makes(name)
 
     def _cut(self, name: str, given: tuple[Value, ...], outputs: tuple[str, ...]) -> Submodel:
         if not outputs or not all(map(self._file.makes, outputs)):

@@ -13,6 +13,7 @@ from compiler.ir.rewrite import Editor
 from compiler.ir.tensor import Array, tensor
 from compiler.ops.call import Attributes
 from compiler.pipeline import Compilation, Finding, Pass
+from compiler.recognition.biases import UNSETTLED
 from compiler.recognition.layouts import (
     Moved,
     Tags,
@@ -23,11 +24,33 @@ from compiler.recognition.layouts import (
     take_columns,
     without_repeats,
 )
-from compiler.recognition.masks import MaskReader, Scores, read_scores
+from compiler.recognition.masks import NOTHING_SEEN, SAME_FOR_ALL, MaskReader, Scores, read_scores
 from compiler.recognition.presents import Kept, Presents, kept_of
 from compiler.recognition.regions import Prober, Survey, is_onnx, merge_sources
+from compiler.recognition.temperatures import factor_of, move_to_queries, multiplied
 
 HELP = "attention must be softmax(scale * q k^T + causal, windowed or no mask) v, heads of equal size"
+
+NO_MASK = (
+    "sequences run without padding, so leave a mask of padding out of the export, or let it be an input"
+    " `attention_mask` that is 1 where a token is (PyTorch: key_padding_mask=attention_mask == 0)"
+)
+
+WEIGHTS_WANTED = "the probabilities themselves are wanted, which the chip never has all at once"
+
+NOT_BY_TOKEN = "the queries are not one row a token"
+
+TIME_FIRST = "the queries are not one row a token: the model's input seems to have the time first"
+
+WAYS_OUT = {
+    NOTHING_SEEN: NO_MASK,
+    UNSETTLED: "fix the length of the sequence: --dim NAME=VALUE, or an export for one length",
+    SAME_FOR_ALL: "make learned queries (latents) an input [batch, rows, features] of the model",
+    WEIGHTS_WANTED: "export the model without them (need_weights=False, output_attentions=False)",
+    NOT_BY_TOKEN: "make what the layers work on the model's input, a row for each token",
+    TIME_FIRST: "turn inputs and outputs to [batch, sequence, features] in the model, or set batch_first=True",
+}
+"""What to do, where that is more than to write attention as it is usually written."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +67,23 @@ class RecogniseAttention(Pass):
         editor = Editor(c.require_graph())
         editor.changed = False
         survey = Survey(editor)
+        for node in list(editor.nodes()):
+            if is_onnx(node, "MatMul"):
+                move_to_queries(survey, node)
         matcher = _Matcher(survey, Prober(survey))
         for node in list(editor.nodes()):
             if editor.holds(node) and is_onnx(node, "Softmax") and survey.is_data(node.output.name):
                 problem = matcher.visit(node)
                 if problem is not None:
-                    c.findings.append(Finding(node.sources[0], problem, HELP))
+                    c.findings.append(Finding(node.sources[0], problem, _way_out(problem)))
         _retire_cache_inputs(editor)
         c.graph = editor.finish()
         return editor.changed
+
+
+def _way_out(problem: str) -> str:
+    """What to do about an attention that is refused."""
+    return NO_MASK if "made of the input" in problem else WAYS_OUT.get(problem, HELP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +152,8 @@ class _Matcher:
             raise _MismatchError(scores)
         product = editor.producer(scores.start)
         context = editor.users(scores.end)
+        if scores.end in editor.outputs or len(context) > 1:
+            raise _MismatchError(WEIGHTS_WANTED)
         is_product = len(context) == 1 and is_onnx(context[0], "MatMul")
         if product is None or not is_product or context[0].inputs[0] != scores.end:
             raise _MismatchError("the probabilities do not multiply values in one product")
@@ -131,7 +164,8 @@ class _Matcher:
     # The three operands.
 
     def _operand(self, site: _Site, which: int) -> str:
-        return (*site.product.inputs, site.context.inputs[1])[which]
+        name = (*site.product.inputs, site.context.inputs[1])[which]
+        return name if which else factor_of(self.survey, name)[0]
 
     def _followed(self, site: _Site, which: int) -> Moved:
         past = 2 if self.prober.has_past() else 0
@@ -144,10 +178,11 @@ class _Matcher:
     def _queries(self, site: _Site) -> _Heads:
         moved = self._followed(site, 0)
         sizes = self._sizes()
-        tags = moved.tags.reshape(sizes["batch"], -1, *moved.tags.shape[-2:])
         of_source = all(map(self.survey.of_source, moved.region.roots))
-        if tags.shape[2] != sizes["source" if of_source else "sequence"]:
-            raise _MismatchError("the queries are not one row a token")
+        count, wanted = moved.tags.shape[-2], sizes["source" if of_source else "sequence"]
+        if count != wanted:
+            raise _MismatchError(TIME_FIRST if count == sizes["batch"] else NOT_BY_TOKEN)
+        tags = moved.tags.reshape(sizes["batch"], -1, count, moved.tags.shape[-1])
         return self._heads(moved, tags, None)
 
     def _kept(self, site: _Site, q: _Heads, which: int) -> _Heads:
@@ -186,7 +221,7 @@ class _Matcher:
         width = moved.shapes[rows][-1]
         old = sizes["past"] if past is not None else 0
         new = tags[:, :, old:] - moved.starts[rows]
-        batch, _, tokens, depth = new.shape
+        tokens, depth = new.shape[2:]
         if tokens != sizes["source" if cross else "sequence"] or new.min() < 0:
             raise _MismatchError("an operand does not have one row for every token of the step")
         orders = (_columns(new, width, time_first) for time_first in (False, True))
@@ -257,6 +292,9 @@ class _Matcher:
         limits = (mask.causal, mask.window, site.scores.softcap)
         op = Attention(q.heads, k.heads, q.depth, v.depth, scale, *limits, cache, cross)
         operands = [self._rows(h, site, n) if h.rows else "" for h, n in ((q, "q"), (k, "k"), (v, "v"))]
+        factor = factor_of(self.survey, site.product.inputs[0])[1]
+        if factor is not None:
+            operands[0] = multiplied(self.survey, operands[0], factor, q.depth, site.product.inputs[0])
         if mask.bias is not None:
             operands.append(self._bias(mask.bias))
         if cache is not None:

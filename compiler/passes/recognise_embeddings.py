@@ -11,11 +11,13 @@ from compiler.ir.evaluate import UnavailableError
 from compiler.ir.feeding import is_of_source
 from compiler.ir.graph import Embed, Input, Node, Role, Value
 from compiler.ir.rewrite import Editor
-from compiler.ir.tensor import Array, DType
+from compiler.ir.tensor import Array, DType, tensor
 from compiler.ops.call import Attributes, KernelError
-from compiler.pipeline import Compilation, Pass
+from compiler.pipeline import DEFAULT_CONTEXT, Compilation, Pass
 from compiler.recognition.counting import read_count
+from compiler.recognition.layouts import leading_axes, turned_to
 from compiler.recognition.regions import Lengths, Prober, Region, Survey, is_movement, is_onnx
+from compiler.recognition.tables import read_table
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class RecogniseEmbeddings(Pass):
     x + Gather(table, f(positions)), f(p) = p + offset == x + embed(positions; table) with that offset
     x + Gather(table, [r, r, ...])                    == x + row r of the table (a token type that is fixed)
     x + [row 0, row 1, ...], as many as a step has      == x + embed(positions; the rows)
+    x + g(positions), a slice of rows or sines          == x + embed(positions; [g(0), g(1), ...])
     Gather(table, positions counted from the ids)     == embed(positions; table), where no id is padding
     """
 
@@ -42,6 +45,7 @@ class RecogniseEmbeddings(Pass):
             if editor.holds(node) and is_onnx(node, "Add"):
                 _by_position(survey, prober, node)
                 _by_row(survey, prober, node)
+                _by_value(survey, prober, node, c.options.max_context or DEFAULT_CONTEXT)
         c.graph = editor.finish()
         return editor.changed
 
@@ -116,6 +120,12 @@ def _by_row(survey: Survey, prober: Prober, add: Node) -> None:
         if prober.has_past() and not of_source:
             return
         count, width = shape[-2:]
+        time_first = constant.has_data and constant.shape == (shape[0], 1, width)
+        if time_first and leading_axes(survey, other)[::-1] == shape[:2] and count != shape[0]:
+            turned = constant.data().reshape(-1, constant.shape[-1])
+            rows = _looked_up(survey, turned, Value(name, constant.dtype, shape), add)
+            editor.replace(add, replace(add, inputs=tuple(rows if i == name else i for i in add.inputs)))
+            return
         if constant.shape[-2:] != (count, width) or constant.count != count * width or count == 1:
             continue
         table = editor.add_constant(f"{name}.table", constant.reshape(constant.shape[-2:]))
@@ -124,6 +134,46 @@ def _by_row(survey: Survey, prober: Prober, add: Node) -> None:
         survey.note(value.name)
         editor.replace(add, replace(add, inputs=tuple(value.name if i == name else i for i in add.inputs)))
         return
+
+
+def _by_value(survey: Survey, prober: Prober, add: Node, most: int) -> None:
+    """A control operand of an addition to rows, whatever it is made of, that has a row for every position."""
+    editor = survey.editor
+    if not editor.holds(add):
+        return
+    for at, name in enumerate(add.inputs):
+        other = editor.value(add.inputs[1 - at])
+        shape = other.shape if other is not None else None
+        if other is None or shape is None or survey.is_data(name) or not survey.is_data(other.name):
+            continue
+        if editor.constant(name) is not None or len(shape) not in (2, 3) or not isinstance(shape[-1], int):
+            continue
+        lengths = Lengths(prober, survey.of_source(other.name))
+        table = read_table(lengths, editor, name, shape[-1], most)
+        if table is None:
+            continue
+        rows = _looked_up(survey, table, replace(other, name=name), add)
+        editor.replace(add, replace(add, inputs=tuple(rows if i == name else i for i in add.inputs)))
+        return
+
+
+def _looked_up(survey: Survey, table: Array, like: Value, add: Node) -> str:
+    """Rows of a table by position, shaped `like` rows that it is added to, which may have the time first."""
+    editor, of_source = survey.editor, survey.of_source(next(i for i in add.inputs if survey.is_data(i)))
+    batch, sequence = leading_axes(survey, next(i for i in add.inputs if survey.is_data(i)))
+    shape = like.shape or ()
+    time_first = shape[:2] == (sequence, batch) and len(shape) == 3 and sequence != batch
+    lead = (batch, sequence) if time_first else shape[:-1]
+    rows = Value(editor.fresh(f"{like.name}.rows"), like.dtype, (*lead, shape[-1]))
+    constant = editor.shared_constant(f"{like.name}.table", tensor(table.astype(like.dtype.numpy)))
+    editor.insert(Embed(), (_positions(editor, (*lead, shape[-1]), of_source), constant), rows, add.sources)
+    survey.note(rows.name)
+    if not time_first:
+        return rows.name
+    turned = Value(editor.fresh(f"{like.name}.turned"), like.dtype, shape)
+    turned_to(survey, rows.name, turned, add.sources)
+    survey.note(turned.name)
+    return turned.name
 
 
 def _row(survey: Survey, gather: Node, index: _Index) -> str:

@@ -197,8 +197,10 @@ class _Finder:
                     op, stand_ins[root], np.ones(width) if scale is None else scale, shift
                 )
                 known = gamma is None or self.survey.editor.constants[gamma].has_data
-                factor = _factor(result, expected) if beta is None and known else 1.0
-                if factor is not None and np.allclose(result, expected * factor, rtol=1e-6, atol=1e-9):
+                factor = _factor(result, expected)
+                if factor not in (None, 1.0) and (beta is not None or not known):
+                    factor = None
+                if factor is not None:
                     return _Match(node, self._guarded(op, root, nodes, node, width), gamma, beta, factor)
         return None
 
@@ -334,12 +336,16 @@ def _with_scales_apart(finder: _Finder, node: Node) -> Node:
 
 
 def _factor(result: Array, expected: Array) -> float | None:
-    """By what one number `expected` has to be multiplied; 1 where it need not."""
-    if np.allclose(result, expected, rtol=1e-6, atol=1e-9):
+    """By what one number `expected` has to be multiplied to be `result`, 1 where it need not; None if by none.
+
+    A free factor could hide another epsilon, so it has to fit more exactly.
+    """
+    if np.allclose(result, expected, rtol=2.5e-7, atol=1e-9):
         return 1.0
     with np.errstate(all="ignore"):
         factor = float(np.median(result / expected))
-    return factor if np.isfinite(factor) and factor else None
+    fits = np.isfinite(factor) and factor and np.allclose(result, expected * factor, rtol=1e-9, atol=0)
+    return factor if fits else None
 
 
 def _candidates(editor: Editor, used: set[str], width: int) -> Iterator[tuple[Norm, str | None, str | None]]:

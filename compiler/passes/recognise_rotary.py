@@ -185,13 +185,15 @@ def _rows(survey: Survey, region: Region) -> Region:
 class _Turned:
     """What a region does to one vector x at positions 0..STEPS-1: results [position, channel].
 
-    `columns` says which column of the rows each channel is at position 0.
+    `columns` says which column of the rows each channel is at position 0. `exact`: how close the results are to those
+    of a rotation, relative to x.
     """
 
     x: Array
     results: Array
     columns: Array
     scaling: float
+    exact: float = 1e-6
 
 
 def _turned(prober: Prober, region: Region, width: int) -> _Turned | None:
@@ -210,7 +212,24 @@ def _turned(prober: Prober, region: Region, width: int) -> _Turned | None:
     if np.abs(columns - np.rint(columns)).max() > 1e-3 or columns.min() < -0.5 or columns.max() > width - 0.5:
         return None
     chosen = x[np.rint(columns).astype(np.int64)]
-    return _Turned(chosen, results, columns, scaling)
+    return _Turned(chosen, results, columns, scaling, _exactness(prober, region))
+
+
+def _exactness(prober: Prober, region: Region) -> float:
+    """How close to a rotation a region can be: cosines and sines may be rounded to half precision."""
+    editor = prober.survey.editor
+    constants = [c for n in region.nodes for i in n.inputs if (c := editor.constant(i)) is not None]
+    return 2e-3 if any(map(_is_rounded, constants)) else 1e-6
+
+
+def _is_rounded(table: Tensor) -> bool:
+    """Whether all numbers of a table, not only signs, are numbers of half precision."""
+    if table.count < 2 or not table.dtype.is_float or not table.has_data:
+        return False
+    data = table.data()
+    if np.isin(data, (-1, 0, 1)).all():
+        return False
+    return np.array_equal(data.astype(np.float16).astype(data.dtype), data)
 
 
 def _on_rows(prober: Prober, probe: Interpreter, region: Region, x: Array) -> Array | None:
@@ -269,13 +288,13 @@ def _read(turned: _Turned, depth: int) -> _Found | None:
         check = meaning.rotary(
             op, np.broadcast_to(x.reshape(-1), (len(y), x.size)), inv_freq, np.arange(len(y))
         )
-        if np.allclose(check, turned.results, rtol=1e-5, atol=1e-6 * np.abs(x).max()):
+        if np.allclose(check, turned.results, rtol=1e-5, atol=turned.exact * np.abs(x).max()):
             return _Found(op, inv_freq.astype(np.float32))
     return None
 
 
 def _frequencies(x: Array, y: Array, op: Rotary) -> Array:
-    """Angle per position of each pair, from the turn at 1 and then, more exactly, at 2, 4 and 8."""
+    """Angle per position of each pair, from the turn at 1 and then, more exactly, at 2, 4, 8 and so on."""
     half = op.rotary_dim // 2
     first = np.arange(half) * (2 if op.interleaved else 1)
     second = first + (1 if op.interleaved else half)
@@ -283,7 +302,7 @@ def _frequencies(x: Array, y: Array, op: Rotary) -> Array:
     after = y[:, 0, first] + 1j * y[:, 0, second]
     angle = np.angle(after / before)
     frequency: Array = angle[1]
-    for step in (s for s in (2, 4, 8) if s < len(y)):
+    for step in (2**n for n in range(1, (len(y) - 1).bit_length())):
         turns = np.rint((frequency * step - angle[step]) / (2 * np.pi))
         frequency = (angle[step] + 2 * np.pi * turns) / step
     return frequency

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from compiler.ir.graph import Attention, Embed, Node, Onnx, Rotary, Value
 from compiler.ir.rewrite import Editor
 from compiler.pipeline import Compilation, Pass
 from compiler.recognition.layouts import (
+    TURN,
     Moved,
     as_rows,
     follow,
@@ -26,7 +27,7 @@ from compiler.recognition.regions import Prober, Survey, is_movement, is_onnx
 class TurnRows(Pass):
     """Let operators on rows work on [batch, sequence, features] where the file turned the first two axes before.
 
-    op(turn(x)) == turn(op(x)), for operators that treat each row by itself
+    op(turn(x)) == turn(op(x)), for operators that treat each row by itself, and for lookups
     Modules that keep time first ([sequence, batch, features]) turn their rows on the way in and on the way out; the
     turns move along until they meet and cancel.
     """
@@ -38,7 +39,9 @@ class TurnRows(Pass):
         survey = Survey(editor)
         prober = Prober(survey)
         for node in list(editor.nodes()):
-            if _is_by_row(node) and editor.holds(node):
+            if isinstance(node.op, Embed) and editor.holds(node):
+                _turn_lookup(survey, node)
+            elif _is_by_row(node) and editor.holds(node):
                 _turn(survey, prober, node)
         c.graph = editor.finish()
         return editor.changed
@@ -68,6 +71,20 @@ def _turn(survey: Survey, prober: Prober, node: Node) -> None:
     turned_to(survey, rows.name, node.output, node.sources)
 
 
+def _turn_lookup(survey: Survey, node: Node) -> None:
+    """embed(turn(ids)) == turn(embed(ids))."""
+    editor, shape = survey.editor, node.output.shape
+    before = editor.producer(node.inputs[0])
+    if before is None or not is_onnx(before, "Transpose") or shape is None or len(shape) != 3:
+        return
+    rows = Value(editor.fresh(f"{node.output.name}.rows"), node.output.dtype, (shape[1], shape[0], shape[2]))
+    editor.remove(node)
+    editor.insert(node.op, (before.inputs[0], *node.inputs[1:]), rows, (*before.sources, *node.sources))
+    survey.note(rows.name)
+    editor.insert(TURN, (rows.name,), node.output, node.sources)
+    survey.note(node.output.name)
+
+
 def _moved(survey: Survey, prober: Prober, name: str) -> Moved | None:
     node = survey.editor.producer(name)
     if node is None or not (is_movement(node) or is_onnx(node, "Cast", "Identity")):
@@ -81,4 +98,6 @@ def _is_turned(moved: Moved, prober: Prober) -> bool:
         return False
     batch = prober.at(3, 2 if prober.has_past() else 0, batch=2).sizes["batch"]
     rows = rows_of(moved)
-    return rows is not None and np.array_equal(rows, turned(len(rows), batch))
+    if rows is None or len(rows) % batch or len(rows) != np.prod(next(iter(moved.shapes.values()))[:-1]):
+        return False
+    return np.array_equal(rows, turned(len(rows), batch))

@@ -18,6 +18,8 @@ LOOK = 320
 FAR = 900
 """Where a bias that has settled is looked at again."""
 
+UNSETTLED = "the bias by distance goes on changing far away"
+
 Look = Callable[[Interpreter], tuple[Array, Array]]
 """[heads, queries, keys]: what is added to scores of zero, and whether the key is seen, at a probe's sizes."""
 
@@ -64,7 +66,7 @@ def _read(looked: tuple[Array, Array], furthest: int) -> Array | str:
         return "what is added to the scores is no function of the distance of the key from the query"
     slopes = _slopes(found)
     bias = _settled(found, furthest) if slopes is None else slopes
-    return "the bias by distance goes on changing far away" if bias is None else bias.astype(np.float32)
+    return UNSETTLED if bias is None else bias.astype(np.float32)
 
 
 def _last(holds: Callable[[int], bool]) -> int:

@@ -19,7 +19,16 @@ from compiler.ir.tensor import Array
 from compiler.ops.call import KernelError
 from compiler.ops.reduction import softmax
 from compiler.recognition.biases import read_bias
-from compiler.recognition.regions import Lengths, Prober, Survey, is_elementwise, is_movement, is_onnx, scalar
+from compiler.recognition.regions import (
+    Lengths,
+    Prober,
+    Survey,
+    is_elementwise,
+    is_movement,
+    is_onnx,
+    scalar,
+    trace,
+)
 
 LONGEST_STEP = 2048
 """Windows up to this size are looked for in models without cache inputs (a probe is quadratic there)."""
@@ -56,6 +65,10 @@ class Mask:
 
 _REGROUPING = ("Reshape", "Squeeze", "Unsqueeze")
 
+SAME_FOR_ALL = "the queries, or the keys, are the same for all tokens"
+
+NOTHING_SEEN = "without padding (masks all 1) no token sees any: a mask hides where it is 1"
+
 NOT_A_PRODUCT = "the softmax is not over products of queries and keys"
 
 
@@ -71,9 +84,9 @@ def read_scores(survey: Survey, node: Node) -> Scores | str:
         if is_onnx(before, "MatMul") and len(data) == 2:
             break
         if is_onnx(before, "MatMul") and len(set(before.inputs)) == 2:
-            return "the queries, or the keys, are the same for all tokens"
+            return SAME_FOR_ALL
         if is_onnx(before, "Add", "Where") and len(data) > 1:
-            return "a mask or bias that depends on data, or is an input, is added to the scores"
+            return _made_of(survey, before)
         if len(data) != 1 or not (is_elementwise(before) or is_movement(before)):
             return NOT_A_PRODUCT
         steps.insert(0, before)
@@ -83,6 +96,16 @@ def read_scores(survey: Survey, node: Node) -> Scores | str:
         return "the scores get more than one soft cap"
     end, after = _onwards(survey, node)
     return Scores(name, end, (*steps, *after), *numbers, softmax=node.inputs[0])
+
+
+def _made_of(survey: Survey, add: Node) -> str:
+    """What is added to scores that should not be: it may be made of an input of the model alone."""
+    inputs = {i.name for i in survey.editor.inputs}
+    for name in survey.data_inputs(add):
+        roots = trace(survey, name, lambda n: not is_onnx(n, "MatMul", "Softmax", "Gather")).roots
+        if len(roots) == 1 and roots[0] in inputs:
+            return f"the scores get a mask or bias that is made of the input {roots[0]!r}"
+    return "a mask or bias that depends on data is added to the scores"
 
 
 def _numbers(survey: Survey, steps: list[Node]) -> tuple[float, float | None] | None:
@@ -191,6 +214,8 @@ class _Chain:
         causal: set[bool] = set()
         for probe in self._probes((4, 0), (3, 5), (4, 1)):
             seen = self._seen(probe)
+            if not seen.any():
+                return NOTHING_SEEN
             future = np.triu(np.ones_like(seen), seen.shape[1] - seen.shape[0] + 1)
             if len(seen) > 1:
                 causal.add(not (seen & future.astype(bool)).any())

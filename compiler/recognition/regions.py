@@ -203,12 +203,23 @@ def is_elementwise(node: Node) -> bool:
 
 
 def lead_of(inputs: Iterable[Input]) -> Shape | None:
-    """[batch, sequence] as the inputs have them; None if no input has both."""
+    """[batch, sequence] as the inputs have them, the batch 1 where they have but one sequence; None if none has it."""
     by_token = (Role.IDS, Role.POSITIONS, Role.TOKEN_TYPES)
     shapes = [(i.role, i.value.shape or ()) for i in inputs]
     known = [shape for role, shape in shapes if role in by_token and len(shape) == 2]
     rows = [shape for role, shape in shapes if role is Role.OTHER and len(shape) in (3, 4)]
-    return known[0] if known else (rows[0][0], rows[0][-2]) if rows else None
+    single = [s[0] for role, s in shapes if (role, len(s)) in ((Role.IDS, 1), (Role.OTHER, 2))]
+    if not known and not rows:
+        return (1, single[0]) if single else None
+    return known[0] if known else (rows[0][0], rows[0][-2])
+
+
+def is_single(inputs: Iterable[Input]) -> bool:
+    """Whether the model takes one sequence, without an axis to count sequences: ids [tokens] or rows [tokens, .]."""
+    ranks = [(i.role, len(i.value.shape or ())) for i in inputs]
+    single = ((Role.IDS, 1), (Role.OTHER, 2))
+    batched = ((Role.IDS, 2), (Role.OTHER, 3), (Role.OTHER, 4))
+    return any(r in single for r in ranks) and not any(r in batched for r in ranks)
 
 
 def source_of(inputs: Iterable[Input]) -> Extent:

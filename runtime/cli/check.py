@@ -99,7 +99,12 @@ def _check_outputs(
     from runtime.check.values import output_errors, random_inputs
 
     if options.every_layer or options.text:
-        raise fail("E0601", "--every-layer and --text are for decoders of tokens", NamedPlace(options.model))
+        raise fail(
+            "E0601",
+            "--every-layer and --text are for decoders of tokens",
+            NamedPlace(options.model),
+            "leave them out",
+        )
     with console.activity("comparing"):
         program = compilation.require_program()
         errors = output_errors(program, Oracle(model), random_inputs(compilation))

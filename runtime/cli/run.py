@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --timing-only: tokens already in the cache (default: 0)",
     )
     parser.add_argument(
+        "--source",
+        type=natural,
+        metavar="N",
+        help="with --timing-only: rows of the source that tokens look at, which come with the step at position 0"
+        " (default: as many as the program takes)",
+    )
+    parser.add_argument(
         "--engine", choices=("fast", "reference"), default="reference", help="default: %(default)s"
     )
     add_cost_options(parser)
@@ -61,21 +69,32 @@ def run(options: argparse.Namespace, console: Console) -> int:
 def _check_usage(options: argparse.Namespace) -> None:
     """Options that only make sense together. Exits with 2."""
     if options.timing_only and (options.inputs or options.outputs):
-        options.usage_error("--timing-only computes no values: it takes --tokens and --position, not files")
+        options.usage_error(
+            "--timing-only computes no values: it takes --tokens, --position and --source, not files"
+        )
     if not options.timing_only and not options.inputs:
         options.usage_error("--inputs IN.npz is needed to compute values; or give --timing-only")
-    if not options.timing_only and (options.tokens is not None or options.position is not None):
-        options.usage_error("--tokens and --position belong to --timing-only")
+    given = (options.tokens, options.position, options.source)
+    if not options.timing_only and any(value is not None for value in given):
+        options.usage_error("--tokens, --position and --source belong to --timing-only")
 
 
 def _timing_step(program: Program, options: argparse.Namespace) -> list[tuple[Segment, ...]]:
-    from isa.program import segments_of
-    from runtime.machine import check_segments
+    from isa.diagnostics import fail
+    from isa.program import Direction, segments_of
+    from runtime.segments import check_segments, source_segments_of
 
+    limits = program.limits
     tokens, position = options.tokens or 1, options.position or 0
-    segments = segments_of(tokens, position, program.limits.chunk)
-    check_segments(program.limits, segments)
-    return [segments]
+    source = limits.max_source if options.source is None else options.source
+    if source and not limits.max_source:
+        raise fail("E0601", "the program looks at no source", help="leave --source out")
+    fed = any(stream.source and stream.direction is Direction.IN for stream in program.streams)
+    front = source_segments_of(source, limits.chunk) if fed and not position else ()
+    own = segments_of(tokens, position, limits.chunk)
+    step = (*front, *(replace(segment, source=source) for segment in own))
+    check_segments(limits, step)
+    return [step]
 
 
 def _values(program: Program, options: argparse.Namespace, console: Console) -> list[tuple[Segment, ...]]:

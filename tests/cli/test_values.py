@@ -46,6 +46,21 @@ def test_timing_only_costs_the_same_as_values(cim: Cim, program: Path, inputs: P
     assert with_values["cycles"] == first["cycles"] + second["cycles"]
 
 
+def test_timing_of_a_source(cim: Cim, program: Path, tmp_path: Path) -> None:
+    """Rows of the source come with the first step; later ones only look at them."""
+    crossed = tmp_path / "crossed.cim"
+    made = cim("compile", with_source(tmp_path), "--target", "dcim22", "--max-source", 40, "-o", crossed)
+    assert made.code == 0
+
+    def cycles(*options: object) -> int:
+        return int(cim("run", crossed, "--timing-only", *options, "--json").data["cycles"])
+
+    assert cycles() == cycles("--source", 40) > cycles("--source", 4) > cycles("--source", 4, "--position", 3)
+    assert "looks at no source" in cim("run", program, "--timing-only", "--source", 4).err
+    assert cim("run", crossed, "--timing-only", "--source", 41).code == 1
+    assert cim("run", crossed, "--source", 4).code == 2
+
+
 @pytest.mark.parametrize("suffix", ["json", "jsonl", "kanata"])
 def test_traces(cim: Cim, program: Path, tmp_path: Path, suffix: str) -> None:
     trace = tmp_path / f"t.{suffix}"

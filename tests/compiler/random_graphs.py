@@ -111,7 +111,10 @@ class RandomNet:
 
 
 def random_graph(seed: int, operators: int) -> Graph:
-    """A graph of about so many operators. Its inputs are `ids` and perhaps `source`, float32 rows."""
+    """A graph of about so many operators. Its inputs are `ids` and perhaps `source`, float32 rows.
+
+    Its first output has rows of the tokens, of others there may be rows of the source.
+    """
     made = RandomNet(seed)
     for _ in range(operators):
         made.grow()
@@ -119,6 +122,9 @@ def random_graph(seed: int, operators: int) -> Graph:
         made.values.append(made.project(made.values[0], 32))
     tokens = [value.name for value in made.values[1:] if not value.of_source]
     outputs = dict.fromkeys((tokens[-1], made.pick(tokens) if made.chance(0.3) else tokens[-1]))
+    encoded = [value.name for value in made.values[2:] if value.of_source]
+    if encoded and made.chance(0.6):
+        outputs |= dict.fromkeys((encoded[-1], made.pick(encoded)))
     inputs = [Input(Value("ids", DType.INT64, None), Role.IDS)]
     if made.has_source:
         rows = Value("source", DType.FLOAT32, (axis("source"), SOURCE_WIDTH))

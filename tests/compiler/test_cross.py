@@ -346,13 +346,6 @@ def test_a_source_too_long_is_refused_with_one_that_fits() -> None:
     assert "4,096 rows of the source" in text and "--max-source 1024 would fit" in text
 
 
-def test_an_output_of_source_rows_is_refused() -> None:
-    graph = cross(Cross(encoder=1))
-    encoded = next(n.output.name for n in graph.nodes if "encoded.gain" in n.inputs)
-    text = _refused(replace(graph, outputs=(*graph.outputs, encoded)), _choices(Arithmetic.INT8))
-    assert f"the output {encoded!r} has rows of the source" in text
-
-
 def test_more_biases_than_an_instruction_takes_are_refused() -> None:
     choices = replace(_choices(Arithmetic.INT8), context=2100)
     text = _refused(cross(Cross(reach=2048)), choices)

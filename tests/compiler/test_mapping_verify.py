@@ -98,7 +98,9 @@ WRONG = {
         _template(SLOPES, constants=(ConstantSlot("bias", 4098),)), reach=1024
     ),
     "carries rows of the source at one end, and of tokens at another": _streams(MADE, "k", source=False),
-    "channel out: carries rows of the source at one end, and of tokens at": _streams(MADE, "out", source=True),
+    "channel out: carries rows of the source at one end, and of tokens at": _streams(
+        MADE, "out", source=True
+    ),
     "stream k: is for rows of the source, of which there are none": _limits(MADE, max_source=0),
     "tile 0 has no KV array 2": _cache(MADE, CacheHead(0, 0, 2)),
     "tile 0 looks for the source in KV array 0": replace(

@@ -23,7 +23,15 @@ from runtime.sinks.statistics import statistics
 from runtime.sinks.trace import open_trace
 from runtime.timing import Simulator, simulate
 from runtime.timing.rates import ceil_div
-from tests.values.crossing import CHUNK, CONTEXT, SOURCE, WIDTH, crossing, crossing_of_two
+from tests.values.crossing import (
+    CHUNK,
+    CONTEXT,
+    SOURCE,
+    WIDTH,
+    crossing,
+    crossing_of_two,
+    crossing_that_tells,
+)
 
 from .programs import Listener, R, at, single, tiny
 from .test_energy import check_sums
@@ -69,6 +77,19 @@ def test_the_host_sends_the_source_in_its_own_pass() -> None:
     assert [channel for channel, _ in sizes[:3]] == [0, 0, 0]
     assert cost.count(Event.HOST_LINK_BYTE) == sum(size for _, size in sizes)
     assert (cost.tokens, cost.source_rows) == (10, 20)
+
+
+def test_the_host_gets_all_rows_of_a_source_segment() -> None:
+    program, listener = crossing_that_tells(), Listener()
+    first, later = (simulate(program, segments, sink=listener) for segments in STEPS)
+    sizes = [(channel, size) for channel, _, _, size in listener.messages]
+    assert [size for channel, size in sizes if channel == 3] == [8 * 128, 8 * 128, 4 * 128]
+    assert first.count(Event.HOST_LINK_BYTE) + later.count(Event.HOST_LINK_BYTE) == sum(s for _, s in sizes)
+    assert first.count(Event.HOST_LINK_BYTE) - 20 * 128 == simulate(crossing(True), STEPS[0]).count(
+        Event.HOST_LINK_BYTE
+    )
+    inputs = {"kv": np.zeros((20, 2 * WIDTH), np.float32), "q": np.zeros((10, WIDTH), np.float32)}
+    assert executed_by_time(program, STEPS[0]) == executed_by_values(program, STEPS[0], inputs)
 
 
 def test_keys_and_values_are_written_once() -> None:

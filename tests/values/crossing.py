@@ -138,6 +138,11 @@ _HUB = """
   .heads head0.a0:a1 head1.a0:a1
 """
 
+_TOLD = """
+.channel kept from head.p3 to host
+.stream kept out f32 columns 32 source via kept[0:32]
+"""
+
 _INT8 = {
     "dtype": "i8",
     "append": """
@@ -171,6 +176,19 @@ def crossing(ideal: bool = False) -> Program:
     """One head: source rows of K and V on stream `kv`, rows of Q on stream `q`, attended rows on stream `o`."""
     head = _HEAD.format(**(_IDEAL if ideal else _INT8))
     return assemble(_LIMITS + head + _ALONE, "crossing.cimasm")
+
+
+@cache
+def crossing_that_tells(change: tuple[str, str] = ("", "")) -> Program:
+    """One head as in `crossing` that also sends the source's rows of K and V, twice as large, to stream `kept`.
+
+    With a change, its text is another.
+    """
+    twice = "    vadd   [2048], [0], [0], r3, 32\n    send   p3, [2048], r3, 32\n  written:"
+    ports = "  .port p2 o out\n  .port p3 kept out"
+    head = _HEAD.format(**_IDEAL).replace("  written:", twice, 1).replace("  .port p2 o out", ports)
+    text = _LIMITS + head.replace(*change) + _ALONE.replace(".cache", _TOLD + ".cache")
+    return assemble(text, "crossing_that_tells.cimasm")
 
 
 @cache

@@ -18,7 +18,15 @@ from runtime.machine import Machine, check_segments
 from runtime.segments import label, rows_of, source_segments_of
 from tests.values.attention import attention_program
 from tests.values.bench import same_bits, shuffled
-from tests.values.crossing import CHUNK, CONTEXT, SOURCE, WIDTH, crossing, crossing_of_two
+from tests.values.crossing import (
+    CHUNK,
+    CONTEXT,
+    SOURCE,
+    WIDTH,
+    crossing,
+    crossing_of_two,
+    crossing_that_tells,
+)
 
 F32 = NDArray[np.float32]
 rng = np.random.default_rng(31)
@@ -49,7 +57,9 @@ def _attention(q: F32, kv: F32) -> NDArray[np.float64]:
     return attended
 
 
-@pytest.mark.parametrize("program", [crossing(), crossing(ideal=True), crossing_of_two()])
+@pytest.mark.parametrize(
+    "program", [crossing(), crossing(ideal=True), crossing_of_two(), crossing_that_tells()]
+)
 def test_the_verifier_proves_the_programs(program: Program) -> None:
     verify(program)
 
@@ -132,6 +142,25 @@ def test_heads_behind_a_hub_in_any_order_of_turns(rows: int, tokens: int, seed: 
         assert same_bits(np.ascontiguousarray(got[:, head * WIDTH : (head + 1) * WIDTH]), alone)
 
 
+@settings(max_examples=20)
+@given(st.integers(1, SOURCE), st.integers(1, CONTEXT), st.integers(0, 2**32 - 1))
+def test_the_host_gets_all_rows_of_the_source(rows: int, tokens: int, seed: int) -> None:
+    machine = Machine(crossing_that_tells(), pick=shuffled(seed))
+    cut = tuple(replace(s, source=rows) for s in segments_of(tokens, 0, CHUNK))
+    got = machine.step((*source_segments_of(rows, CHUNK), *cut), {"kv": KV[:rows], "q": Q[:tokens]})
+    assert same_bits(got["kept"], 2 * KV[:rows])
+    assert same_bits(got["o"], _whole(Machine(crossing(ideal=True)), KV[:rows], Q[:tokens])[-1:])
+    later = machine.step((Segment(1, 0, 1, source=rows),), {"q": Q[:1]})
+    assert (later["kept"].shape, later["o"].shape) == ((0, 2 * WIDTH), (1, WIDTH))
+
+
+def test_rows_of_sources_come_back_in_the_order_of_their_segments() -> None:
+    front = (*source_segments_of(20, CHUNK, sequence=1), *source_segments_of(3, CHUNK))
+    inputs = {"kv": np.concatenate([OTHER[:20], KV[:3]]), "q": Q[:1]}
+    got = Machine(crossing_that_tells()).step((*front, *_tokens(1, 0, 3)), inputs)
+    assert same_bits(got["kept"], 2 * inputs["kv"])
+
+
 # --------------------------------------------------------------------------------------------- what is refused
 
 SRC = Segment(8, 0, 0, is_source=True)
@@ -188,6 +217,27 @@ def test_a_step_without_source_takes_no_source_rows() -> None:
     with pytest.raises(CimError, match=r"'kv' is \[3, 32\], the step takes \[0, 32\]"):
         machine.step((ONE,), {"q": Q[:1], "kv": KV[:3]})
     assert machine.step((ONE,), {"q": Q[:1], "kv": KV[:0]})["o"].shape == (1, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    send   p3, [2048], r3, 32\n", "", "kept brought the host no message for source segment 0"),
+        (
+            "r3, 32\n  written",
+            "r0, 32\n  written",
+            "brings the host 0 words for source segment 0, 256 were expected",
+        ),
+        (
+            "send   p3",
+            "send p3, [2048], r3, 32\n    send   p3",
+            "messages were sent that no one took, on kept",
+        ),
+    ],
+)
+def test_rows_of_the_source_that_the_host_does_not_expect(old: str, new: str, message: str) -> None:
+    with pytest.raises(CimError, match=message):
+        Machine(crossing_that_tells((old, new))).step((SRC, ONE), {"q": Q[:1], "kv": KV[:8]})
 
 
 @given(st.integers(0, 60), st.integers(0, 20), st.integers(1, 9))

@@ -237,6 +237,16 @@ def test_wrong_inputs_from_files(inputs: dict[str, np.ndarray], message: str) ->
     assert caught.value.diagnostics[0].code == "E0601"
 
 
+def test_padding_among_the_tokens_is_refused_where_positions_are_counted_without_it() -> None:
+    program = _program()
+    careful = replace(program, interface=replace(program.interface, padding=(3,)))
+    np.testing.assert_array_equal(Session(careful).score([1, 2]), Session(program).score([1, 2]))
+    with pytest.raises(CimError, match="token 1 is 3, which the model takes for padding"):
+        Session(careful).score([1, 3, 2])
+    with pytest.raises(CimError, match="takes for padding"):
+        Inference(careful).run({"input_ids": np.array([[3, 1]])})
+
+
 def test_programs_that_cannot_run() -> None:
     with pytest.raises(CimError) as caught:
         Session(replace(PROGRAM, data=None))

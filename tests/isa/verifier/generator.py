@@ -142,7 +142,7 @@ class TileText(Work):
 def _conversation(rnd: Random, tiles: int, with_source: bool) -> list[Message]:
     """Messages of a segment in an order in which they can happen; the first is the host's, the last to the host.
 
-    With a source, the second is the host's too, and some others are about the source.
+    With a source, the second is the host's too, some others are about the source, and one of these may be to the host.
     """
     told = [Message(HOST, 0, False, WORDS_OF_ROW, 0)]
     if with_source:
@@ -153,6 +153,11 @@ def _conversation(rnd: Random, tiles: int, with_source: bool) -> list[Message]:
         of_source = with_source and rnd.random() < 0.5
         outputs = rnd.random() < 0.2
         told.append(Message(source, dest, outputs, rnd.choice([1, WORDS_OF_ROW]), len(told), of_source))
+    if with_source and rnd.random() < 0.5:
+        outputs = rnd.random() < 0.1
+        told.append(
+            Message(rnd.randint(0, tiles - 1), HOST, outputs, WORDS_OF_ROW, len(told), of_source=True)
+        )
     told.append(Message(rnd.randint(0, tiles - 1), HOST, True, WORDS_OF_ROW, len(told)))
     return told
 
@@ -267,7 +272,7 @@ def _caches(tiles: int, with_source: bool) -> tuple[KvCache, ...]:
 
 
 def _streams(told: list[Message]) -> tuple[Stream, ...]:
-    """What the host exchanges: `x`, and `s` if there is a source, to the chip; `y` from it."""
+    """What the host exchanges: `x`, and `s` if there is a source, to the chip; from it `y`, maybe `z` of the source."""
 
     def whole(channel: int) -> tuple[StreamPart]:
         return (StreamPart(channel, 0, WORDS_OF_ROW),)
@@ -278,6 +283,11 @@ def _streams(told: list[Message]) -> tuple[Stream, ...]:
     ]
     if told[1].of_source:
         streams.append(Stream("s", Direction.IN, DType.F32, WORDS_OF_ROW, whole(1), source=True))
+    streams += [
+        Stream("z", Direction.OUT, DType.F32, WORDS_OF_ROW, whole(m.channel), source=True)
+        for m in told
+        if m.of_source and m.dest == HOST
+    ]
     return tuple(streams)
 
 

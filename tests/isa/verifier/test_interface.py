@@ -78,7 +78,19 @@ CASES: list[tuple[Change, str]] = [
     (limits(max_source=40), "it has 32 rows a sequence; max_source is 40"),
     (limits(max_context=65), "it has 64 rows a sequence; max_context is 65"),
     (limits(sequences=3), "its 128 rows cannot be shared out among 3 sequences"),
-    (stream(1, direction=Direction.OUT), "stream source: error[E0410]: a stream of the source goes in"),
+    (
+        stream(1, direction=Direction.OUT),
+        "stream source: error[E0410]: the host is not at its end of channel encoded",
+    ),
+    (
+        stream(2, source=False),
+        "output made: error[E0410]: it has rows of the source, and stream made goes with",
+    ),
+    (stream(2, columns=17), "stream made: error[E0410]: its parts do not give each column exactly once"),
+    (
+        limits(max_source=0),
+        "stream made: error[E0410]: it is of the source, and the program is made for none",
+    ),
     (cache(0, CacheHead(7, 0, 1)), "cache 0: error[E0410]: there is no tile number 7"),
     (cache(0, CacheHead(-1, 0, 1)), "there is no tile number -1"),
     (cache(0, CacheHead(0, 0, 4)), "tile h0 has no array 4; its role has 4"),
@@ -97,13 +109,14 @@ CASES: list[tuple[Change, str]] = [
     (values(replace(MASK, stream="y")), "there is no stream 'y'"),
     (values(replace(MASK, use=Use.SOURCE, stream="x")), "stream x goes with the tokens"),
     (values(outputs=(replace(MASK, stream="x"),)), "output mask: error[E0410]: stream x goes in, not out"),
+    (values(replace(MASK, stream="made")), "input mask: error[E0410]: stream made goes out, not in"),
 ]
 
 
 def test_the_base_is_accepted() -> None:
     assert findings(GOOD) == ()
     assert len(GOOD.caches) == 2
-    assert [s.source for s in GOOD.streams] == [False, True]
+    assert [s.source for s in GOOD.streams] == [False, True, True]
 
 
 @pytest.mark.parametrize(("change", "words"), CASES, ids=[words[-50:] for _, words in CASES])

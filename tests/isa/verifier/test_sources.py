@@ -176,6 +176,68 @@ MUTANTS = (
         TO_TOKENS,
         (("E0405", "each source segment"),),
     ),
+    Mutant(
+        "the host gets the rows that are wanted, of which a source segment has none",
+        "good-encoded",
+        "passer",
+        (("    sys    r3, tokens\n    sub", "    sys    r3, outputs\n    sub"),),
+        (("E0405", DIFFER),),
+    ),
+    Mutant(
+        "the host gets all rows that the source has",
+        "good-encoded",
+        "passer",
+        (("send   p1, [0], r3", "add r3, r3, r4\n    send p1, [0], r3"),),
+        (("E0405", "the host: [16*source.tokens] each source segment; tile passer: [16*source.end]"),),
+    ),
+    Mutant(
+        "the host gets rows of the source with the tokens",
+        "good-encoded",
+        "passer",
+        (("    send   p1, [0], r3, 16\n", ""), ("send   p3", "send p1, [0], r3, 16\n    send p3")),
+        (
+            (
+                "E0405",
+                "the host: [16*source.tokens] each source segment; tile passer: [16*tokens] each segment",
+            ),
+        ),
+    ),
+    Mutant(
+        "the host gets rows of the tokens with the source",
+        "good-encoded",
+        "passer",
+        (("    send   p3, [0], r5, 16\n", ""), ("send   p1", "send p3, [0], r3, 16\n    send p1")),
+        (
+            (
+                "E0405",
+                "the host: [16*outputs] each segment; tile passer: [16*source.tokens] each source segment",
+            ),
+        ),
+    ),
+    Mutant(
+        "the host's stream is of the tokens",
+        "good-encoded",
+        "",
+        (
+            ("encoded out f32 columns 32 source", "encoded out f32 columns 32"),
+            (".output encoded source", ".output encoded rows"),
+        ),
+        (("E0405", "the host: [16*outputs] each segment; tile encoder: [16*source.tokens]"),),
+    ),
+    Mutant(
+        "an output of the source has rows of the tokens",
+        "good-encoded",
+        "",
+        ((".output y rows", ".output y source"),),
+        (("E0410", "it has rows of the source, and stream y goes with the tokens"),),
+    ),
+    Mutant(
+        "the host gets no row of the source",
+        "good-encoded",
+        "passer",
+        (("    send   p1, [0], r3, 16\n", ""),),
+        (("E0405", "tile passer: nothing"),),
+    ),
     Mutant("there is no source", "good-whole", "", ((" source=20", ""),), (("E0410", "max_source 0"),)),
     Mutant(
         "a token looks at later ones",
