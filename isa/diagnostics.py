@@ -175,7 +175,8 @@ CODES: dict[str, Code] = {
         "KV cache does not fit", "The KV arrays for the declared context exceed what a tile can hold."
     ),
     "E0305": Code(
-        "policy not available", "The requested KV policy, placement or weight format is not available."
+        "option not available",
+        "The requested KV policy, placement or weight format is not available, or the option does not apply to the model.",
     ),
     "E0306": Code("shape not mappable", "A dimension of the model cannot be laid out on this target."),
     "E0308": Code(

@@ -35,8 +35,17 @@ def learned_positions(graph: Graph, domain: Domain = Domain.TOKENS) -> int | Non
 
 def source_rows(graph: Graph, asked: int | None, context: int) -> int:
     """Rows of the source that a program is for: 0 without cross-attention, else what was asked for, what the file
-    fixes, or as many as the context, or as the source has learned positions."""
+    fixes, or as many as the context, or as the source has learned positions.
+
+    Refused (E0305) is a number of them for a model that looks at no source.
+    """
     if not any(isinstance(node.op, Attention) and node.op.cross for node in graph.nodes):
+        if asked:
+            raise fail(
+                "E0305",
+                f"--max-source {asked}: the model has no cross-attention, so there are no rows of a source",
+                help="leave --max-source out",
+            )
         return 0
     if asked:
         return asked

@@ -14,7 +14,7 @@ import numpy as np
 
 from compiler.ir import meaning
 from compiler.ir.evaluate import Interpreter, UnavailableError
-from compiler.ir.graph import Attention, Node
+from compiler.ir.graph import Attention, Node, Role
 from compiler.ir.tensor import Array
 from compiler.ops.call import KernelError
 from compiler.ops.reduction import softmax
@@ -36,6 +36,9 @@ LONGEST_STEP = 2048
 LONGEST_PAST = 1 << 20
 """Windows up to this size are looked for in models with cache inputs (a probe is linear there)."""
 
+
+UNSEEN = -1000.0
+"""What is added to the score of a hidden key is less than this. Softmax does not tell when it is added to all."""
 
 FAR = 600
 """The length at which a mask is looked at again."""
@@ -231,8 +234,10 @@ class _Chain:
 
     def _seen(self, probe: Interpreter) -> Array:
         """[queries, keys]: which keys get a share when all scores are equal."""
-        _, shares = self._run(probe, np.zeros)
+        added, shares = self._run(probe, np.zeros)
         seen = shares.reshape(-1, *shares.shape[-2:]) > 0
+        if added.max() < UNSEEN and any(i.role is Role.MASK for i in self.survey.editor.inputs):
+            seen = np.zeros_like(seen)
         if not np.array_equal(seen, np.broadcast_to(seen[:1], seen.shape)):
             raise ValueError("heads have different masks")
         return np.asarray(seen[0])

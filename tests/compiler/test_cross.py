@@ -33,7 +33,6 @@ from runtime.segments import source_segments_of
 
 from .building import Choices, mapping_of, program_of, tiny
 from .cross_graphs import Cross, cross
-from .graphs import decoder
 
 F32 = NDArray[np.float32]
 TOKENS, SOURCE = 40, 72
@@ -273,7 +272,6 @@ def test_what_the_source_has_learned_bounds_its_rows() -> None:
     assert (learned_positions(graph), learned_positions(graph, Domain.SOURCE)) == (128, 90)
     assert [source_rows(graph, asked, 128) for asked in (None, 40)] == [90, 40]
     assert source_rows(of_rows, None, 128) == 128
-    assert source_rows(decoder(), 40, 128) == 0
     with pytest.raises(CimError, match="the model has learned 90 positions, the source is 96"):
         mapping_of(graph, tiny(10), _choices(Arithmetic.INT8))
 

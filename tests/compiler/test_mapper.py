@@ -12,7 +12,7 @@ from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.cutting import cut
 from compiler.mapping.mapper import MapOptions, map_graph
-from compiler.mapping.options import arithmetic_of, check_policies, weight_bits
+from compiler.mapping.options import arithmetic_of, check_policies, source_rows, weight_bits
 from compiler.mapping.place import coordinates
 from compiler.pipeline import CompileOptions
 from isa.diagnostics import CimError
@@ -103,6 +103,12 @@ def test_a_buffer_too_small_is_refused_with_the_largest_values() -> None:
 def test_policies_that_are_not_there_are_refused(options: CompileOptions) -> None:
     with pytest.raises(CimError, match="E0305"):
         check_policies(options)
+
+
+def test_rows_of_a_source_that_nothing_looks_at_are_refused() -> None:
+    with pytest.raises(CimError, match=r"E0305.*no cross-attention"):
+        source_rows(decoder(), 9, 64)
+    assert source_rows(decoder(), None, 64) == 0
 
 
 def test_weights_of_four_bits_lie_in_cells_of_eight() -> None:

@@ -332,6 +332,9 @@ def _masked(s: Sketch, kind: str) -> str:
     if kind in ("key_padding", "padding_mask"):
         given = s.input(kind, TensorProto.BOOL, "batch", "tokens")
         scores = s.op("Where", s.op("Unsqueeze", given, np.array([1, 2])), -np.inf, scores)
+    if kind == "soft_padding_mask":
+        given = s.op("Cast", s.input(kind, TensorProto.BOOL, "batch", "tokens"), to=TensorProto.FLOAT)
+        scores = s.op("Add", scores, s.op("Mul", s.op("Unsqueeze", given, np.array([1, 2])), -1e4))
     shares = s.op("Softmax", scores, axis=-1)
     if kind == "weights":
         s.outputs.append(s.op("ReduceMean", shares, np.array([1])))
@@ -343,6 +346,7 @@ def _masked(s: Sketch, kind: str) -> str:
     [
         ("key_padding", "made of the input 'key_padding'", "attention_mask"),
         ("padding_mask", "hides where it is 1", "attention_mask"),
+        ("soft_padding_mask", "hides where it is 1", "attention_mask"),
         ("time first", "have the time first", "batch_first"),
         ("two rows each", "not one row a token", "a row for each token"),
         ("weights", "the probabilities themselves are wanted", "need_weights=False"),
