@@ -176,7 +176,7 @@ CODES: dict[str, Code] = {
     ),
     "E0305": Code(
         "option not available",
-        "The requested KV policy, placement or weight format is not available, or an option does not apply to the model.",
+        "The KV policy, placement or weight format asked for is not available, or does not apply to the model.",
     ),
     "E0306": Code("shape not mappable", "A dimension of the model cannot be laid out on this target."),
     "E0308": Code(
