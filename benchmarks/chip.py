@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.frontends import Reason, crash, reason_of
+from benchmarks.frontends import Reason, crash, in_words, reason_of
 from benchmarks.judging import Arithmetic, FileClass, class_of, judged
 from benchmarks.references import (
     Entry,
@@ -288,10 +288,7 @@ def _line(verdict: Verdict) -> str:
 
 def summary(verdict: Verdict) -> str:
     """What came of a file, in words that change only with the verdict; of a refusal the operator and the reason."""
-    if verdict.outcome is not Outcome.REFUSED:
-        return str(verdict.outcome.value)
-    first = verdict.reasons[0]
-    return f"refused {first.code} {first.op or 'file'}: {first.message}"
+    return in_words(verdict.outcome.value, verdict.reasons)
 
 
 def bench(options: Namespace, say: Say) -> Report:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.chip import compiled
-from benchmarks.frontends import RTOL, RTOL_HALF, Reason, crash, is_half, reason_of, values
+from benchmarks.frontends import RTOL, RTOL_HALF, Reason, crash, in_words, is_half, reason_of, values
 from benchmarks.judging import Arithmetic
 from benchmarks.quantised import has_roundings, strict_session, without_roundings
 from benchmarks.references import PLACES, Entry, collection
@@ -287,10 +287,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
 
 def summary(verdict: Verdict) -> str:
     """What came of a decoder, in words that change only with the verdict; of a refusal the operator and the reason."""
-    if verdict.outcome is not Outcome.REFUSED:
-        return str(verdict.outcome.value)
-    first = verdict.reasons[0]
-    return f"refused {first.code} {first.op or 'file'}: {first.message}"
+    return in_words(verdict.outcome.value, verdict.reasons)
 
 
 def bench(options: Namespace, say: Say) -> Report:

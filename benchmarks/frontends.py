@@ -12,7 +12,7 @@ import time
 import traceback
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -269,12 +269,16 @@ ORDER = (Outcome.MATCHED, Outcome.RECOGNISED, Outcome.REFUSED, Outcome.DIFFERS, 
 """From best to worst."""
 
 
+def in_words(outcome: str, reasons: Sequence[Reason]) -> str:
+    """An outcome; of a refusal also the operator and the first reason."""
+    if outcome != Outcome.REFUSED.value:
+        return outcome
+    return f"refused {reasons[0].code} {reasons[0].op or 'file'}: {reasons[0].message}"
+
+
 def summary(verdict: Verdict) -> str:
     """A line that changes only with the verdict: what came of the file; of a refusal the operator and the reason."""
-    if verdict.outcome is not Outcome.REFUSED:
-        return f"{verdict.file}: {verdict.outcome.value}"
-    first = verdict.reasons[0]
-    return f"{verdict.file}: refused {first.code} {first.op or 'file'}: {first.message}"
+    return f"{verdict.file}: {in_words(verdict.outcome.value, verdict.reasons)}"
 
 
 def bench(options: Namespace, say: Say) -> Report:

@@ -21,9 +21,8 @@ from .state import PendingReceive, Span, TileState
 from .trap import TrapError
 
 Observer = Callable[[int, int, Inst, TileState], None]
-"""Called after each instruction with the tile's number, the instruction's index, the instruction and the state,
-in which `state.written_by(inst)` says what was written to the buffer, and `state.segments[state.segment]` which segment
-is current (`is_source` for rows of a source). A `recv` is reported when its message is in."""
+"""Called after each instruction with the tile's number, the instruction's index, the instruction and the state, in
+which `state.segments[state.segment]` is the current segment. A `recv` is reported when its message is in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isa.instruction import Access, DType, Field, Inst, Mode
+from isa.instruction import DType, Field, Inst
 from isa.instructions import Recv
 from isa.operands import WORD_BYTES, Addr, ArrayRef, PortRef, Reg, Space
 from isa.program import ArraySpec, Direction, Segment
@@ -366,19 +366,3 @@ class TileState:
         grown = [(getattr(inst, field.name).base, self.span(inst, field).length) for field in fields]
         for base, words in grown:
             self.set(base, self.registers[base.index] + words * WORD_BYTES)
-
-    def written_by(self, inst: Inst) -> dict[str, Block]:
-        """What the instruction just executed wrote to the buffer: a copy of each operand, for observers."""
-        found: dict[str, Block] = {}
-        for field in inst.layout:
-            if field.access is not None and field.access.mode is not Mode.READ:
-                found[field.name] = self._operand(inst, field, field.access)
-        return found
-
-    def _operand(self, inst: Inst, field: Field, access: Access) -> Block:
-        at: Addr = getattr(inst, field.name)
-        extents = [self._extent(inst, dim) for dim in access.dims]
-        if access.pitch:
-            return self.read_words(at, extents[0], extents[1], getattr(inst, access.pitch))
-        rows, cols = extents if len(extents) == 2 else (extents[0], 1)
-        return self.read(at, access.dtype, rows, cols).copy()

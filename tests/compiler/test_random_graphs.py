@@ -53,9 +53,10 @@ def test_random_graphs(seed: int, operators: int, hub_width: int) -> None:
         name: np.asarray(evaluate(replace(graph, outputs=(name,)), ids, rows={"source": rows}))
         for name in graph.outputs
     }
-    for arithmetic, tolerance in ((Arithmetic.FLOAT32, 1e-4), (Arithmetic.INT8, 0.5)):
+    for arithmetic, tolerance in ((Arithmetic.FLOAT32, 1e-5), (Arithmetic.INT8, 0.06)):
         program = program_of(graph, tiny(26), Choices(64, arithmetic, hub_width, source=48))
         verify(program)
         got = _run(program, graph, ids, rows)
         for name, wanted in expected.items():
-            assert np.abs(got[name] - wanted).max() <= tolerance * np.abs(wanted).max(), name
+            off = np.sqrt(np.mean((got[name] - wanted) ** 2) / np.mean(wanted**2))
+            assert off <= tolerance, name  # measured on 144 outputs: int8 1.1 % in the middle, 4.5 % at most
