@@ -23,6 +23,7 @@ from isa.program import (
     StreamPart,
 )
 from runtime.engine.network import reduce_tree
+from runtime.engine.state import TileState
 from runtime.machine import Machine
 from tests.values.bench import ONE, mesh, same_bits, shuffled
 
@@ -244,9 +245,10 @@ def test_messages_of_different_sizes() -> None:
 def test_a_receive_is_reported_when_its_message_is_in() -> None:
     seen = []
 
-    def observer(tile: int, index: int, inst: Inst, state: object) -> None:
+    def observer(tile: int, index: int, inst: Inst, state: TileState) -> None:
         if isinstance(inst, t.Recv):
-            seen.append((tile, index, state.written_by(inst)["dst"].tolist()))  # type: ignore[attr-defined]
+            message = state.read(Addr(offset=512), DType.F32, 1, 4)
+            seen.append((tile, index, message.tolist()))
 
     take = [
         t.Li(N, 1),
@@ -256,5 +258,4 @@ def test_a_receive_is_reported_when_its_message_is_in() -> None:
     ]
     send = [*_fill(2.0), t.Send(P1, HERE, N, 4)]
     Machine(_pair(take, send), observer=observer).step(ONE, {})
-    ones = np.full((1, 4), 2, np.float32).view(np.int32).tolist()
-    assert seen == [(0, 2, ones)]
+    assert seen == [(0, 2, [[2.0] * 4])]
