@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compiler.ir.graph import Graph
     from compiler.ir.mapping import Mapping
     from compiler.ir.roundings import Roundings
+    from compiler.optimisations import Optimisation
     from isa.hardware import Hardware
     from isa.program import Program
 
@@ -44,6 +45,12 @@ class CompileOptions:
     """Rows of the source that cross-attention looks at; None: what the file fixes, else as many as tokens."""
     bind: str | None = None
     """An `.npz` file with the values of weights that the model file makes inputs."""
+    without: frozenset[Optimisation] = frozenset()
+    """Optimisations that are left out."""
+
+    def does(self, optimisation: Optimisation) -> bool:
+        """Whether an optimisation is wanted."""
+        return optimisation not in self.without
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
 from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.optimisations import Optimisation
 from isa.hardware import Hardware
 from isa.program import Limits
 
@@ -28,11 +29,16 @@ HEAD_PORTS = 40  # of a hub tile, for columns that it exchanges with heads one b
 @dataclass(frozen=True, slots=True)
 class MapOptions:
     """Choices of the mapper. `hub_width`: columns of a hub value a tile takes; `block`: rows of a KV block;
-    `weight_bits`: to what float weights are quantised in int8 arithmetic."""
+    `weight_bits`: to what float weights are quantised in int8 arithmetic; `without`: optimisations left out."""
 
     hub_width: int = 1024
     block: int = 512
     weight_bits: int = 8
+    without: frozenset[Optimisation] = frozenset()
+
+    def does(self, optimisation: Optimisation) -> bool:
+        """Whether an optimisation is wanted."""
+        return optimisation not in self.without
 
 
 class Mapper:

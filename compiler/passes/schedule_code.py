@@ -14,7 +14,10 @@ class ScheduleCode(Pass):
     def run(self, c: Compilation) -> bool:
         """Replaces `c.program`."""
         from compiler.backend.schedule import schedule
+        from compiler.optimisations import Optimisation
 
+        if not c.options.does(Optimisation.SCHEDULE):
+            return False
         program = c.require_program()
         roles = tuple(schedule(role, program.target) for role in program.roles)
         c.program = replace(program, roles=roles)

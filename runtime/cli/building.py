@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def compile_options(options: argparse.Namespace) -> CompileOptions:
     """What the parsed arguments ask the compiler for."""
+    from compiler.optimisations import optimisation
     from compiler.pipeline import CompileOptions
 
     return CompileOptions(
@@ -33,6 +34,7 @@ def compile_options(options: argparse.Namespace) -> CompileOptions:
         explain=getattr(options, "explain", False),
         bind=getattr(options, "bind", None),
         max_source=options.max_source,
+        without=frozenset(map(optimisation, options.without)),
     )
 
 

@@ -102,3 +102,10 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="bind a dynamic axis (repeatable)",
     )
+    group.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="OPTIMISATION",
+        help="leave out an optimisation (repeatable; `cim passes` lists them)",
+    )

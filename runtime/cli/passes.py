@@ -1,4 +1,4 @@
-"""List the compiler's passes in the order in which they run."""
+"""List the compiler's passes in the order in which they run, and the optimisations that can be left out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print name, options and purpose of each pass."""
     from compiler.driver import pipeline
+    from compiler.optimisations import Optimisation
 
     steps = pipeline()
     purposes = [(type(step).__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ") for step in steps]
@@ -25,10 +26,15 @@ def run(options: argparse.Namespace, console: Console) -> int:
         for number, (step, purpose, setting) in enumerate(zip(steps, purposes, shown, strict=True), 1)
     ]
     console.result(columns(("", "pass", "what it does", "options"), rows, right=(0,)))
+    optional = [(o.value, o.summary) for o in Optimisation]
+    console.result("\n" + columns(("optimisation", "what it does (--without leaves it out)"), optional))
     console.data(
-        [
-            {"name": step.name, "purpose": purpose, "options": setting}
-            for step, purpose, setting in zip(steps, purposes, settings, strict=True)
-        ]
+        {
+            "passes": [
+                {"name": step.name, "purpose": purpose, "options": setting}
+                for step, purpose, setting in zip(steps, purposes, settings, strict=True)
+            ],
+            "optimisations": [{"name": name, "purpose": purpose} for name, purpose in optional],
+        }
     )
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from compiler.driver import pipeline
+from compiler.optimisations import Optimisation
 from isa.diagnostics import CODES
 from isa.hardware import load_target, target_names
 from isa.instruction import TABLE
@@ -37,8 +38,10 @@ def test_targets_show_every_number_with_its_source(cim: Cim) -> None:
 
 
 def test_passes_are_listed_in_order(cim: Cim) -> None:
-    assert [step["name"] for step in cim("passes", "--json").data] == [step.name for step in pipeline()]
-    assert all(step["purpose"] for step in cim("passes", "--json").data)
+    told = cim("passes", "--json").data
+    assert [step["name"] for step in told["passes"]] == [step.name for step in pipeline()]
+    assert [o["name"] for o in told["optimisations"]] == [o.value for o in Optimisation]
+    assert all(entry["purpose"] for entries in told.values() for entry in entries)
 
 
 def test_ops_is_the_registry(cim: Cim) -> None:

@@ -1,0 +1,38 @@
+"""What the compiler does beyond what is needed for a right answer: each can be left out by name (`--without`).
+
+`cim bench ablation` compiles the mapping suite once with all of them and once without each: what one does to latency
+and energy is measured, and one that does nothing does not stay.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from isa.diagnostics import fail
+
+
+class Optimisation(Enum):
+    """An optimisation; its value is its name on the command line."""
+
+    SCHEDULE = "schedule"
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line."""
+        return _SUMMARIES[self]
+
+
+_SUMMARIES = {
+    Optimisation.SCHEDULE: "reorder the instructions of straight pieces so that units work side by side",
+}
+
+
+def optimisation(name: str) -> Optimisation:
+    """The optimisation of this name. Raises `CimError` E0004 if there is none."""
+    try:
+        return Optimisation(name)
+    except ValueError:
+        known = ", ".join(o.value for o in Optimisation)
+        raise fail(
+            "E0004", f"there is no optimisation {name!r}", help=f"the optimisations: {known}"
+        ) from None
