@@ -35,7 +35,7 @@ class Partial:
 
 @dataclass(slots=True)
 class Feed:
-    """A hub value as sections read it, whole rows, sent through ports named `out`.
+    """A hub value as sections read it, whole rows, sent through ports named after it and `out`.
 
     `ends` collects the receiving ports: data by shard, then the scale's.
 
@@ -79,9 +79,7 @@ class Feed:
     def connect(self, builder: MappingBuilder) -> None:
         """Join the value to all ports that receive it."""
         for shard, ends in zip(self.shards, self.data_ends, strict=True):
-            builder.connect(
-                f"feed{len(builder.channels)}", [shard.tile.end(f"{shard.name}_{self.out}")], ends
-            )
+            builder.connect(f"feed{len(builder.channels)}", [shard.tile.end(f"{shard.name}{self.out}")], ends)
         if self.quantised:
             first = self.shards[0]
             builder.connect(

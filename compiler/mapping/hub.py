@@ -12,14 +12,12 @@ from compiler.ir.graph import Activation, Add, Embed, Function, Graph, Input, Mu
 from compiler.ir.mapping import (
     Activate,
     AddRow,
-    Arithmetic,
     Format,
     LoadRows,
     Lookup,
     MulRow,
     Normalise,
     Part,
-    Quantise,
     Receive,
     Rotate,
     Rows,
@@ -30,13 +28,13 @@ from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Mul as MulBlock
 from isa.diagnostics import NamedPlace, fail
 from isa.instruction import DType
-from isa.operands import WORD_BYTES
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
-from .feeds import ColumnFeed, Feed, HubState, Partial, Shard, ranges
+from .feeds import ColumnFeed, HubState, Partial, Shard, ranges
 from .parts import load_angles
 from .sections import Domain, Read, Stage, node_place, refuse
+from .sharing import exchange, offer
 from .weights import Weights
 
 _ROWS = (Role.OTHER, Role.SOURCE)
@@ -63,7 +61,6 @@ class StageBuilder:
         self.tiles: list[TileBuilder] = []
         self.slots: list[tuple[int, int]] = []
         self.is_source, self.round = False, 0
-        self.reductions = 0
 
     def build(self, stage: Stage, only_results: set[str], kind: str) -> None:
         """Make the stage's tiles and record its values and feeds in the state.
@@ -290,30 +287,13 @@ class StageBuilder:
             self.builder.streams.append(Stream(stream, Direction.IN, DType.I32, 1, (part,), self.is_source))
         return name
 
-    def _exchange(self, reduce: Reduce) -> tuple[str, str]:
-        """Ports through which all tiles of the stage combine a column of numbers; empty for a single tile."""
-        if len(self.tiles) == 1:
-            return "", ""
-        self.reductions += 1
-        to, back = f"part{self.reductions}", f"whole{self.reductions}"
-        for tile in self.tiles:
-            tile.port(to, Direction.OUT)
-            tile.port(back, Direction.IN)
-        self.builder.connect(
-            f"all{len(self.builder.channels)}",
-            [t.end(to) for t in self.tiles],
-            [t.end(back) for t in self.tiles],
-            reduce,
-        )
-        return to, back
-
     def _norm(self, node: Node, rows: Rows) -> None:
         op = node.op
         assert isinstance(op, Norm)
         x = self._bring(node.inputs[0])
         out = self._out(node, rows)
         width = sum(cols for _, cols in self.slots) // op.groups
-        to, back = self._exchange(Reduce.SUM) if op.groups == 1 else ("", "")
+        to, back = exchange(self.builder, self.tiles, out, Reduce.SUM) if op.groups == 1 else ("", "")
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
             groups = 1 if op.groups == 1 else cols // width  # whole groups on each tile: see `slot_width`
             size, at = cols // groups, col if op.groups == 1 else 0
@@ -364,28 +344,10 @@ class StageBuilder:
     # ------------------------------------------------------------------------------------------------- feeds
 
     def _feed(self, read: Read, rows: Rows) -> None:
-        """Quantise a value once and send it to whatever will read it.
-
-        int8 rows travel in whole words; others go as float32, and whoever gets them quantises.
-        """
-        name = read.name
-        local = self._bring(name)
-        is_whole_words = all(cols % WORD_BYTES == 0 for _, cols in self.slots)
-        quantised = self.builder.arithmetic is Arithmetic.INT8 and is_whole_words
-        sent = f"{local}{'late' if read.is_late else ''}q" if quantised else local
-        made_by = self._maker(name)
-        out = "later" if read.is_late else "out"
-        to, back = self._exchange(Reduce.MAX) if quantised else ("", "")
-        for index, (tile, (_, cols)) in enumerate(zip(self.tiles, self.slots, strict=True)):
-            if quantised:
-                tile.value(sent, Format.Q8, cols, rows)
-                tile.add(Quantise(sent, local, to, back), "quantise", made_by)
-            data = tile.port(f"{sent}_{out}", Direction.OUT)
-            scale = tile.port(f"{sent}_scale", Direction.OUT) if quantised and index == 0 else ""
-            tile.add(Send(sent, ((data, 0, cols),), scale, rows is Rows.OUTPUTS), "multicast", made_by)
-        shards = self._shards(sent)
-        ends: list[list[Endpoint]] = [[] for _ in shards]
-        self.state.add(Feed(shards, out, quantised, ends, [], rows, made_by, self.state.made), read)
+        """Quantise a value once and send it to whatever will read it."""
+        shards, made_by = self._shards(self._bring(read.name)), self._maker(read.name)
+        stem = "late" if read.is_late else ""
+        self.state.add(offer(self.builder, shards, made_by, rows, stem, self.state.made), read)
 
     def _columns(self, read: Read) -> None:
         """Let attention read columns of a value as they are."""

@@ -1,0 +1,74 @@
+"""Rows that lie by columns on several tiles, quantised as one and sent whole to those that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compiler.ir.graph import Node
+from compiler.ir.mapping import Arithmetic, Format, Quantise, Rows, Send
+from isa.operands import WORD_BYTES
+from isa.program import Direction, Reduce
+
+from .builder import MappingBuilder, TileBuilder
+from .feeds import Feed, Shard
+from .parts import PartBuilder
+
+
+def exchange(
+    builder: MappingBuilder, tiles: Sequence[TileBuilder], stem: str, reduce: Reduce
+) -> tuple[str, str]:
+    """Ports `stem`_to and `stem`_back through which tiles combine a column of numbers; "" for a single tile."""
+    if len(tiles) == 1:
+        return "", ""
+    to, back = f"{stem}_to", f"{stem}_back"
+    for tile in tiles:
+        tile.port(to, Direction.OUT)
+        tile.port(back, Direction.IN)
+    ends = [t.end(to) for t in tiles], [t.end(back) for t in tiles]
+    builder.connect(f"all{len(builder.channels)}", *ends, reduce)
+    return to, back
+
+
+def offer(
+    builder: MappingBuilder,
+    shards: Sequence[Shard],
+    nodes: list[Node],
+    rows: Rows = Rows.TOKENS,
+    stem: str = "",
+    order: int = 0,
+) -> Feed:
+    """Quantise a row of which each shard's tile has columns, with one scale for all of it, and send it.
+
+    int8 rows travel in whole words; others go as float32, and whoever gets them quantises. `stem` sets the names on the
+    makers' tiles apart if one value is offered twice. The feed is to be connected when all who read it are known.
+    """
+    is_whole_words = all(shard.cols % WORD_BYTES == 0 for shard in shards)
+    quantised = builder.arithmetic is Arithmetic.INT8 and is_whole_words
+    tiles, sent = [shard.tile for shard in shards], []
+    first = f"{shards[0].name}{stem}q"
+    to, back = exchange(builder, tiles, first, Reduce.MAX) if quantised else ("", "")
+    for index, shard in enumerate(shards):
+        tile, name = shard.tile, shard.name
+        if quantised:
+            name = tile.value(f"{name}{stem}q", Format.Q8, shard.cols, rows)
+            tile.add(Quantise(name, shard.name, to, back), "quantise", nodes)
+        data = tile.port(f"{name}{stem}_out", Direction.OUT)
+        scale = tile.port(f"{name}_scale", Direction.OUT) if quantised and index == 0 else ""
+        tile.add(Send(name, ((data, 0, shard.cols),), scale, rows is Rows.OUTPUTS), "multicast", nodes)
+        sent.append(Shard(tile, name, shard.col, shard.cols))
+    return Feed(sent, f"{stem}_out", quantised, [[] for _ in sent], [], rows, nodes, order)
+
+
+def share_rows(
+    parts: PartBuilder, makers: Sequence[Shard], readers: Sequence[TileBuilder], name: str, nodes: list[Node]
+) -> str:
+    """Let every reader have the whole row of which each maker has columns; returns its name as arrays take it.
+
+    The makers quantise what they have with the scale of the whole row (`offer`): one message a maker, one for the
+    scale. In ideal arithmetic the row stays as it is.
+    """
+    rows = makers[0].tile.values[makers[0].name].rows
+    feed = offer(parts.builder, makers, nodes, rows)
+    taken = [parts.receive(feed, tile, name) for tile in readers]
+    feed.connect(parts.builder)
+    return taken[0]
