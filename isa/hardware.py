@@ -156,6 +156,7 @@ class Tile(_Model):
     macros: Number
     buffer: Size
     granule: Size  # the scoreboard compares buffer ranges in units of this size
+    queue: Number  # instructions that can wait for a unit: its queue holds so many
     code: Size  # instruction memory
     ports: Number
     loop_depth: Number
@@ -308,6 +309,11 @@ class Hardware(_Model):
     def granule_bytes(self) -> int:
         """Bytes of the unit in which the scoreboard compares ranges."""
         return int(self.tile.granule.si)
+
+    @property
+    def queue_depth(self) -> int:
+        """Instructions that can wait for a unit of a tile."""
+        return int(self.tile.queue.value)
 
     @property
     def mesh_x(self) -> int:

@@ -15,27 +15,17 @@ from isa.diagnostics import Diagnostic, InstructionPlace, NamedPlace
 from isa.program import HOST, Endpoint, Program, Segment
 from runtime.segments import carried, rows_in
 
-from .decode import Op
 from .network import Network, Plan
-from .scoreboard import Flight
+from .operation import Operation
 from .tile import TileState
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A tile has come to a message at `start`, at the channel's end number `end` (sources, then dests).
-
-    `sequence` orders what one tile asks of shared resources.
-    """
+    """A tile's operation has come to a message, at the channel's end number `end` (sources, then dests)."""
 
     end: int
-    tile: TileState
-    op: Op
-    start: int
-    record: int
-    flight: Flight
-    size: int
-    sequence: int
+    operation: Operation
 
 
 @dataclass(slots=True)
@@ -126,9 +116,9 @@ class Exchange:
         for meeting in self.meetings:
             left = len(meeting.host_sizes) - meeting.served
             if meeting.posts:
-                post = meeting.posts[0]
+                first = meeting.posts[0].operation
                 message = f"channel {meeting.name}: not every end has come to message {meeting.served}"
-                found.append(Diagnostic("E0405", message, place_of(post.tile, post.op.index)))
+                found.append(Diagnostic("E0405", message, place_of(first.tile, first.op.index)))
             elif meeting.has_host and left:
                 message = f"{left} of the host's {len(meeting.host_sizes)} messages were not exchanged"
                 found.append(Diagnostic("E0405", message, NamedPlace("program", f"channel {meeting.name}")))

@@ -1,116 +1,112 @@
-"""What is in flight in a tile, and what a new instruction has to wait for.
+"""What the instructions dispatched in a tile access, and what a new one has to wait for.
 
-Because instructions issue in order, few are in flight at a time; so the scoreboard keeps short lists of ranges
-rather than a state for every granule. A range is held until the operation is done.
+The scoreboard keeps short lists of ranges rather than a state for every granule. A range is held from dispatch until
+the operation is done. Whoever writes a range has waited for all that accessed any of it, and whoever comes later
+waits for the writer; so a write takes the place of what it covers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from itertools import chain
 
 from .costs import Cells, ScaleRange
-from .critical import NO_RECORD
+from .operation import PENDING, Flight
 
-if TYPE_CHECKING:
-    from .tile import TileState
+_PRUNE_AT = 16  # lists longer than this are searched for what is over
 
-PENDING = -1
-_PRUNE_AT = 12  # lists longer than this are searched for what is over
+Range = tuple[int, int, Flight]  # granules, macro rows or scales low..high-1
 
 
-class Flight:
-    """An operation under way: when it is done (`PENDING` while that is unknown) and the record that decides it."""
-
-    __slots__ = ("done", "record", "waiters")
-
-    def __init__(self, done: int = PENDING, record: int = NO_RECORD) -> None:
-        self.done, self.record = done, record
-        self.waiters: list[TileState] = []
+def _meet(entries: list[Range], low: int, high: int, waits: list[Flight]) -> None:
+    for a, b, flight in entries:
+        if a < high and low < b:
+            waits.append(flight)
 
 
-Range = tuple[int, int, Flight]  # granules low..high-1
-KeyedRange = tuple[int, int, int, Flight]  # array (column scales: ~array), low..high-1
-
-IDLE = Flight(done=0)
+def _uncovered(entries: list[Range], low: int, high: int) -> list[Range]:
+    return [e for e in entries if e[0] < low or high < e[1]]
 
 
-def _live(entries: list[Range], time: int) -> list[Range]:
-    return [e for e in entries if e[2].done > time or e[2].done == PENDING]
+class Ranges:
+    """Who reads and who writes parts of one thing."""
 
-
-def _live_keyed(entries: list[KeyedRange], time: int) -> list[KeyedRange]:
-    return [e for e in entries if e[3].done > time or e[3].done == PENDING]
-
-
-def _meets(entries: Iterable[KeyedRange], key: int, low: int, high: int) -> Iterator[Flight]:
-    return (flight for k, a, b, flight in entries if k == key and a < high and low < b)
-
-
-def _scale_key(scales: ScaleRange) -> int:
-    return ~scales.array if scales.columns else scales.array
-
-
-class Scoreboard:
-    """Ranges of the buffer that are read or written, macro rows at work, scales that are read or written."""
-
-    __slots__ = ("cells", "reads", "scale_reads", "scale_writes", "writes")
+    __slots__ = ("_prune_at", "reads", "writes")
 
     def __init__(self) -> None:
         self.reads: list[Range] = []
         self.writes: list[Range] = []
-        self.cells: list[KeyedRange] = []
-        self.scale_reads: list[KeyedRange] = []
-        self.scale_writes: list[KeyedRange] = []
+        self._prune_at = _PRUNE_AT
+
+    def waits(self, low: int, high: int, writes: bool, waits: list[Flight]) -> None:
+        """Add what an access to low..high-1 has to wait for: reads for writes, writes for both."""
+        _meet(self.writes, low, high, waits)
+        if writes:
+            _meet(self.reads, low, high, waits)
+
+    def hold(self, low: int, high: int, writes: bool, flight: Flight) -> None:
+        """An access to low..high-1 has been dispatched."""
+        if writes:
+            self.writes = _uncovered(self.writes, low, high)
+            self.reads = _uncovered(self.reads, low, high)
+            self.writes.append((low, high, flight))
+        else:
+            self.reads.append((low, high, flight))
 
     def prune(self, time: int) -> None:
-        """Forget what is over by `time`; nothing that issues later can wait for it."""
-        if len(self.reads) > _PRUNE_AT:
-            self.reads = _live(self.reads, time)
-        if len(self.writes) > _PRUNE_AT:
-            self.writes = _live(self.writes, time)
-        if len(self.cells) > _PRUNE_AT:
-            self.cells = _live_keyed(self.cells, time)
-        if len(self.scale_reads) > _PRUNE_AT:
-            self.scale_reads = _live_keyed(self.scale_reads, time)
-        if len(self.scale_writes) > _PRUNE_AT:
-            self.scale_writes = _live_keyed(self.scale_writes, time)
-
-    def buffer_waits(self, low: int, high: int, writes: bool, waits: list[Flight]) -> None:
-        """Add what an access to granules low..high-1 has to wait for: reads for writes, writes for both."""
-        for a, b, flight in self.writes:
-            if a < high and low < b:
-                waits.append(flight)
-        if writes:
-            for a, b, flight in self.reads:
-                if a < high and low < b:
-                    waits.append(flight)
-
-    def array_waits(self, cells: Cells | None, scales: tuple[ScaleRange, ...], waits: list[Flight]) -> None:
-        """Add what the use of macro rows (one operation at a time) and of scales has to wait for."""
-        if cells is not None:
-            waits.extend(_meets(self.cells, cells.array, cells.low, cells.high))
-        for s in scales:
-            key = _scale_key(s)
-            waits.extend(_meets(self.scale_writes, key, s.low, s.high))
-            if s.writes:
-                waits.extend(_meets(self.scale_reads, key, s.low, s.high))
-
-    def hold_buffer(self, low: int, high: int, writes: bool, flight: Flight) -> None:
-        """An access to granules low..high-1 is in flight."""
-        (self.writes if writes else self.reads).append((low, high, flight))
-
-    def hold_scales(self, scales: tuple[ScaleRange, ...], flight: Flight) -> None:
-        """Accesses to scales are in flight."""
-        for s in scales:
-            entries = self.scale_writes if s.writes else self.scale_reads
-            entries.append((_scale_key(s), s.low, s.high, flight))
-
-    def hold_cells(self, cells: Cells, flight: Flight) -> None:
-        """Macro rows are at work."""
-        self.cells.append((cells.array, cells.low, cells.high, flight))
+        """Forget what is over by `time`; nothing that is dispatched later can wait for it."""
+        if len(self.reads) + len(self.writes) > self._prune_at:
+            self.reads = [e for e in self.reads if e[2].done > time or e[2].done == PENDING]
+            self.writes = [e for e in self.writes if e[2].done > time or e[2].done == PENDING]
+            self._prune_at = max(_PRUNE_AT, 2 * (len(self.reads) + len(self.writes)))
 
     def flights(self) -> list[Flight]:
-        """All that is in flight."""
-        keyed = (*self.cells, *self.scale_reads, *self.scale_writes)
-        return [e[2] for e in (*self.reads, *self.writes)] + [e[3] for e in keyed]
+        """All that is held."""
+        return [e[2] for e in chain(self.reads, self.writes)]
+
+
+class Scoreboard:
+    """The buffer in granules, the macro rows of each array (used by one operation at a time), and the scales.
+
+    Scales are kept by array: one for each row, and all column scales as one (under the array's complement).
+    """
+
+    __slots__ = ("buffer", "cells", "scales")
+
+    def __init__(self) -> None:
+        self.buffer = Ranges()
+        self.cells: dict[int, Ranges] = defaultdict(Ranges)
+        self.scales: dict[int, Ranges] = defaultdict(Ranges)
+
+    def prune(self, time: int) -> None:
+        """Forget what is over by `time`."""
+        self.buffer.prune(time)
+
+    def array_waits(self, cells: Cells | None, scales: tuple[ScaleRange, ...], waits: list[Flight]) -> None:
+        """Add what the use of macro rows and of scales has to wait for."""
+        if cells is not None:
+            self.cells[cells.array].waits(cells.low, cells.high, True, waits)
+        for s in scales:
+            self.scales[_scale_key(s)].waits(s.low, s.high, s.writes, waits)
+
+    def hold_cells(self, cells: Cells, flight: Flight, time: int) -> None:
+        """Macro rows are used until `flight` is over."""
+        ranges = self.cells[cells.array]
+        ranges.hold(cells.low, cells.high, True, flight)
+        ranges.prune(time)
+
+    def hold_scales(self, scales: tuple[ScaleRange, ...], flight: Flight, time: int) -> None:
+        """Scales are read or written until `flight` is over."""
+        for s in scales:
+            ranges = self.scales[_scale_key(s)]
+            ranges.hold(s.low, s.high, s.writes, flight)
+            ranges.prune(time)
+
+    def flights(self) -> list[Flight]:
+        """All that is held."""
+        ranges = (self.buffer, *self.cells.values(), *self.scales.values())
+        return [flight for each in ranges for flight in each.flights()]
+
+
+def _scale_key(scales: ScaleRange) -> int:
+    return ~scales.array if scales.columns else scales.array

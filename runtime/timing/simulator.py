@@ -72,17 +72,18 @@ class Simulator:
         return TileState(index, tile, target.chip_of(tile.x, tile.y), ops, group, segments)
 
     def _cost(self, machine: Machine, groups: list[Group], segments: Sequence[Segment]) -> StepCost:
-        path = machine.records.path(machine.end, machine.last, machine.node)
+        ledger = machine.ledger
+        path = ledger.records.path(ledger.end, ledger.last, ledger.node)
         instructions = _instructions(groups)
         tokens, source_rows = rows_of(segments)
         return StepCost(
-            cycles=machine.end,
+            cycles=ledger.end,
             tokens=tokens,
             instructions=instructions,
             busy=self._busy(machine, sum(instructions.values())),
-            events=_events(groups, machine.events),
-            messages=machine.messages,
-            message_bytes=machine.message_bytes,
+            events=_events(groups, ledger.events),
+            messages=ledger.messages,
+            message_bytes=ledger.message_bytes,
             critical=path.by_bound,
             critical_nodes=path.by_node,
             source_rows=source_rows,
@@ -90,7 +91,7 @@ class Simulator:
 
     def _busy(self, machine: Machine, issued: int) -> Mapping[Resource, int]:
         return {
-            **{resource: machine.busy.get(resource, 0) for resource in Resource},
+            **{resource: machine.ledger.busy.get(resource, 0) for resource in Resource},
             Resource.SEQUENCER: issued,
             Resource.LINKS: self._network.busy(Bound.NETWORK),
             Resource.CHIP_LINKS: self._network.busy(Bound.CHIP_LINKS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,10 @@ from isa.program import Role, Segment, Tile
 from .costs import Cost
 from .critical import NO_RECORD
 from .decode import Op, Registers
-from .scoreboard import IDLE, Flight, Scoreboard
+from .operation import Flight, Operation
+from .scoreboard import Scoreboard
+
+IDLE = Flight(done=0)
 
 
 @dataclass(slots=True)
@@ -31,29 +35,45 @@ class Group:
         return self.nodes[site] or f"({self.role.name} {self.role.sites[site]})"
 
 
+class Queue:
+    """The queue of a unit: the latest operations dispatched to it, and what frees the unit for the next one."""
+
+    __slots__ = ("busy", "entries")
+
+    def __init__(self) -> None:
+        self.entries: deque[Operation] = deque()
+        self.busy: Flight = IDLE
+
+
 class TileState:
-    """Program counter, local time, what is in flight, and what each unit is doing."""
+    """Program counter, local time, what is in flight, and the queues of the units.
+
+    `held` is the operation that has to start before the sequencer can go on, `waiting` are those that cannot start
+    yet, by sequence number.
+    """
 
     __slots__ = (
         "barrier",
         "board",
         "chip",
+        "cim",
         "cim_until",
         "dma",
         "group",
         "halted",
+        "held",
         "index",
         "network_until",
         "ops",
         "pc",
-        "port",
         "record",
         "recvs",
         "registers",
         "send",
-        "shared",
+        "sequence",
         "time",
         "vector",
+        "waiting",
     )
 
     def __init__(
@@ -69,24 +89,24 @@ class TileState:
         self.registers = Registers(tile.params, segments)
         self.board = Scoreboard()
         self.pc = 0
-        self.time = 0  # when the next instruction can issue
-        self.record = NO_RECORD  # of the last operation issued
-        self.shared = 0  # operations on shared resources so far: orders those of one tile
-        self.port: Flight = IDLE
-        self.vector: Flight = IDLE
-        self.dma: Flight = IDLE
-        self.send: Flight = IDLE
-        self.recvs: dict[int, Flight] = {}
-        self.barrier: Flight | None = None
+        self.time = 0  # when the next instruction can be dispatched
+        self.record = NO_RECORD  # of what last held up the sequencer
+        self.sequence = 0  # operations so far
+        self.cim, self.vector, self.dma, self.send = Queue(), Queue(), Queue(), Queue()
+        self.recvs: dict[int, Queue] = defaultdict(Queue)
+        self.held: Operation | None = None
+        self.barrier: Operation | None = None
+        self.waiting: dict[int, Operation] = {}
         self.cim_until = 0
         self.network_until = 0
         self.halted = False
 
-    def next_shared(self) -> int:
-        """A number for the next operation on a shared resource."""
-        self.shared += 1
-        return self.shared
+    def next_sequence(self) -> int:
+        """A number for the next operation."""
+        self.sequence += 1
+        return self.sequence
 
     def outstanding(self) -> list[Flight]:
-        """Everything in flight, for a barrier."""
-        return [self.vector, self.dma, self.send, *self.recvs.values(), *self.board.flights()]
+        """Everything dispatched and not known to be over, for a barrier."""
+        queues = (self.cim, self.vector, self.dma, self.send, *self.recvs.values())
+        return [*(flight for queue in queues for flight in queue.entries), *self.board.flights()]

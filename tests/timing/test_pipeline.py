@@ -72,9 +72,10 @@ def test_ranges_are_compared_in_granules() -> None:
     assert shared.times(Unit.VECTOR) == [(11, 16)]
 
 
-def test_in_order_issue_holds_up_what_comes_behind() -> None:
+def test_what_waits_for_its_unit_holds_up_nothing_else() -> None:
     _, listener = run(N, mvm(A0, 1024), t.Vrelu(at(4096), at(1024), R(1), 16), mvm(A1, 2048))
-    assert listener.times(Unit.CIM) == [(1, 11), (12, 22)]
+    assert listener.times(Unit.CIM) == [(1, 11), (3, 13)]
+    assert listener.times(Unit.VECTOR) == [(11, 19)]
 
 
 def test_dma_runs_under_compute() -> None:

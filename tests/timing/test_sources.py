@@ -74,7 +74,8 @@ def test_the_host_sends_the_source_in_its_own_pass() -> None:
     assert [size for channel, size in sizes if channel == 0] == [8 * 128, 8 * 128, 4 * 128]
     assert [size for channel, size in sizes if channel == 1] == [8 * 64, 64, 64]
     assert [size for channel, size in sizes if channel == 2] == [0, 0, 64]
-    assert [channel for channel, _ in sizes[:3]] == [0, 0, 0]
+    channels = [channel for channel, _ in sizes]
+    assert channels.index(2) > max(at for at, channel in enumerate(channels) if channel == 0)
     assert cost.count(Event.HOST_LINK_BYTE) == sum(size for _, size in sizes)
     assert (cost.tokens, cost.source_rows) == (10, 20)
 

@@ -1,0 +1,61 @@
+"""The units of a tile at work, and the memories of its chip."""
+
+from __future__ import annotations
+
+from isa.hardware import Hardware
+from runtime.events import Resource
+
+from .agenda import Agenda
+from .ledger import Ledger
+from .memory import Memories, channel_bytes
+from .operation import Operation
+
+
+class Units:
+    """Starts operations of the arrays, the vector unit and the DMA engine."""
+
+    def __init__(self, target: Hardware, agenda: Agenda, ledger: Ledger) -> None:
+        self._agenda, self._ledger = agenda, ledger
+        self.memories = Memories(target)
+
+    def cim(self, operation: Operation) -> None:
+        """The port is free before the macro rows are, and those before the results are there."""
+        tile, cost, start, record = operation.tile, operation.cost, operation.start, operation.started
+        assert operation.port is not None
+        self._agenda.resolve(operation.port, start + cost.port, record)
+        if operation.cells is not None:
+            assert cost.cells is not None
+            self._agenda.resolve(operation.cells, start + cost.busy, record)
+            self._ledger.busy[Resource.MACROS] += cost.cells.macros * cost.busy
+        end = start + cost.done
+        self._ledger.busy[Resource.CIM] += max(0, end - max(start, tile.cim_until))
+        tile.cim_until = max(tile.cim_until, end)
+        self._agenda.finish(operation, end, record)
+
+    def vector(self, operation: Operation) -> None:
+        """The vector unit works until the results are there."""
+        self._ledger.busy[Resource.VECTOR] += operation.cost.done
+        self._agenda.finish(operation, operation.start + operation.cost.done, operation.started)
+
+    def copy(self, operation: Operation) -> None:
+        """The DMA engine copies within the buffer."""
+        self._ledger.busy[Resource.DMA] += operation.cost.done
+        self._agenda.finish(operation, operation.start + operation.cost.done, operation.started)
+
+    def memory(self, operation: Operation) -> None:
+        """The DMA engine asks for a transfer, which takes its turn."""
+        self._agenda.push(
+            operation.start, operation.tile.index, operation.sequence, lambda: self._transfer(operation)
+        )
+
+    def _transfer(self, operation: Operation) -> None:
+        place, cost, start = operation.op.memory, operation.cost, operation.start
+        assert place is not None
+        port = self.memories.port(operation.tile.chip, place.space)
+        shares = channel_bytes(
+            operation.operand, cost.rows, cost.size // cost.rows, cost.pitch, len(port.free)
+        )
+        end, decides = port.transfer(shares, start, operation.started, self._ledger.records)
+        end = max(end, start + cost.busy)
+        self._ledger.busy[Resource.DMA] += end - start
+        self._agenda.finish(operation, end, decides)
