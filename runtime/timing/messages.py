@@ -48,9 +48,7 @@ class Messages:
             raise fail("E0604", f"no channel at port {port} of tile {tile.index}", place)
         return found
 
-    def _transmit(
-        self, meeting: Meeting, posts: list[Post], last: Operation, host_size: int | None
-    ) -> None:
+    def _transmit(self, meeting: Meeting, posts: list[Post], last: Operation, host_size: int | None) -> None:
         """Everyone is there: send the message on its way."""
         ledger, plan, first = self._ledger, self._exchange.plan(meeting), posts[0].operation
         size = 0 if meeting.is_barrier else _agreed_size(meeting, posts, host_size)
@@ -94,7 +92,9 @@ def _agreed_size(meeting: Meeting, posts: list[Post], host_size: int | None) -> 
     sizes = {post.operation.cost.size for post in posts} | ({host_size} if host_size is not None else set())
     if len(sizes) > 1:
         shown = ", ".join(str(size) for size in sorted(sizes))
-        message = f"channel {meeting.name}: the ends of message {meeting.served - 1} differ in size ({shown} bytes)"
+        message = (
+            f"channel {meeting.name}: the ends of message {meeting.served - 1} differ in size ({shown} bytes)"
+        )
         first = posts[0].operation
         raise fail("E0405", message, place_of(first.tile, first.op.index))
     return sizes.pop()

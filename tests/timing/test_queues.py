@@ -259,7 +259,9 @@ def starts_by_definition(code: Sequence[Inst], queue: int) -> list[int]:
 @given(st.lists(_OPS, min_size=1, max_size=14), st.sampled_from([1, 2, 3, 8]))
 def test_starts_are_those_of_the_definition(code: list[Inst], queue: int) -> None:
     listener = Listener()
-    simulate(single(N, *code, arrays=ARRAYS, target=changed(tiny(), tile__queue=queue)), ONE_TOKEN, sink=listener)
+    simulate(
+        single(N, *code, arrays=ARRAYS, target=changed(tiny(), tile__queue=queue)), ONE_TOKEN, sink=listener
+    )
     found = {index - 1: start for _, unit, start, _, index in listener.ops if unit is not Unit.SCALAR}
     assert [found[i] for i in range(len(code))] == starts_by_definition(code, queue)
 
