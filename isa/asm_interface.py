@@ -35,7 +35,9 @@ class Interfaces:
     def take(self, s: Statement) -> None:
         """One of the lines."""
         if s.rule == "cache":
-            self.caches.append(KvCache(natural(s.token(0), "layer"), (), s.option(1) is not None))
+            self.caches.append(
+                self._dealt(s, KvCache(natural(s.token(0), "layer"), (), s.option(1) is not None))
+            )
         elif s.rule == "heads":
             self._heads(s)
         elif s.rule == "padding":
@@ -50,6 +52,12 @@ class Interfaces:
         """All inputs and outputs, in the order of their lines."""
         inputs, outputs = (tuple(self._values[way].values()) for way in ("input", "output"))
         return Interface(inputs, outputs, self._padding)
+
+    @staticmethod
+    def _dealt(s: Statement, cache: KvCache) -> KvCache:
+        if s.option(2) is None:
+            return cache
+        return replace(cache, ways=natural(s.token(2), "ways"), block=natural(s.token(3), "block"))
 
     def _heads(self, s: Statement) -> None:
         if not self.caches:

@@ -260,7 +260,8 @@ def stream_lines(program: Program) -> Iterator[str]:
 def cache_lines(program: Program) -> Iterator[str]:
     """`.cache` lines, each with its heads."""
     for cache in program.caches:
-        yield f".cache {cache.layer}{' cross' * cache.cross}"
+        dealt = f" ways {cache.ways} block {cache.block}" if cache.ways > 1 else ""
+        yield f".cache {cache.layer}{' cross' * cache.cross}{dealt}"
         heads = (heads_text(program.tiles[h.tile].name, h.keys, h.values) for h in cache.heads)
         yield from wrap("  .heads", heads)
 

@@ -697,6 +697,19 @@ class Smxm(_Vector, opcode=0x65, work=Work(alu=3, row_alu=4, row_sfu=2)):
     cols: Length
 
 
+class Smxs(_Vector, opcode=0x6A, work=Work(alu=1, row_alu=2, row_sfu=1)):
+    """Rescale a part of online softmax to the largest m of all parts, `top`, so that parts can be added up.
+
+    With w = exp(m - top), 0 where m = -inf: o = o*w, and ml = (0, l*w). A part without valid columns becomes zeros.
+    """
+
+    ml: Annotated[Addr, updates(F32, "n", 2)]
+    o: Annotated[Addr, updates(F32, "n", "cols")]
+    top: Column
+    n: Reg
+    cols: Length
+
+
 class Smxd(_Vector, opcode=0x66, work=Work(alu=1, row_sfu=1)):
     """Finish softmax: dst[i] = o[i] * (1 / l[i]); a row with l = 0 (fully masked) gives zeros."""
 

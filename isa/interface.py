@@ -21,11 +21,22 @@ class KvCache:
 
     Sequence s has rows s*R.. of each array, R being the array's rows over `Limits.sequences`. With `cross` the rows
     are those of the source, written once; else one a token.
+
+    With `ways` > 1 each head is dealt over so many entries of `heads` that follow each other, in blocks of `block`
+    rows: block b of sequence s, of N = ceil(longest / block) blocks each, has number s*N + b =: g; it lies in array
+    g mod ways, at rows (g div ways) * block...
     """
 
     layer: int
     heads: tuple[CacheHead, ...]
     cross: bool = False
+    ways: int = 1
+    block: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many KV heads there are."""
+        return len(self.heads) // self.ways
 
 
 class Use(Enum):

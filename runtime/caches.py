@@ -37,8 +37,9 @@ def write_cache(
     _check_room(program, tiles, cache, layer, rows[0].shape[1])
     with numerics.quiet():
         for side, given in enumerate(rows):
-            for array, one in zip(_arrays(tiles, cache, side), given, strict=True):
-                _write(array, _first(program, array, sequence), one)
+            for head, one in enumerate(given):
+                for way, row, part in _parts(program, tiles, cache, sequence, len(one)):
+                    _write(_array(tiles, cache, side, head, way), row, one[part])
 
 
 def read_cache(
@@ -49,10 +50,16 @@ def read_cache(
     if tokens < 0:
         raise fail("E0601", f"{tokens} rows of cache {layer} are asked for")
     _check_room(program, tiles, cache, layer, tokens)
-    keys, values = (
-        np.stack([_read(a, _first(program, a, sequence), tokens) for a in _arrays(tiles, cache, side)])
-        for side in (0, 1)
-    )
+    parts = list(_parts(program, tiles, cache, sequence, tokens))
+
+    def rows_of(side: int, head: int) -> F32:
+        width = _array(tiles, cache, side, head, 0).spec.cols
+        rows = np.zeros((tokens, width), np.float32)
+        for way, row, part in parts:
+            rows[part] = _read(_array(tiles, cache, side, head, way), row, part.stop - part.start)
+        return rows
+
+    keys, values = (np.stack([rows_of(side, head) for head in range(cache.count)]) for side in (0, 1))
     return keys, values
 
 
@@ -70,14 +77,34 @@ def _arrays(tiles: Sequence[TileState], cache: KvCache, side: int) -> Iterator[A
         yield tiles[head.tile].arrays[(head.keys, head.values)[side]]
 
 
+def _array(tiles: Sequence[TileState], cache: KvCache, side: int, head: int, way: int) -> ArrayState:
+    """The array of keys (side 0) or values (side 1) of one head; of those it is dealt over, number `way`."""
+    entry = cache.heads[head * cache.ways + way]
+    return tiles[entry.tile].arrays[(entry.keys, entry.values)[side]]
+
+
+def _parts(
+    program: Program, tiles: Sequence[TileState], cache: KvCache, sequence: int, tokens: int
+) -> Iterator[tuple[int, int, slice]]:
+    """Where the first rows of a sequence lie: which of the arrays a head is dealt over, first row there, which rows."""
+    if cache.ways == 1:
+        yield 0, _first(program, _array(tiles, cache, 0, 0, 0), sequence), slice(0, tokens)
+        return
+    limits, block = program.limits, cache.block
+    blocks = -(-(limits.max_source if cache.cross else limits.max_context) // block)
+    for number, start in enumerate(range(0, tokens, block), sequence * blocks):
+        slot, way = divmod(number, cache.ways)
+        yield way, slot * block, slice(start, min(start + block, tokens))
+
+
 def _checked(
     tiles: Sequence[TileState], cache: KvCache, side: int, layer: int, given: NDArray[Any]
 ) -> NDArray[np.float32]:
     """Rows as float32 [heads, tokens, d]. Raises `CimError` E0601 if they are not of the cache's form."""
     rows, name = np.asarray(given), ("keys", "values")[side]
     widths = {array.spec.cols for array in _arrays(tiles, cache, side)}
-    shape = f"[{len(cache.heads)}, tokens, {', '.join(map(str, sorted(widths)))}]"
-    fits = rows.ndim == 3 and rows.shape[0] == len(cache.heads) and {rows.shape[2]} == widths
+    shape = f"[{cache.count}, tokens, {', '.join(map(str, sorted(widths)))}]"
+    fits = rows.ndim == 3 and rows.shape[0] == cache.count and {rows.shape[2]} == widths
     if not fits or rows.dtype.kind not in "fiu":
         raise fail("E0601", f"{name} of cache {layer} are {rows.dtype} {list(rows.shape)}, it takes {shape}")
     return np.ascontiguousarray(rows, np.float32)
@@ -88,8 +115,10 @@ def _check_room(
 ) -> None:
     limits = program.limits
     limit, option = (limits.max_source, "source") if cache.cross else (limits.max_context, "context")
-    rows = (array.spec.rows for side in (0, 1) for array in _arrays(tiles, cache, side))
-    most = min(limit, min(rows) // limits.sequences)
+    most = limit
+    if cache.ways == 1:
+        rows = (array.spec.rows for side in (0, 1) for array in _arrays(tiles, cache, side))
+        most = min(limit, min(rows) // limits.sequences)
     if tokens > most:
         message = f"cache {layer} has room for {most} rows a sequence, not {tokens}"
         raise fail("E0602", message, help=f"compile with --max-{option} {tokens} or more")

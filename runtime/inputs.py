@@ -305,7 +305,7 @@ def caches_of(program: Program, given: Mapping[ModelValue, Array], at: int) -> d
 
 def _by_head(program: Program, value: ModelValue, rows: Array) -> Array:
     """[heads, places, d] of what the file has for one sequence."""
-    heads = len(program.caches[value.cache].heads)
+    heads = program.caches[value.cache].count
     if value.flat and rows.ndim == 2 and rows.shape[1] % heads == 0:
         return rows.reshape(rows.shape[0], heads, -1).swapaxes(0, 1)
     if value.flat or rows.ndim != 3 or rows.shape[0] != heads:

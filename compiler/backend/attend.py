@@ -10,13 +10,22 @@
 
 The first block starts the running values; the others are merged in a loop whose count is a register. Cached rows are
 those of the segment's sequence, or those of its source, which may be none: then l is 0 and so is the output.
+
+If the head is dealt over several tiles, the tile goes through its own blocks, of which there may be none. Then
+
+    M = largest m of all tiles             through the network
+    o, l = o * exp(m - M), l * exp(m - M)  smxs; zeros where the tile has nothing to be seen
+
+and the network adds up the o and l of all tiles before o / l is taken elsewhere.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compiler.ir.mapping import Format
 from compiler.ir.operations import Attend
+from isa.instruction import Inst
 from isa.instructions import (
     Add,
     Deq,
@@ -31,9 +40,12 @@ from isa.instructions import (
     Mvmtf,
     Quant,
     Quantw,
+    Recv,
+    Send,
     Smx,
     Smxd,
     Smxm,
+    Smxs,
     Sub,
     Vmuli,
     Vrel,
@@ -42,13 +54,14 @@ from isa.instructions import (
 )
 from isa.operands import ZERO, Addr, Reg
 
+from .blocks import first_block
 from .emitter import END, LENGTH, POSITION, TOKENS, Emitter
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Registers that describe a block: its first row, its rows, the columns that the segment's first token sees,
-    and the distance of the block's first row from that token (if there is a bias)."""
+    """Registers that describe a block: its first row in the arrays, its rows, the columns the segment's first token
+    that it sees, and the distance of the block's first row from that token (if there is a bias)."""
 
     row: Reg
     rows: Reg
@@ -62,14 +75,39 @@ def emit_attend(op: Attend, e: Emitter) -> None:
     n = e.rows(op.q, op.group)
     if op.scale != 1:
         e.add(Vmuli(e.tmp("q"), e.at(op.q), TOKENS, op.group * op.dim, op.scale))
-    if e.int8:
+    if e.int8 and not _is_ready(op, e):
         e.add(Quant(e.tmp("q8"), e.tmp("q_scale"), _queries(op, e), n, op.dim))
-    first = _first_block(op, e)
-    _scores(op, e, n, first, e.tmp("ml"))
+    row, start = first_block(op, e)
+    length = _length(op, e)
+    if op.ways > 1:  # what there is from the tile's first block on
+        length, whole = e.kept("rows_left"), length
+        e.add(Sub(length, whole, start))
+    first = _first_block(op, e, row, start, length)
+    _scores(op, e, n, first, _running(op, e))
     _weigh(op, e, n, first, e.at(op.out))
-    if e.kv_rows(op.keys) > op.block:
-        _other_blocks(op, e, n, first)
-    e.add(Smxd(e.at(op.out), e.at(op.out), e.tmp("ml"), n, op.v_dim))
+    if e.spec(op.keys).rows > op.block * (e.limits.sequences if op.ways == 1 else 1):
+        _other_blocks(op, e, n, first, length)
+    if op.sums:
+        _rescale(op, e, n)
+    else:
+        e.add(Smxd(e.at(op.out), e.at(op.out), _running(op, e), n, op.v_dim))
+
+
+def _is_ready(op: Attend, e: Emitter) -> bool:
+    """Whether the queries come quantised."""
+    return e.value(op.q).format is Format.Q8
+
+
+def _running(op: Attend, e: Emitter) -> Addr:
+    """Where the running pairs (m, l) are."""
+    return e.at(op.sums) if op.sums else e.tmp("ml")
+
+
+def _rescale(op: Attend, e: Emitter, n: Reg) -> None:
+    """Refer what this tile has to the largest m of all tiles."""
+    running, top = _running(op, e), e.tmp("top")
+    e.add(Send(e.port(op.to), running, n, 1, 2), Recv(e.port(op.back), top, n, 1))
+    e.add(Smxs(running, e.at(op.out), top, n, op.v_dim))
 
 
 def _queries(op: Attend, e: Emitter) -> Addr:
@@ -77,20 +115,30 @@ def _queries(op: Attend, e: Emitter) -> Addr:
     return e.at(op.q) if op.scale == 1 else e.tmp("q")
 
 
-def _first_block(op: Attend, e: Emitter) -> _Block:
+def _first_block(op: Attend, e: Emitter, row: Reg, start: Reg, length: Reg) -> _Block:
     rows = e.kept("attend_rows")
-    e.add(Min(rows, _length(op, e), op.block))
+    e.add(Min(rows, length, op.block))
+    if op.ways > 1:
+        e.add(Max(rows, rows, 0))
     hi, lo, distance = rows, ZERO, ZERO
     if op.causal:
         hi = e.kept("attend_hi")
-        e.add(Add(hi, e.fact(POSITION), 1))
-    if op.window:
+        e.add(Add(hi, e.fact(POSITION), 1), *_minus(hi, start))
+    if op.window and op.causal:
         lo = e.kept("attend_lo")
-        e.add(Sub(lo, hi, op.window) if op.causal else Add(lo, e.fact(POSITION), 1 - op.window))
+        e.add(Sub(lo, hi, op.window))
+    elif op.window:
+        lo = e.kept("attend_lo")
+        e.add(Add(lo, e.fact(POSITION), 1 - op.window), *_minus(lo, start))
     if op.bias:
         distance = e.kept("attend_distance")
-        e.add(Sub(distance, ZERO, e.fact(POSITION)))
-    return _Block(e.kv_base(op.keys), rows, hi, lo, distance)
+        e.add(Sub(distance, start, e.fact(POSITION)))
+    return _Block(row, rows, hi, lo, distance)
+
+
+def _minus(register: Reg, start: Reg) -> tuple[Inst, ...]:
+    """Code that counts from a block's first row instead of the sequence's."""
+    return () if start == ZERO else (Sub(register, register, start),)
 
 
 def _length(op: Attend, e: Emitter) -> Reg:
@@ -100,10 +148,10 @@ def _length(op: Attend, e: Emitter) -> Reg:
     return e.fact(LENGTH if op.causal else END)
 
 
-def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block) -> None:
-    count, length, base = e.kept("blocks"), _length(op, e), e.kv_base(op.keys)
-    e.add(Add(count, length, op.block - 1), Div(count, count, op.block), Sub(count, count, 1))
-    if op.cross:
+def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block, length: Reg) -> None:
+    count, stride = e.kept("blocks"), op.block * op.ways
+    e.add(Add(count, length, stride - 1), Div(count, count, stride), Sub(count, count, 1))
+    if op.cross or op.ways > 1:
         e.add(Max(count, count, 0))
     start, row, rows = (e.kept(f"block_{name}") for name in ("start", "row", "rows"))
     hi = e.kept("block_hi") if op.causal else rows
@@ -111,7 +159,11 @@ def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block) -> None:
     distance = e.kept("block_distance") if op.bias else ZERO
 
     def body(counter: Reg) -> None:
-        e.add(Mul(start, counter, op.block), Add(start, start, op.block), Add(row, base, start))
+        if op.ways > 1:
+            e.add(Mul(row, counter, op.block), Add(row, row, op.block), Add(row, row, first.row))
+            e.add(Mul(start, counter, stride), Add(start, start, stride))
+        else:
+            e.add(Mul(start, counter, stride), Add(start, start, stride), Add(row, first.row, start))
         e.add(Sub(rows, length, start), Min(rows, rows, op.block), Max(rows, rows, 0))
         if op.causal:
             e.add(Sub(hi, first.hi, start))
@@ -122,7 +174,7 @@ def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block) -> None:
         block = _Block(row, rows, hi, lo, distance)
         _scores(op, e, n, block, e.tmp("ml_block"))
         _weigh(op, e, n, block, e.tmp("o_block"))
-        e.add(Smxm(e.tmp("ml"), e.at(op.out), e.tmp("ml_block"), e.tmp("o_block"), n, op.v_dim))
+        e.add(Smxm(_running(op, e), e.at(op.out), e.tmp("ml_block"), e.tmp("o_block"), n, op.v_dim))
 
     e.loop(count, body, e.kept("block_counter"))
 
@@ -131,8 +183,10 @@ def _scores(op: Attend, e: Emitter, n: Reg, block: _Block, ml: Addr) -> None:
     """Scores of a block, then its softmax step in place: probabilities, maxima and sums."""
     s, keys = e.tmp("s"), e.array(op.keys)
     if e.int8:
-        e.add(Mvmt(keys, s, e.tmp("q8"), n, block.row, block.rows))
-        e.add(Deqr(keys, s, s, e.tmp("q_scale"), n, block.row, block.rows))
+        ready = _is_ready(op, e)
+        q8, scale = (e.at(op.q), e.at(f"{op.q}.scale")) if ready else (e.tmp("q8"), e.tmp("q_scale"))
+        e.add(Mvmt(keys, s, q8, n, block.row, block.rows))
+        e.add(Deqr(keys, s, s, scale, n, block.row, block.rows))
     else:
         e.add(Mvmtf(keys, s, _queries(op, e), n, block.row, block.rows))
     if op.softcap:  # c * tanh(s / c)

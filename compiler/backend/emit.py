@@ -10,6 +10,7 @@ from compiler.ir.operations import (
     Activate,
     AddRow,
     Append,
+    Finish,
     LoadRows,
     Lookup,
     MulRow,
@@ -40,6 +41,7 @@ from isa.instructions import (
     Quantx,
     Recv,
     Rope,
+    Smxd,
     Vadd,
     Vaddi,
     Vaddr,
@@ -68,6 +70,7 @@ from isa.instructions import Send as SendWords
 from isa.operands import ZERO, Addr, Mem
 
 from .attend import emit_attend
+from .blocks import appended_rows
 from .emitter import POSITION, Emitter, words
 from .grouped import emit_grouped
 
@@ -103,8 +106,10 @@ def _(op: Receive, e: Emitter) -> None:
     for part in op.parts:
         dst, cols, pitch = _part(e, op.out, part)
         e.add(Recv(e.port(part[0]), dst, n, cols, pitch))
-    if op.scale:
-        e.add(Recv(e.port(op.scale), e.at(f"{op.out}.scale"), n, 1))
+    scales, start = e.value(op.out).scales, e.at(f"{op.out}.scale") if op.scale or op.scales else Addr()
+    for port, first, count in ((op.scale, 0, scales),) if op.scale else op.scales:
+        at = Addr(start.base, start.offset + 4 * first)
+        e.add(Recv(e.port(port), at, n, count, 0 if count == scales else scales))
 
 
 @emit.register
@@ -114,7 +119,7 @@ def _(op: Send, e: Emitter) -> None:
         src, cols, pitch = _part(e, op.value, part)
         e.add(SendWords(e.port(part[0]), src, n, cols, pitch))
     if op.scale:
-        e.add(SendWords(e.port(op.scale), e.at(f"{op.value}.scale"), n, 1))
+        e.add(SendWords(e.port(op.scale), e.at(f"{op.value}.scale"), n, e.value(op.value).scales))
 
 
 @emit.register
@@ -205,10 +210,10 @@ def _(op: Normalise, e: Emitter) -> None:
 
 @emit.register
 def _(op: Quantise, e: Emitter) -> None:
-    n, cols = e.rows(op.out), e.value(op.out).cols
+    n, cols, scales = e.rows(op.out), e.value(op.out).cols, e.value(op.out).scales
     out, scale, x = e.at(op.out), e.at(f"{op.out}.scale"), e.at(op.x)
     if not op.to:
-        e.add(Quant(out, scale, x, n, cols))
+        e.add(Quant(out, scale, x, e.rows(op.out, scales), cols // scales))
         return
     _reduce(e, op, Vamax, x, "scale")
     e.add(Vmuli(scale, scale, n, 1, 1 / 127), Quantx(out, scale, x, n, cols))
@@ -242,14 +247,25 @@ def _(op: Rotate, e: Emitter) -> None:
 
 @emit.register
 def _(op: Append, e: Emitter) -> None:
-    n, array = e.rows(op.x), e.array(op.array)
+    n, array, x = e.rows(op.x), e.array(op.array), e.at(op.x)
+    count, row = appended_rows(op, e)
     if not e.int8:
-        e.add(Wrowf(array, e.at(op.x), n, e.kv_row(op.array)))
+        e.add(Wrowf(array, x, count, row))
+        return
+    if e.value(op.x).format is Format.Q8:
+        e.add(Wrow(array, x, e.at(f"{op.x}.scale"), count, row))
         return
     rows, scale, cols = e.tmp("rows"), e.tmp("scale"), e.spec(op.array).cols
-    e.add(Quant(rows, scale, e.at(op.x), n, cols), Wrow(array, rows, scale, n, e.kv_row(op.array)))
+    e.add(Quant(rows, scale, x, n, cols), Wrow(array, rows, scale, count, row))
 
 
 @emit.register
 def _(op: AttendOperation, e: Emitter) -> None:
     emit_attend(op, e)
+
+
+@emit.register
+def _(op: Finish, e: Emitter) -> None:
+    heads = op.heads
+    n, cols = e.rows(op.out, heads), e.value(op.out).cols // heads
+    e.add(Smxd(e.at(op.out), e.at(op.x), e.at(op.sums), n, cols))

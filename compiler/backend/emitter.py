@@ -122,7 +122,8 @@ class Emitter:
         value = self.values.get(name.removesuffix(".scale"))
         base = ZERO
         if value is not None and value.rows is Rows.SEQUENCE:
-            size = 4 if name not in self.values else value.cols * (1 if value.format is Format.Q8 else 4)
+            size = value.cols * (1 if value.format is Format.Q8 else 4)
+            size = 4 * value.scales if name not in self.values else size
             row = self._kept_row()
             base = self.shared(f"row*{size}", lambda rd: Mul(rd, row, size))
         return Addr(base, self.plan.offsets[name])

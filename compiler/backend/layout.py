@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 
 from compiler.ir.graph import Function, NormKind
-from compiler.ir.mapping import Arithmetic, Block, Format, Rows, Template
+from compiler.ir.mapping import Arithmetic, Block, Format, MapValue, Rows, Template
 from compiler.ir.operations import Activate, Append, Attend, Multiply, Normalise, Operation, Quantise
 from isa.hardware import Hardware
 from isa.instruction import DType
@@ -88,22 +88,28 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
             return dict.fromkeys(GROUP_SUMS, 4 * spec.cols)
         case Multiply(offset=offset) if offset:
             return {"total": 4}
-        case Append(array=array) if int8:
+        case Append(array=array, x=x) if int8 and _value(template, x).format is not Format.Q8:
             return {"rows": _array(template, array).cols, "scale": 4}
         case Attend():
-            return _attend_scratch(op, int8)
+            return _attend_scratch(op, template, int8)
         case _:
             return {}
 
 
-def _attend_scratch(op: Attend, int8: bool) -> dict[str, int]:
+def _attend_scratch(op: Attend, template: Template, int8: bool) -> dict[str, int]:
     """Scaled queries, scores, running and block's (m, l), the block's output; quantised queries and probabilities."""
-    g = op.group
+    g, is_ready = op.group, _value(template, op.q).format is Format.Q8
     space = {} if op.scale == 1 else {"q": 4 * g * op.dim}
-    space |= {"s": 4 * g * op.block, "ml": 8 * g, "ml_block": 8 * g, "o_block": 4 * g * op.v_dim}
+    space |= {"s": 4 * g * op.block} | ({"top": 4 * g} if op.sums else {"ml": 8 * g})
+    space |= {"ml_block": 8 * g, "o_block": 4 * g * op.v_dim}
     if int8:
-        space |= {"q8": g * op.dim, "q_scale": 4 * g, "p8": g * op.block, "p_scale": 4 * g}
+        space |= {} if is_ready else {"q8": g * op.dim, "q_scale": 4 * g}
+        space |= {"p8": g * op.block, "p_scale": 4 * g}
     return space
+
+
+def _value(template: Template, name: str) -> MapValue:
+    return next(v for v in template.values if v.name == name)
 
 
 def _array(template: Template, name: str) -> ArraySpec:
@@ -141,7 +147,7 @@ def _value_needs(template: Template, uses: dict[str, list[int]]) -> Iterator[Nee
         size = DType.I8.bytes if value.format is Format.Q8 else DType.F32.bytes
         yield Need(value.name, value.cols * size, first, last, extent)
         if value.format is Format.Q8:
-            yield Need(f"{value.name}.scale", 4, first, last, extent)
+            yield Need(f"{value.name}.scale", 4 * value.scales, first, last, extent)
 
 
 def _scratch_needs(index: int, block: Block, template: Template, arithmetic: Arithmetic) -> Iterator[Need]:

@@ -35,6 +35,7 @@ from .operations import (
     AddRow,
     Append,
     Attend,
+    Finish,
     LoadRows,
     Lookup,
     Mul,
@@ -65,6 +66,7 @@ __all__ = [
     "Attend",
     "Block",
     "ConstantSlot",
+    "Finish",
     "Format",
     "LoadRows",
     "Lookup",
@@ -105,17 +107,18 @@ class Format(Enum):
 
     F32 = "f32"
     I32 = "i32"
-    Q8 = "q8"  # int8 rows, and beside them a float32 scale a row
+    Q8 = "q8"  # int8 rows, and beside them a float32 scale a row (or several)
 
 
 @dataclass(frozen=True, slots=True)
 class MapValue:
-    """A block of rows in the tile buffer."""
+    """A block of rows in the tile buffer. `scales`: of a Q8 value, how many a row has, each for an equal part."""
 
     name: str
     format: Format
     cols: int
     rows: Rows = Rows.TOKENS
+    scales: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ class ConstantSlot:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The work of a tile. `tables` are parameters that hold addresses of memory tables.
+    """The work of a tile. `tables` are parameters: addresses of memory tables, and the `way` of dealt attention.
 
     The first `source_phases` of its passes go over the step's source segments, the others over those of tokens.
     """

@@ -136,6 +136,7 @@ def _of_ports(template: Template) -> dict[str, set[bool]]:
     for block in template.blocks:
         op = block.op
         used = {part[0] for part in op.parts} if isinstance(op, Receive | Send) else set()
+        used |= {part[0] for part in op.scales} if isinstance(op, Receive) else set()
         used |= {value for f in fields(op) if (value := getattr(op, f.name)) in names}
         for port in used & names:
             kinds.setdefault(port, set()).add(_of_source(block, template))

@@ -72,7 +72,7 @@ def _template(template: Template) -> Iterator[str]:
                 yield f"{type(block.op).__name__}.{f.name} names {name!r}, which is not declared"
             elif f.name in READS and name and name not in written:
                 yield f"{type(block.op).__name__} reads {name!r} before it is written"
-        written.add(getattr(block.op, "out", ""))
+        written |= {getattr(block.op, "out", ""), getattr(block.op, "sums", "")}
         if isinstance(block.op, Receive | Send):
             yield from _parts(block.op, template)
         if isinstance(block.op, Multiply):

@@ -17,11 +17,15 @@ Part = tuple[str, int, int]  # port, first column, columns
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """out = columns from ports, side by side. A Q8 value comes as bytes; `scale` is the port of its row scales."""
+    """out = columns from ports, side by side. A Q8 value comes as bytes; `scale` is the port of its row scales.
+
+    If a row has several scales (`MapValue.scales`), `scales` are the ports from which some of them come.
+    """
 
     out: str
     parts: tuple[Part, ...]
     scale: str = ""
+    scales: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +139,8 @@ class Normalise:
 
 @dataclass(frozen=True, slots=True)
 class Quantise:
-    """out (Q8) = x with one scale a row. If the row is split over tiles, its largest magnitude goes through
-    ports `to` and `back`."""
+    """out (Q8) = x with one scale a row, or one for each of `MapValue.scales` equal parts of it. If the row is split
+    over tiles, its largest magnitude goes through ports `to` and `back`."""
 
     out: str
     x: str
@@ -172,10 +176,19 @@ class Rotate:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append rows of x, one KV head, to KV array `array` at the tokens' positions."""
+    """Append rows of x, one KV head, to KV array `array` at the tokens' positions.
+
+    With `ways` > 1 the head is dealt over as many tiles in blocks of `block` rows, `blocks` of them a sequence: block b
+    of sequence s has number s * blocks + b, and belongs to tile number mod ways, where it is block number div ways.
+    Parameter `way` says which tile this is: it appends what is its own.
+    """
 
     array: str
     x: str
+    ways: int = 1
+    way: str = ""
+    block: int = 0
+    blocks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +202,12 @@ class Attend:
 
     `bias` is a constant ("" for none) that adds to the score of query head g and distance d = key - query position:
     entry g * (2 reach + 1) + reach + clip(d, -reach, reach), or, if `reach` is 0, entry g times d.
+
+    A q that is Q8 has a scale for each query head, and is scaled already.
+
+    With `ways` > 1 this tile has some blocks of the head (see `Append`), and out is a sum that is to be divided, once
+    the sums of all tiles have been added, by the sums of probabilities that value `sums` gets: pairs (0, l), one for
+    each query head. The largest score of all tiles, on which both are based, goes through ports `to` and `back`.
     """
 
     out: str
@@ -206,6 +225,22 @@ class Attend:
     cross: bool = False
     bias: str = ""
     reach: int = 0
+    ways: int = 1
+    way: str = ""
+    blocks: int = 0
+    sums: str = ""
+    to: str = ""
+    back: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """out = x / sums, head by head: the end of attention over several tiles. `sums` has pairs (0, l), one a head."""
+
+    out: str
+    x: str
+    sums: str
+    heads: int
 
 
 Operation = (
@@ -225,6 +260,7 @@ Operation = (
     | Rotate
     | Append
     | Attend
+    | Finish
 )
 
 OPERATIONS: dict[str, type[Operation]] = {
@@ -246,6 +282,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Rotate,
         Append,
         Attend,
+        Finish,
     )
 }
 """The names of the operations in the text form."""

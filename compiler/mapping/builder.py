@@ -66,9 +66,16 @@ class TileBuilder:
         self.nodes: dict[str, list[str]] = {}
         self.angles: dict[tuple[str, int], str] = {}  # rotary table and pass -> value
 
-    def value(self, name: str, format: Format, cols: int, rows: Rows = Rows.TOKENS) -> str:  # noqa: A002
+    def value(
+        self,
+        name: str,
+        format: Format,
+        cols: int,
+        rows: Rows = Rows.TOKENS,
+        scales: int = 1,  # noqa: A002
+    ) -> str:
         """Declare a value; returns its name."""
-        self.values[name] = MapValue(name, format, cols, rows)
+        self.values[name] = MapValue(name, format, cols, rows, scales)
         return name
 
     def pass_in(self, round_: int) -> int:

@@ -4,6 +4,8 @@ Of the arrays in `Program.caches`: if each segment of a list has its rows append
 the array's rows over the sequences, then behind that, in the pass of the same segment, rows 0..position + tokens of the
 sequence are there; in a later pass, all that it has after this step. Earlier steps have appended what is before. In a
 program that takes no rows of a source, the host fills the caches of one.
+
+Of a head that is dealt over several arrays in blocks, see `dealt`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from isa.operands import Special
 from isa.program import Program
 
 from .bounds import Bounds
+from .dealt import Cached, dealt_window, is_dealt_append
 from .poly import Poly
 from .segments import FACTS, Over
 from .symbols import Op
@@ -24,14 +27,18 @@ if TYPE_CHECKING:
     from .state import State
 
 
-def cached_arrays(program: Program) -> dict[tuple[str, int], Over]:
-    """The arrays of the program's caches, by role and number: of which list they have rows."""
-    found: dict[tuple[str, int], Over] = {}
+def cached_arrays(program: Program) -> dict[tuple[str, int], Cached]:
+    """The arrays of the program's caches, by role and number: of which list they have rows, and how heads are dealt."""
+    found: dict[tuple[str, int], Cached] = {}
     for cache in program.caches:
         over = Over.SOURCE if cache.cross else Over.TOKENS
-        for head in cache.heads:
+        for at, head in enumerate(cache.heads):
             role = program.tiles[head.tile].role
-            found[role, head.keys] = found[role, head.values] = over
+            for array in (head.keys, head.values):
+                cached = found.setdefault((role, array), Cached(over, cache.ways, cache.block, {}))
+                cached.numbers[head.tile] = at % max(cache.ways, 1)
+                if (cached.over, cached.ways, cached.block) != (over, cache.ways, cache.block):
+                    cached.numbers[head.tile] = -1  # one text for two kinds of caches: nothing is proven
     return found
 
 
@@ -51,25 +58,30 @@ class Appends:
 
     def append(self, ctx: Context, state: State, array: int, row: Poly, rows: Poly) -> None:
         """Rows are written: note whether they are those of the current segment, in every pass."""
-        over = ctx.job.caches.get((ctx.job.role.name, array))
-        if over is None or not ctx.recording:
+        cached = ctx.job.caches.get((ctx.job.role.name, array))
+        if cached is None or not ctx.recording:
             return
-        if _in_every_pass(ctx, state, over) and _are_the_segment_s(ctx, state, array, row, rows):
+        if _in_every_pass(ctx, state, cached.over) and _are_the_segment_s(
+            ctx, state, cached, array, row, rows
+        ):
             self.done.setdefault(array, self.part)
         else:
             self.others[array] = row, rows
 
     def check(self, ctx: Context, index: int, state: State, array: int, row: Poly, rows: Poly) -> None:
         """Report rows that are used and were not surely appended."""
-        over = ctx.job.caches.get((ctx.job.role.name, array))
-        if over is None or not ctx.recording:
+        cached = ctx.job.caches.get((ctx.job.role.name, array))
+        if cached is None or not ctx.recording:
             return
-        bounds, spec = ctx.bounds(state), ctx.job.role.arrays[array]
-        limit = self._limit(ctx, state, over, array)
-        if limit is not None and _lies_within(bounds, row - _base(ctx, state, array), rows, limit):
-            return
-        have = "none"
-        if limit is not None:
+        over, bounds, spec = cached.over, ctx.bounds(state), ctx.job.role.arrays[array]
+        limit, have = self._limit(ctx, state, over, array), "none"
+        if limit is not None and cached.ways > 1:
+            if dealt_window(ctx, state, cached, row, rows, limit):
+                return
+            have = f"of the first {ctx.text(limit)} rows those in this tile's blocks of {cached.block}"
+        elif limit is not None:
+            if _lies_within(bounds, row - _base(ctx, state, array), rows, limit):
+                return
             have = f"{ctx.text(limit)} rows from {ctx.text(_base(ctx, state, array))} on"
         message = f"uses rows of array {spec.name} that are not surely appended"
         notes = [f"used: {ctx.text(rows)} rows from {ctx.text(row)} on; surely appended: {have}"]
@@ -120,8 +132,10 @@ def _is_in_its_pass(ctx: Context, state: State, over: Over) -> bool:
     return ctx.loops[0] is over and ctx.values.steps.is_counter(over, state.segment.index)
 
 
-def _are_the_segment_s(ctx: Context, state: State, array: int, row: Poly, rows: Poly) -> bool:
+def _are_the_segment_s(ctx: Context, state: State, cached: Cached, array: int, row: Poly, rows: Poly) -> bool:
     assert state.segment.over is not None
+    if cached.ways > 1:
+        return is_dealt_append(ctx, state, cached, row, rows)
     facts, index = FACTS[state.segment.over], state.segment.index
     position = ctx.values.steps.fact(facts[Special.POSITION], index)
     tokens = ctx.values.steps.fact(facts[Special.TOKENS], index)

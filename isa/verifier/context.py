@@ -13,6 +13,7 @@ from .appends import Appends
 from .arithmetic import Arithmetic
 from .bounds import Bounds
 from .buffer import Span
+from .dealt import Cached
 from .poly import Poly
 from .report import Report
 from .script import Range, Recorder
@@ -50,7 +51,7 @@ class Job:
     tiles: tuple[int, ...]
     report: Report
     memory: MemoryMap
-    caches: Mapping[tuple[str, int], Over] = field(default_factory=dict)
+    caches: Mapping[tuple[str, int], Cached] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -56,6 +56,12 @@ def _check_cache(
             message = f"its heads differ: {_shapes(*first)}, and {_shapes(keys, values)}"
             report.thing(place, "E0410", message)
             return
+    if cache.ways < 1 or len(heads) % cache.ways or (cache.ways > 1 and cache.block < 1):
+        message = (
+            f"its {len(heads)} arrays do not make heads of {cache.ways}, in blocks of {cache.block} rows"
+        )
+        report.thing(place, "E0410", message)
+        return
     for message in _wrong_rows(program, cache, first[0].rows):
         report.thing(place, "E0410", message)
 
@@ -70,6 +76,10 @@ def _wrong_rows(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
     needed, name = (limits.max_source, "max_source") if cache.cross else (limits.max_context, "max_context")
     if cache.cross and not limits.max_source:
         yield "it holds rows of a source, and the program is made for none (max_source 0)"
+    elif cache.ways > 1:
+        slots = -(-limits.sequences * -(-needed // cache.block) // cache.ways)
+        if rows < slots * cache.block:
+            yield f"it has {rows} rows in each of {cache.ways} arrays of a head, and needs {slots * cache.block}"
     elif rows % limits.sequences:
         yield f"its {rows} rows cannot be shared out among {limits.sequences} sequences"
     elif rows // limits.sequences < needed:

@@ -1,4 +1,4 @@
-"""Online softmax: one block of scores, the merge of two blocks, the end."""
+"""Online softmax: one block of scores, the merge of two blocks, parts on several tiles, the end."""
 
 from __future__ import annotations
 
@@ -49,6 +49,17 @@ def _(tile: TileState, i: t.Smxm) -> None:
     ours, theirs = (mb == -np.inf)[:, None], (m == -np.inf)[:, None]  # the other side is empty
     tile.write(i.o, np.where(ours, o, np.where(theirs, ob, total)))
     tile.write(i.ml, np.where(ours, ml, np.where(theirs, mlb, merged)))
+
+
+@semantics(t.Smxs)
+def _(tile: TileState, i: t.Smxs) -> None:
+    n, cols = tile.count(i.n), tile.count(i.cols)
+    (m, l), top = tile.f32(i.ml, n, 2).T, tile.f32(i.top, n, 1)[:, 0]
+    some = m != -np.inf
+    weight: F32 = np.where(some, numerics.exp(m - top), np.float32(0))
+    o: F32 = np.where(some[:, None], tile.f32(i.o, n, cols) * weight[:, None], np.float32(0))
+    tile.write(i.o, o)
+    tile.write(i.ml, np.stack([np.zeros(n, np.float32), np.where(some, l * weight, np.float32(0))], axis=1))
 
 
 @semantics(t.Smxd)
