@@ -15,6 +15,8 @@ class Optimisation(Enum):
     """An optimisation; its value is its name on the command line."""
 
     SCHEDULE = "schedule"
+    HUB = "hub"
+    FFN_GRID = "ffn-grid"
 
     @property
     def summary(self) -> str:
@@ -24,6 +26,8 @@ class Optimisation(Enum):
 
 _SUMMARIES = {
     Optimisation.SCHEDULE: "reorder the instructions of straight pieces so that units work side by side",
+    Optimisation.HUB: "cut hub values by columns over as many tiles as pays, not over as few as fit",
+    Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
 }
 
 

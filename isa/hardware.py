@@ -326,6 +326,11 @@ class Hardware(_Model):
         return int(self.chip.tiles_y.value * self.system.chips_y.value)
 
     @property
+    def tiles_per_chip(self) -> int:
+        """Tiles of one chip."""
+        return int(self.chip.tiles_x.value * self.chip.tiles_y.value)
+
+    @property
     def tiles(self) -> int:
         """Tiles in the whole system."""
         return self.mesh_x * self.mesh_y

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from compiler.ir.graph import Node
-from compiler.ir.mapping import Format, Receive, Rows, Send
+from compiler.ir.mapping import Rows, Send
 from isa.instruction import DType
-from isa.program import Direction, Endpoint, Stream, StreamPart
+from isa.program import Direction, Stream, StreamPart
 
 from .builder import TileBuilder
-from .feeds import Feed, Partial, ranges
+from .feeds import Feed, Partial, Shard, ranges
+from .grid import Cut
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
-from .sections import Domain, Section
+from .sections import Domain, Section, refuse
+from .sharing import share_rows
 
 
 class FeedForwardBuilder:
-    """Builds one section of linear layers with column-wise operators between them."""
+    """Builds one section of linear layers with column-wise operators between them.
 
-    def __init__(self, parts: PartBuilder, section: Section, feed: Feed) -> None:
-        self.parts, self.section, self.feed = parts, section, feed
+    `cut` says how: None if nothing fits a tile, which is refused (E0302).
+    """
+
+    def __init__(self, parts: PartBuilder, section: Section, feed: Feed, cut: Cut | None) -> None:
+        self.parts, self.section, self.feed, self.cut = parts, section, feed, cut
         self.rows, self.inner = linear_shape(parts.weights, section.first[0])
         assert section.last is not None
         self.last_node, self.is_source = section.last, section.domain is Domain.SOURCE
@@ -26,46 +31,42 @@ class FeedForwardBuilder:
     def build(self) -> list[Partial]:
         """All parts; returns the partial sums of the last layer."""
         last = LastLayer({})
-        piece = self._fused_columns()
-        if piece and -(-self.inner // piece) <= self._spread_tiles():
-            for col, cols in ranges(self.inner, piece):
-                tile = self.parts.builder.new_tile("ffn", is_source=self.is_source)
-                out = self._first(tile, col, cols)
-                self._second(
-                    tile, self.parts.quantise(tile, out, [self.last_node]), col, cols, 0, self.width, last
-                )
+        cut = self.cut or self._refuse()
+        self.parts.weights.settle(self.last_node, cut.rows)
+        if cut.is_fused:
+            self._fused(cut, last)
         else:
-            self._spread(last)
+            self._grid(cut, last)
         return list(last.partials.values())
 
-    def _fused_columns(self) -> int:
-        """Inner columns a tile takes so that first and last layers both fit; 0 if not even one macro row does.
-
-        One macro's rows are taken if they fit: more tiles work side by side, and the last layer's array is full.
-        """
+    def _refuse(self) -> Cut:
         geometry = self.parts.geometry
-        count = len(self.section.first)
-        step = geometry.hardware.macro_cols
-        for cols in range(geometry.hardware.macro_rows, 0, -step):
-            need = count * geometry.macros(self.rows, cols) + geometry.macros(cols, self.width)
-            if need <= geometry.hardware.macros_per_tile:
-                return cols
-        return 0
+        need = len(self.section.first) * geometry.macros(self.rows, geometry.hardware.macro_cols)
+        have = geometry.hardware.macros_per_tile
+        first, graph = self.section.first[0], self.parts.graph
+        check_macros(graph, first, need, have, "one column of the layer", "larger tiles")
+        raise refuse(graph, first, "no cut of the layer fits a tile", "larger tiles")
 
-    def _spread_piece(self) -> int:
-        """Inner columns of a tile with first layers alone, when the part is spread; 0 if not one column fits."""
-        geometry = self.parts.geometry
-        block, most = geometry.hardware.macro_rows, geometry.columns(self.rows, len(self.section.first))
-        sizes = range(geometry.hardware.macro_cols, block + 1)
-        return max((p for p in sizes if p <= most and block % p == 0), default=0)
+    def _fused(self, cut: Cut, last: LastLayer) -> None:
+        """Each tile has columns of the first layers, and the rows of the last that meet them."""
+        for col, cols in ranges(self.inner, cut.columns):
+            tile = self.parts.builder.new_tile("ffn", is_source=self.is_source)
+            x = self.parts.quantise(tile, self._first(tile, col, cols), [self.last_node])
+            self._second(tile, x, (col, cols), (0, self.width), last)
 
-    def _spread_tiles(self) -> float:
-        """How many tiles the section takes when spread; infinity if it cannot be."""
-        block, piece = self.parts.geometry.hardware.macro_rows, self._spread_piece()
-        if not piece:
-            return float("inf")
-        last = -(-self.width // self.parts.geometry.columns(block))
-        return sum(-(-rows // piece) + last for _, rows in ranges(self.inner, block))
+    def _grid(self, cut: Cut, last: LastLayer) -> None:
+        """First layers cut by columns over tiles; the last one by groups of them, and by columns."""
+        builder = self.parts.builder
+        for row, rows in ranges(self.inner, cut.rows):
+            makers = []
+            for col, cols in ranges(rows, cut.columns):
+                tile = builder.new_tile("expand", is_source=self.is_source)
+                makers.append(Shard(tile, self._first(tile, row + col, cols), col, cols))
+            slices = list(ranges(self.width, cut.width))
+            readers = [builder.new_tile("reduce", is_source=self.is_source) for _ in slices]
+            x = share_rows(self.parts, makers, readers, "x", [self.last_node])
+            for tile, columns in zip(readers, slices, strict=True):
+                self._second(tile, x, (row, rows), columns, last)
 
     def _first(self, tile: TileBuilder, col: int, cols: int) -> str:
         """First layers and the operators after them for columns col..; returns the last value's name."""
@@ -80,48 +81,12 @@ class FeedForwardBuilder:
         return local[self.last_node.inputs[0]]
 
     def _second(
-        self, tile: TileBuilder, x: str, row: int, rows: int, col: int, cols: int, last: LastLayer
+        self, tile: TileBuilder, x: str, rows: tuple[int, int], columns: tuple[int, int], last: LastLayer
     ) -> None:
-        name = self.parts.multiply(tile, self.last_node, x, "down", (row, col), (rows, cols), bias=False)
-        last.add(tile, name, col, cols)
-
-    # ------------------------------------------------------------------------------------------------- spread
-
-    def _spread(self, last: LastLayer) -> None:
-        """First layers cut by columns; the last layer cut into blocks of a macro's rows by columns."""
-        geometry, builder = self.parts.geometry, self.parts.builder
-        count = len(self.section.first)
-        have = geometry.hardware.macros_per_tile
-        need = count * geometry.macros(self.rows, 1)
-        check_macros(
-            self.parts.graph, self.section.first[0], need, have, "one column of the layer", "larger tiles"
-        )
-        block, piece = geometry.hardware.macro_rows, self._spread_piece()
-        for row, rows in ranges(self.inner, block):
-            sources = []
-            for col, cols in ranges(rows, piece):
-                tile = builder.new_tile("expand", is_source=self.is_source)
-                value = self._first(tile, row + col, cols)
-                out = tile.port("out", Direction.OUT)
-                tile.add(Send(value, ((out, 0, cols),)), "multicast", [self.last_node])
-                sources.append((tile.end(out), col, cols))
-            self._rows(sources, row, rows, last)
-
-    def _rows(self, sources: list[tuple[Endpoint, int, int]], row: int, rows: int, last: LastLayer) -> None:
-        geometry, builder = self.parts.geometry, self.parts.builder
-        ends: list[list[Endpoint]] = [[] for _ in sources]
-        for col, cols in ranges(self.width, geometry.columns(rows)):
-            tile = builder.new_tile("reduce", is_source=self.is_source)
-            tile.value("x", Format.F32, rows)
-            received = []
-            for index, (_, start, count) in enumerate(sources):
-                port = tile.port(f"x{index}", Direction.IN)
-                ends[index].append(tile.end(port))
-                received.append((port, start, count))
-            tile.add(Receive("x", tuple(received)), "input", [self.last_node])
-            self._second(tile, self.parts.quantise(tile, "x", [self.last_node]), row, rows, col, cols, last)
-        for (source, _, _), dests in zip(sources, ends, strict=True):
-            builder.connect(f"inner{len(builder.channels)}", [source], dests)
+        """Rows and columns (first, how many) of the last layer on `tile`."""
+        at, size = (rows[0], columns[0]), (rows[1], columns[1])
+        name = self.parts.multiply(tile, self.last_node, x, "down", at, size, bias=False)
+        last.add(tile, name, *columns)
 
 
 class DirectBuilder:

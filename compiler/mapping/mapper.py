@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.optimisations import Optimisation
+from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.program import Limits
 
@@ -16,25 +17,37 @@ from .builder import MappingBuilder
 from .cutting import cut
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
 from .feeds import HubState, Partial
+from .grid import Asked, Cut, Cutter, Shape
 from .hub import Sizes, StageBuilder
 from .notes import notes_on
-from .parts import Geometry, PartBuilder
+from .parts import Geometry, PartBuilder, linear_shape
+from .rules import WIDEST, hub_columns, room
 from .sections import Domain, Layout, Section, Stage
 from .weights import Weights
 
+TOO_FEW_TILES = "E0303"
 HELD_SHARE = 0.6  # of a tile's buffer, for what is kept of a whole sequence
 HEAD_PORTS = 40  # of a hub tile, for columns that it exchanges with heads one by one
 
 
 @dataclass(frozen=True, slots=True)
 class MapOptions:
-    """Choices of the mapper. `hub_width`: columns of a hub value a tile takes; `block`: rows of a KV block;
-    `weight_bits`: to what float weights are quantised in int8 arithmetic; `without`: optimisations left out."""
+    """Choices of the mapper. `hub_width`: columns of a hub value a tile takes (0: `rules.hub_columns` decides);
+    `block`: rows of a KV block; `weight_bits`: to what float weights are quantised in int8 arithmetic; `without`:
+    optimisations left out.
 
-    hub_width: int = 1024
+    `spread`: how many times as many tiles as it needs a feed-forward section may take (0: `rules.room`). `ffn_columns`,
+    `ffn_rows`, `ffn_width` fix its cut (`grid.Cut`), else the fastest by `grid.Cutter.cost` is taken.
+    """
+
+    hub_width: int = 0
     block: int = 512
     weight_bits: int = 8
     without: frozenset[Optimisation] = frozenset()
+    spread: float = 0.0
+    ffn_columns: int = 0
+    ffn_rows: int = 0
+    ffn_width: int = 0
 
     def does(self, optimisation: Optimisation) -> bool:
         """Whether an optimisation is wanted."""
@@ -56,6 +69,7 @@ class Mapper:
         self.layout: Layout = cut(graph)
         self.only_results = _only_results(graph, self.layout)
         self.slots: dict[tuple[Domain, int], int] = {}
+        self.cuts: dict[Shape, Cut | None] = {}
 
     def run(self) -> Mapping:
         """The Mapping. Raises `CimError` E03xx if the graph does not fit."""
@@ -76,12 +90,23 @@ class Mapper:
             kind = "source" if stage.depth == 0 else "source_residual"
         longest = self.parts.geometry.longest
         most = max(map(longest, Domain))
-        key = stage.domain, stage.width
-        if key not in self.slots:
-            self.slots[key] = self._slot_width(*key)
-        sizes = Sizes(self.slots[key], longest(stage.domain), most)
+        sizes = Sizes(self._shard(stage.domain, stage.width), longest(stage.domain), most)
         builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
         builder.build(stage, self.only_results, kind)
+
+    def _shard(self, domain: Domain, width: int) -> int:
+        """`_slot_width`, found once."""
+        key = domain, width
+        if key not in self.slots:
+            self.slots[key] = self._slot_width(*key)
+        return self.slots[key]
+
+    def _hub_width(self, width: int) -> int:
+        """Columns of a hub value that a tile should take, if nothing else limits them."""
+        if self.options.hub_width:
+            return self.options.hub_width
+        is_cut = self.options.does(Optimisation.HUB)
+        return hub_columns(width, self.builder.hardware) if is_cut else WIDEST
 
     def _slot_width(self, domain: Domain, width: int) -> int:
         """Columns of a hub value that a tile takes, the same in all stages of a domain and width.
@@ -90,13 +115,13 @@ class Mapper:
         heads; and whole heads where the hub works head by head.
         """
         stages = [s for s in self.layout.stages if (s.domain, s.width) == (domain, width)]
-        most = min(self._held_width(domain, stages), self._ported_width(stages, width))
+        most = min(self._held_width(domain, stages, width), self._ported_width(stages, width))
         unit = math.lcm(*(_head_width(node.op, width) for stage in stages for node in stage.nodes))
         return max(most // unit, 1) * unit
 
-    def _held_width(self, domain: Domain, stages: list[Stage]) -> int:
+    def _held_width(self, domain: Domain, stages: list[Stage], whole: int) -> int:
         """Columns of which a tile can hold a whole sequence: the residual stream, and what late sections read."""
-        width = self.options.hub_width
+        width = self._hub_width(whole)
         if all(s.is_causal for s in self.layout.sections if s.domain is domain):
             return width
         longest = self.parts.geometry.longest(domain) * self.limits.sequences
@@ -106,7 +131,7 @@ class Mapper:
 
     def _ported_width(self, stages: list[Stage], width: int) -> int:
         """Columns whose exchange with heads takes no more than `HEAD_PORTS` ports of a tile."""
-        most = self.options.hub_width
+        most = self._hub_width(width)
         names = {read.name for stage in stages for read in stage.reads if not read.is_whole}
         for section in self.layout.sections:
             op = section.inner[0].op if section.lanes else None
@@ -126,8 +151,10 @@ class Mapper:
         else:
             (read,) = section.reads
             feed = self.state.feeds[read]
-            builder = FeedForwardBuilder if section.last is not None else DirectBuilder
-            pieces = builder(self.parts, section, feed).build()
+            if section.last is None:
+                pieces = DirectBuilder(self.parts, section, feed).build()
+            else:
+                pieces = FeedForwardBuilder(self.parts, section, feed, self._cut(section)).build()
         if section.is_result:
             node = (*section.inner, *section.first)[0] if section.lanes else section.first[0]
             to_host(self.parts, section, pieces, node)
@@ -135,6 +162,21 @@ class Mapper:
         self.state.partials[section.output] = pieces
         if section.last is not None:
             self.state.bias[section.output] = section.last
+
+    def _cut(self, section: Section) -> Cut | None:
+        """How a feed-forward section is cut; None if nothing fits."""
+        assert section.last is not None
+        rows, inner = linear_shape(self.weights, section.first[0])
+        width = linear_shape(self.weights, section.last)[1]
+        shape = Shape(rows, inner, width, len(section.first), self._shard(section.domain, width))
+        if shape not in self.cuts:
+            options = self.options
+            asked = Asked(options.ffn_columns, options.ffn_rows, options.ffn_width)
+            cutter = Cutter(self.parts.geometry, shape, asked)
+            is_chosen = options.does(Optimisation.FFN_GRID)
+            spread = options.spread or max(min(room(self.graph, self.builder.hardware, self.limits), 4), 1)
+            self.cuts[shape] = cutter.best(spread) if is_chosen else cutter.plain()
+        return self.cuts[shape]
 
 
 def _head_width(op: object, width: int) -> int:
@@ -154,6 +196,16 @@ def _only_results(graph: Graph, layout: Layout) -> set[str]:
     return wanted - others - set(graph.outputs)
 
 
+def _smaller(options: MapOptions) -> list[MapOptions]:
+    """The options, and those that take fewer tiles: sections as small as can be, then the hub too."""
+    tries = [options]
+    if not options.spread:
+        tries.append(replace(options, spread=1.0))
+    if not options.hub_width:
+        tries.append(replace(tries[-1], hub_width=WIDEST))
+    return tries
+
+
 def map_graph(
     graph: Graph,
     hardware: Hardware,
@@ -166,8 +218,18 @@ def map_graph(
 
     Raises `CimError` E03xx if it does not fit.
     """
-    mapper = Mapper(graph, hardware, limits, arithmetic, options)
-    mapping = mapper.run()
+    *others, last = _smaller(options)
+    for tried in others:
+        mapper = Mapper(graph, hardware, limits, arithmetic, tried)
+        try:
+            mapping = mapper.run()
+            break
+        except CimError as error:
+            if any(d.code != TOO_FEW_TILES for d in error.diagnostics):
+                raise
+    else:
+        mapper = Mapper(graph, hardware, limits, arithmetic, last)
+        mapping = mapper.run()
     if notes is not None:
         notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
     return mapping

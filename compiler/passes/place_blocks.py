@@ -11,10 +11,11 @@ from compiler.pipeline import DEFAULT_CONTEXT, Compilation, Pass
 class PlaceBlocks(Pass):
     """Cut the graph into stages and sections, and place weights, heads, KV regions and transfers on tiles.
 
-    `hub_width`: columns of a hub value that one tile takes. `block`: rows of a KV block (rounded to macro rows).
+    `hub_width`: columns of a hub value that one tile takes (0: by rule). `block`: rows of a KV block
+    (rounded to macro rows).
     """
 
-    hub_width: int = 1024
+    hub_width: int = 0
     block: int = 512
 
     def run(self, c: Compilation) -> bool:

@@ -1,0 +1,52 @@
+"""Named rules for what the options leave to the mapper: each is a function of shapes and the target."""
+
+from __future__ import annotations
+
+from compiler.ir.graph import Attention, Graph, Linear
+from isa.hardware import Hardware
+from isa.program import Limits
+
+from .estimate import Pace
+
+ROWS = 1
+"""Rows for which the hub is cut: the latency of the first, and the others after it."""
+
+STEP, WIDEST = 32, 1024
+"""Columns of a hub tile: steps of them that are tried, and the most."""
+
+FULL = 0.8
+"""Share of a target's tiles that the smallest cuts are let grow to."""
+
+
+def hub_columns(width: int, hardware: Hardware) -> int:
+    """Columns of a hub value of `width` that a tile takes: whole words, few where a row's work takes longer than
+    combining numbers over more tiles.
+
+    A stage adds, normalises, quantises (five passes over a row) and combines numbers over its tiles twice.
+    """
+    pace = Pace(hardware)
+    sizes = [cols for cols in range(STEP, min(width, WIDEST + 1), STEP) if width % cols == 0]
+
+    def cost(cols: int) -> tuple[float, int]:
+        work = 2 * pace.combine(cols) + 2 * pace.largest(cols) + pace.quantise(cols)
+        return 2 * pace.reduce(-(-width // cols)) + ROWS * work, -cols
+
+    return min([*sizes, min(width, WIDEST)], key=cost)
+
+
+def room(graph: Graph, hardware: Hardware, limits: Limits) -> float:
+    """How many times as many tiles as weights and KV cache need at least the target lets them have."""
+    block = hardware.macro_rows * hardware.macro_cols
+    weights = sum(
+        int(graph.constants[node.inputs[1]].count) for node in graph.nodes if isinstance(node.op, Linear)
+    )
+    cached = sum(
+        node.op.kv_heads
+        * (node.op.head_dim + node.op.v_head_dim)
+        * (limits.max_source if node.op.cross else limits.max_context)
+        * limits.sequences
+        for node in graph.nodes
+        if isinstance(node.op, Attention)
+    )
+    need = (weights + cached) / block / hardware.macros_per_tile
+    return FULL * hardware.tiles / max(need, 1)
