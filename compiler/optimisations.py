@@ -17,6 +17,8 @@ class Optimisation(Enum):
     SCHEDULE = "schedule"
     HUB = "hub"
     FFN_GRID = "ffn-grid"
+    SKIP_WINDOW = "skip-window"
+    RING = "ring"
 
     @property
     def summary(self) -> str:
@@ -28,6 +30,8 @@ _SUMMARIES = {
     Optimisation.SCHEDULE: "reorder the instructions of straight pieces so that units work side by side",
     Optimisation.HUB: "cut hub values by columns over as many tiles as pays, not over as few as fit",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
+    Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
+    Optimisation.RING: "KV arrays of attention with a window keep the rows that are in reach, and no more",
 }
 
 

@@ -55,6 +55,8 @@ class Interfaces:
 
     @staticmethod
     def _dealt(s: Statement, cache: KvCache) -> KvCache:
+        if s.option(4) is not None:
+            cache = replace(cache, ring=natural(s.token(4), "rows of a ring"))
         if s.option(2) is None:
             return cache
         return replace(cache, ways=natural(s.token(2), "ways"), block=natural(s.token(3), "block"))

@@ -229,7 +229,10 @@ DIRECTIVES = (
     Directive("runs", "file", ".runs NODE ...", "the ONNX nodes of the part above"),
     Directive("result", "file", ".result NAME ...", "the model's outputs where the host makes some of them"),
     Directive(
-        "cache", "file", ".cache LAYER [cross]", "a KV cache; cross: of the source's rows, not of the tokens'"
+        "cache",
+        "file",
+        ".cache LAYER [cross] [ways N block N] [ring N]",
+        "a KV cache; cross: of the source's rows, not the tokens'; ways: heads lie in several arrays; ring: its rows",
     ),
     Directive("heads", "file", ".heads TILE.a0:a1 ...", "keys and values of the KV heads of the cache above"),
     Directive(

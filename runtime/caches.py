@@ -38,7 +38,9 @@ def write_cache(
     with numerics.quiet():
         for side, given in enumerate(rows):
             for head, one in enumerate(given):
-                for way, row, part in _parts(program, tiles, cache, sequence, len(one)):
+                for way, row, part in _parts(
+                    program, tiles, cache, sequence, len(one)
+                ):  # a ring: later ones stay
                     _write(_array(tiles, cache, side, head, way), row, one[part])
 
 
@@ -50,6 +52,7 @@ def read_cache(
     if tokens < 0:
         raise fail("E0601", f"{tokens} rows of cache {layer} are asked for")
     _check_room(program, tiles, cache, layer, tokens)
+    _check_kept(cache, layer, tokens)
     parts = list(_parts(program, tiles, cache, sequence, tokens))
 
     def rows_of(side: int, head: int) -> F32:
@@ -88,7 +91,9 @@ def _parts(
 ) -> Iterator[tuple[int, int, slice]]:
     """Where the first rows of a sequence lie: which of the arrays a head is dealt over, first row there, which rows."""
     if cache.ways == 1:
-        yield 0, _first(program, _array(tiles, cache, 0, 0, 0), sequence), slice(0, tokens)
+        first, step = _first(program, _array(tiles, cache, 0, 0, 0), sequence), cache.ring or max(tokens, 1)
+        for start in range(0, tokens, step):
+            yield 0, first, slice(start, min(start + step, tokens))
         return
     limits, block = program.limits, cache.block
     blocks = -(-(limits.max_source if cache.cross else limits.max_context) // block)
@@ -116,12 +121,20 @@ def _check_room(
     limits = program.limits
     limit, option = (limits.max_source, "source") if cache.cross else (limits.max_context, "context")
     most = limit
-    if cache.ways == 1:
+    if cache.ways == 1 and not cache.ring:
         rows = (array.spec.rows for side in (0, 1) for array in _arrays(tiles, cache, side))
         most = min(limit, min(rows) // limits.sequences)
     if tokens > most:
         message = f"cache {layer} has room for {most} rows a sequence, not {tokens}"
         raise fail("E0602", message, help=f"compile with --max-{option} {tokens} or more")
+
+
+def _check_kept(cache: KvCache, layer: int, tokens: int) -> None:
+    if cache.ring and tokens > cache.ring:
+        message = (
+            f"cache {layer} keeps the last {cache.ring} rows of a sequence; of {tokens} the first are gone"
+        )
+        raise fail("E0602", message, help="compile with --without ring, so that every row is kept")
 
 
 def _first(program: Program, array: ArrayState, sequence: int) -> int:

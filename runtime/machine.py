@@ -95,8 +95,8 @@ class Machine:
         """Put rows into the KV cache `Program.caches[layer]`, as if the chip had appended them to a new sequence.
 
         `keys` and `values` are [heads, tokens, d], each with its own d; int8 arrays take them quantised as an append
-        does it, float32 arrays as they are. Rows behind them stay. Raises `CimError` E0601 (no such cache or sequence,
-        another shape), E0602 (no room).
+        does it, float32 arrays as they are. Rows behind them stay; a ring takes the last rows, as many as it has room
+        for. Raises `CimError` E0601 (no such cache or sequence, another shape), E0602 (no room).
         """
         write_cache(self.program, self.tiles, layer, sequence, keys, values)
 
@@ -104,7 +104,7 @@ class Machine:
         """The first `tokens` rows of a sequence in the KV cache `Program.caches[layer]`: keys and values.
 
         Both are float32 [heads, tokens, d]: codes times scales where the arrays hold int8. Raises `CimError` E0601
-        or E0602.
+        or E0602. Of a ring, `tokens` must be all that the sequence has, and no more than the ring's rows.
         """
         return read_cache(self.program, self.tiles, layer, sequence, tokens)
 

@@ -250,7 +250,7 @@ def _caches(draw: st.DrawFn, filled: list[tuple[Tile, Role]]) -> KvCache:
     chosen = draw(st.lists(st.sampled_from(tiles), max_size=3)) if tiles else []
     pick = [(tile, st.sampled_from(arrays[tile])) for tile in chosen]
     heads = tuple(CacheHead(tile, draw(kv), draw(kv)) for tile, kv in pick)
-    return KvCache(draw(st.integers(0, 99)), heads, draw(st.booleans()))
+    return KvCache(draw(st.integers(0, 99)), heads, draw(st.booleans()), ring=draw(st.sampled_from((0, 64))))
 
 
 @st.composite

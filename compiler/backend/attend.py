@@ -17,6 +17,9 @@ If the head is dealt over several tiles, the tile goes through its own blocks, o
     o, l = o * exp(m - M), l * exp(m - M)  smxs; zeros where the tile has nothing to be seen
 
 and the network adds up the o and l of all tiles before o / l is taken elsewhere.
+
+With a window the first block is the first one of which the segment's first token sees a row: a block without such rows
+would have added nothing, to the bit.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ from isa.instructions import (
 )
 from isa.operands import ZERO, Addr, Reg
 
-from .blocks import first_block
+from .blocks import first_block, next_block
 from .emitter import END, LENGTH, POSITION, TOKENS, Emitter
 
 
@@ -79,13 +82,13 @@ def emit_attend(op: Attend, e: Emitter) -> None:
         e.add(Quant(e.tmp("q8"), e.tmp("q_scale"), _queries(op, e), n, op.dim))
     row, start = first_block(op, e)
     length = _length(op, e)
-    if op.ways > 1:  # what there is from the tile's first block on
+    if start != ZERO:  # what there is from the first block on
         length, whole = e.kept("rows_left"), length
         e.add(Sub(length, whole, start))
     first = _first_block(op, e, row, start, length)
     _scores(op, e, n, first, _running(op, e))
     _weigh(op, e, n, first, e.at(op.out))
-    if e.spec(op.keys).rows > op.block * (e.limits.sequences if op.ways == 1 else 1):
+    if op.skip or e.spec(op.keys).rows > op.block * (e.limits.sequences if op.ways == 1 else 1):
         _other_blocks(op, e, n, first, length)
     if op.sums:
         _rescale(op, e, n)
@@ -159,11 +162,8 @@ def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block, length: Reg) ->
     distance = e.kept("block_distance") if op.bias else ZERO
 
     def body(counter: Reg) -> None:
-        if op.ways > 1:
-            e.add(Mul(row, counter, op.block), Add(row, row, op.block), Add(row, row, first.row))
-            e.add(Mul(start, counter, stride), Add(start, start, stride))
-        else:
-            e.add(Mul(start, counter, stride), Add(start, start, stride), Add(row, first.row, start))
+        e.add(Mul(start, counter, stride), Add(start, start, stride))
+        next_block(op, e, row, (first.row, start), counter)
         e.add(Sub(rows, length, start), Min(rows, rows, op.block), Max(rows, rows, 0))
         if op.causal:
             e.add(Sub(hi, first.hi, start))

@@ -2,12 +2,15 @@
 
 Block b of sequence s, of N blocks each, has number s * N + b; it lies on tile number mod W, in rows (number div W) * B
 on of its arrays, B being the rows of a block. A segment lies within one block.
+
+A ring has fewer rows than a sequence can have: block b lies where block b mod (blocks of the ring) does. Rows of the
+first block in reach that later ones have taken the place of lie before the window.
 """
 
 from __future__ import annotations
 
 from compiler.ir.operations import Append, Attend
-from isa.instructions import Add, Div, Min, Mod, Mul, Sub, Sys, Xor
+from isa.instructions import Add, Div, Max, Min, Mod, Mul, Sub, Sys, Xor
 from isa.operands import ZERO, Reg, Special
 
 from .emitter import POSITION, TOKENS, Emitter
@@ -16,7 +19,7 @@ from .emitter import POSITION, TOKENS, Emitter
 def appended_rows(op: Append, e: Emitter) -> tuple[Reg, Reg]:
     """Registers that hold how many rows the segment appends on this tile, and the first of them."""
     if op.ways == 1:
-        return e.rows(op.x), e.kv_row(op.array)
+        return e.rows(op.x), e.kv_row(op.array, op.ring)
     key = f"append*{op.ways}*{op.block}*{op.blocks}"
     is_new = f"{key}.count" not in e.phase.shared
     count, row = e.kept(f"{key}.count"), e.kept(f"{key}.row")
@@ -38,7 +41,7 @@ def appended_rows(op: Append, e: Emitter) -> tuple[Reg, Reg]:
 def first_block(op: Attend, e: Emitter) -> tuple[Reg, Reg]:
     """Registers that hold the row of this tile's first block of the sequence, in its arrays and in the sequence."""
     if op.ways == 1:
-        return e.kv_base(op.keys), ZERO
+        return _first_seen(op, e) if op.skip else (e.kv_base(op.keys), ZERO)
     start, way = e.kept("first_start"), e.table_register[op.way]
     if e.limits.sequences == 1:
         e.add(Mul(start, way, op.block))
@@ -49,6 +52,37 @@ def first_block(op: Attend, e: Emitter) -> tuple[Reg, Reg]:
     e.add(Mul(start, row, op.ways), Sub(start, start, before), Mul(start, start, op.block))
     e.add(Mul(row, row, op.block))
     return row, start
+
+
+def next_block(op: Attend, e: Emitter, row: Reg, first: tuple[Reg, Reg], counter: Reg) -> None:
+    """row = where the tile's block number `counter` after the first lies in its arrays.
+
+    `first`: where the first one lies, and how far behind it the block begins in the sequence.
+    """
+    if op.ring:
+        e.add(Add(row, counter, e.kept("first_number")), Add(row, row, 1))
+        _in_ring(op, e, row, row)
+    elif op.ways == 1:
+        e.add(Add(row, *first))
+    else:
+        e.add(Mul(row, counter, op.block), Add(row, row, op.block), Add(row, row, first[0]))
+
+
+def _first_seen(op: Attend, e: Emitter) -> tuple[Reg, Reg]:
+    """`first_block` of attention with a window: the block of the first row that the segment's first token sees."""
+    number, start, row = e.kept("first_number"), e.kept("first_start"), e.kept("first_row")
+    e.add(Add(number, e.fact(POSITION), 1 - op.window), Max(number, number, 0), Div(number, number, op.block))
+    e.add(Mul(start, number, op.block))
+    if op.ring:
+        _in_ring(op, e, row, number)
+    else:
+        e.add(Add(row, e.kv_base(op.keys), start))
+    return row, start
+
+
+def _in_ring(op: Attend, e: Emitter, row: Reg, number: Reg) -> None:
+    """row = where block `number` of the sequence lies in the arrays."""
+    e.add(Mod(row, number, op.ring // op.block), Mul(row, row, op.block), Add(row, row, e.kv_base(op.keys)))
 
 
 def _sequence(e: Emitter) -> Reg:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from compiler.ir.mapping import Arithmetic, Format, MapValue, Rows, Template
 from isa.instruction import Inst
-from isa.instructions import Add, Halt, Ldp, Loop, Mul, Seg, Sseg, Sys
+from isa.instructions import Add, Halt, Ldp, Loop, Mod, Mul, Seg, Sseg, Sys
 from isa.operands import ZERO, Addr, ArrayRef, Count, PortRef, Reg, Special
 from isa.program import ArraySpec, Limits
 
@@ -212,8 +212,15 @@ class Emitter:
             return self.fact(KV_BASE)
         return self._sequence_times(rows)
 
-    def kv_row(self, array: str) -> Reg:
-        """A register that holds the row of a KV array that belongs to the segment's first token."""
+    def kv_row(self, array: str, ring: int = 0) -> Reg:
+        """A register that holds the row of a KV array that belongs to the segment's first token.
+
+        With `ring` a sequence's rows are a ring of that many.
+        """
+        if ring:
+            base, position = self.kv_base(array), self.fact(POSITION)
+            place = self.shared(f"position%{ring}", lambda rd: Mod(rd, position, ring))
+            return self.shared(f"{base}+position%{ring}", lambda rd: Add(rd, base, place))
         if self._is_usual(self.kv_rows(array)):
             return self.fact(KV_ROW)
         base = self.kv_base(array)

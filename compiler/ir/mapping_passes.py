@@ -112,6 +112,9 @@ def _cached(
         yield "Attend limits by distance which rows of the source are seen, or adds to their scores"
     wanted = op.cross or of_source
     need = limits.max_source if wanted else limits.max_context
+    if op.ring:
+        need = min(need, op.window)
+        yield from _ring(op)
     specs = [spec for name in (op.keys, op.values) for spec in template.arrays if spec.name == name]
     for spec in specs:
         if appended.get(spec.name, {wanted}) != {wanted}:
@@ -119,6 +122,12 @@ def _cached(
         yield from _room(spec, need, limits)
     if len({spec.rows for spec in specs}) > 1:
         yield f"{op.keys!r} and {op.values!r} have not as many rows"
+
+
+def _ring(op: Attend) -> Iterator[str]:
+    """What is wrong with an Attend that looks at a ring."""
+    if not (op.causal and op.window and op.skip) or op.ring % op.block:
+        yield f"Attend takes a ring of {op.ring} rows without a window, or not in whole blocks of {op.block}"
 
 
 def _room(spec: ArraySpec, need: int, limits: Limits) -> Iterator[str]:

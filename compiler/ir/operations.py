@@ -181,6 +181,8 @@ class Append:
     With `ways` > 1 the head is dealt over as many tiles in blocks of `block` rows, `blocks` of them a sequence: block b
     of sequence s has number s * blocks + b, and belongs to tile number mod ways, where it is block number div ways.
     Parameter `way` says which tile this is: it appends what is its own.
+
+    With `ring` a sequence has so many rows, and position p lies at p mod `ring`.
     """
 
     array: str
@@ -189,6 +191,7 @@ class Append:
     way: str = ""
     block: int = 0
     blocks: int = 0
+    ring: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,9 @@ class Attend:
     With `ways` > 1 this tile has some blocks of the head (see `Append`), and out is a sum that is to be divided, once
     the sums of all tiles have been added, by the sums of probabilities that value `sums` gets: pairs (0, l), one for
     each query head. The largest score of all tiles, on which both are based, goes through ports `to` and `back`.
+
+    With `skip` blocks that no token of the segment sees, because they lie before its window, are passed over.
+    `ring` > 0: a sequence has so many rows, whole blocks of them, and row p lies at p mod `ring`.
     """
 
     out: str
@@ -231,6 +237,8 @@ class Attend:
     sums: str = ""
     to: str = ""
     back: str = ""
+    skip: bool = False
+    ring: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from .builder import TileBuilder
 from .core import append, attend, check_attention
 from .feeds import HubState, Partial, ranges
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
+from .policies import kept_rows
 from .sections import Domain, Lane, Section
 
 _Piece = tuple[TileBuilder, str, int, int]  # tile, value, first column, columns
@@ -72,7 +73,7 @@ class AttentionBuilder:
 
     def _kv_macros(self) -> int:
         geometry = self.parts.geometry
-        rows = geometry.kv_rows(self.rows_of)
+        rows = kept_rows(geometry, self.op, self.rows_of)
         return geometry.macros(rows, self.op.head_dim) + geometry.macros(rows, self.op.v_head_dim)
 
     def _fused_macros(self) -> int:
@@ -230,7 +231,7 @@ class AttentionBuilder:
     def _check(self) -> None:
         geometry, graph = self.parts.geometry, self.parts.graph
         have, need = geometry.hardware.macros_per_tile, self._kv_macros()
-        per_row = need / geometry.kv_rows(self.rows_of)
+        per_row = need / kept_rows(geometry, self.op, self.rows_of)
         block = geometry.block(self.rows_of)
         fits = int(have / per_row / geometry.limits.sequences) // block * block
         is_source = self.rows_of is Domain.SOURCE

@@ -69,10 +69,10 @@ class TileBuilder:
     def value(
         self,
         name: str,
-        format: Format,
+        format: Format,  # noqa: A002
         cols: int,
         rows: Rows = Rows.TOKENS,
-        scales: int = 1,  # noqa: A002
+        scales: int = 1,
     ) -> str:
         """Declare a value; returns its name."""
         self.values[name] = MapValue(name, format, cols, rows, scales)
@@ -175,11 +175,13 @@ class MappingBuilder:
             self.data[name] = make
         return name
 
-    def cache_head(self, layer: int, tile: TileBuilder, keys: str, values: str, *, cross: bool) -> None:
+    def cache_head(
+        self, layer: int, tile: TileBuilder, keys: str, values: str, *, cross: bool, ring: int = 0
+    ) -> None:
         """Note that the next KV head of graph cache `layer` lies in two arrays of `tile`."""
         arrays = list(tile.arrays)
         head = CacheHead(tile.index, arrays.index(keys), arrays.index(values))
-        cache = self._caches.get(layer, KvCache(layer, (), cross))
+        cache = self._caches.get(layer, KvCache(layer, (), cross, ring=ring))
         self._caches[layer] = replace(cache, heads=(*cache.heads, head))
 
     def table(self, tile: TileBuilder, slot: str, tensor: str) -> Space:

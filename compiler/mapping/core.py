@@ -8,6 +8,7 @@ from isa.program import ArrayKind, ArraySpec
 
 from .builder import TileBuilder
 from .parts import PartBuilder
+from .policies import kept_rows, ring_rows, skips
 from .sections import Domain, refuse
 
 MOST_BIASES = 4095
@@ -34,17 +35,18 @@ def check_attention(parts: PartBuilder, node: Node, op: Attention) -> None:
 def append(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, key: str, value: str) -> None:
     """Append the rows of k and v to the KV arrays of `tile`."""
     keys, values = _arrays(parts, tile, node, rows_of)
-    tile.add(Append(keys, key), "append_k", [node])
-    tile.add(Append(values, value), "append_v", [node])
+    ring = ring_rows(parts.geometry, _attention(node), rows_of)
+    tile.add(Append(keys, key, ring=ring), "append_k", [node])
+    tile.add(Append(values, value, ring=ring), "append_v", [node])
 
 
 def attend(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, query: str, head: int) -> str:
     """Attention of one KV head on `tile`; returns the name of its output."""
-    op = node.op
-    assert isinstance(op, Attention)
+    op = _attention(node)
     keys, values = _arrays(parts, tile, node, rows_of)
+    ring = ring_rows(parts.geometry, op, rows_of)
     if op.cache is not None:
-        parts.builder.cache_head(op.cache, tile, keys, values, cross=op.cross)
+        parts.builder.cache_head(op.cache, tile, keys, values, cross=op.cross, ring=ring)
     if not op.causal and not op.cross:  # all keys and values first
         tile.keep(query)
         tile.phase = 1
@@ -66,16 +68,22 @@ def attend(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, q
         op.cross,
         bias,
         reach,
+        skip=skips(parts.geometry, op),
+        ring=ring,
     )
     tile.add(block, "attention", [node])
     return block.out
 
 
+def _attention(node: Node) -> Attention:
+    assert isinstance(node.op, Attention)
+    return node.op
+
+
 def _arrays(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain) -> tuple[str, str]:
     """The KV arrays of `tile`, keys and values."""
-    op = node.op
-    assert isinstance(op, Attention)
-    rows, dtype = parts.geometry.kv_rows(rows_of), parts.builder.arithmetic.dtype
+    op = _attention(node)
+    rows, dtype = kept_rows(parts.geometry, op, rows_of), parts.builder.arithmetic.dtype
     keys = tile.array(ArraySpec("keys", ArrayKind.KV, rows, op.head_dim, dtype), None)
     return keys, tile.array(ArraySpec("values", ArrayKind.KV, rows, op.v_head_dim, dtype), None)
 

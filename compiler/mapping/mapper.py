@@ -63,7 +63,7 @@ class Mapper:
         self.graph, self.limits, self.options = graph, limits, options
         self.builder = MappingBuilder(hardware, arithmetic)
         self.weights = Weights(graph, self.builder, options.weight_bits)
-        geometry = Geometry(hardware, limits, options.block)
+        geometry = Geometry(hardware, limits, options.block, options.without)
         self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
         self.state = HubState()
         self.layout: Layout = cut(graph)

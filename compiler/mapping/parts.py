@@ -27,6 +27,7 @@ from compiler.ir.mapping import (
 )
 from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Mul as MulBlock
+from compiler.optimisations import Optimisation
 from isa.diagnostics import fail
 from isa.hardware import Hardware
 from isa.program import ArrayKind, ArraySpec, Limits
@@ -46,6 +47,11 @@ class Geometry:
     hardware: Hardware
     limits: Limits
     most_rows: int  # of a KV block
+    without: frozenset[Optimisation] = frozenset()
+
+    def does(self, optimisation: Optimisation) -> bool:
+        """Whether an optimisation is wanted."""
+        return optimisation not in self.without
 
     def longest(self, domain: Domain) -> int:
         """Rows of the longest sequence."""

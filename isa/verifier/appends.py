@@ -5,6 +5,9 @@ the array's rows over the sequences, then behind that, in the pass of the same s
 sequence are there; in a later pass, all that it has after this step. Earlier steps have appended what is before. In a
 program that takes no rows of a source, the host fills the caches of one.
 
+Where a sequence can be longer than R, its rows are a ring: appended at position mod R, so that as many of the ring's
+first rows are there as the sequence has, R at most. That what lies there is the row that was meant is not proven.
+
 Of a head that is dealt over several arrays in blocks, see `dealt`.
 """
 
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING
 from isa.operands import Special
 from isa.program import Program
 
+from .arithmetic import modulo
 from .bounds import Bounds
 from .dealt import Cached, dealt_window, is_dealt_append
 from .poly import Poly
@@ -80,7 +84,8 @@ class Appends:
                 return
             have = f"of the first {ctx.text(limit)} rows those in this tile's blocks of {cached.block}"
         elif limit is not None:
-            if _lies_within(bounds, row - _base(ctx, state, array), rows, limit):
+            at, own = row - _base(ctx, state, array), _rows(ctx, array)
+            if _lies_within(bounds, at, rows, limit) and bounds.at_most(at + rows, own):
                 return
             have = f"{ctx.text(limit)} rows from {ctx.text(_base(ctx, state, array))} on"
         message = f"uses rows of array {spec.name} that are not surely appended"
@@ -139,7 +144,8 @@ def _are_the_segment_s(ctx: Context, state: State, cached: Cached, array: int, r
     facts, index = FACTS[state.segment.over], state.segment.index
     position = ctx.values.steps.fact(facts[Special.POSITION], index)
     tokens = ctx.values.steps.fact(facts[Special.TOKENS], index)
-    return row == _base(ctx, state, array) + position and rows == tokens
+    place = modulo(ctx.values, ctx.bounds(state), position, Poly(_rows(ctx, array)))
+    return row == _base(ctx, state, array) + place and rows == tokens
 
 
 def _base(ctx: Context, state: State, array: int) -> Poly:

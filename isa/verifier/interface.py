@@ -82,8 +82,18 @@ def _wrong_rows(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
             yield f"it has {rows} rows in each of {cache.ways} arrays of a head, and needs {slots * cache.block}"
     elif rows % limits.sequences:
         yield f"its {rows} rows cannot be shared out among {limits.sequences} sequences"
+    elif cache.ring:
+        yield from _wrong_ring(program, cache, rows // limits.sequences)
     elif rows // limits.sequences < needed:
         yield f"it has {rows // limits.sequences} rows a sequence; {name} is {needed}"
+
+
+def _wrong_ring(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
+    if cache.cross:
+        yield "a ring has rows of tokens, and it is for those of a source"
+    elif cache.ring != rows or cache.ring % program.limits.chunk:
+        chunk = program.limits.chunk
+        yield f"its ring has {cache.ring} rows: it takes the {rows} of a sequence, and a multiple of {chunk}"
 
 
 def _arrays(

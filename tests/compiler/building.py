@@ -13,6 +13,7 @@ from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.optimisations import Optimisation
 from isa.hardware import Hardware, load_target
 from isa.program import Limits, Origin, Program, segments_of
 from runtime.machine import Machine
@@ -30,6 +31,7 @@ class Choices:
     sequences: int = 1
     chunk: int | None = None
     source: int = 0
+    without: frozenset[Optimisation] = frozenset()
 
 
 def with_quantity(hardware: Hardware, part: str, name: str, value: float) -> Hardware:
@@ -49,7 +51,7 @@ def tiny(tiles: int = 6) -> Hardware:
 def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Mapping:
     """The mapping of a graph, its chunk chosen."""
     limits = Limits(choices.context, chunk=1, sequences=choices.sequences, max_source=choices.source)
-    options = MapOptions(choices.hub_width, choices.block)
+    options = MapOptions(choices.hub_width, choices.block, without=choices.without)
     mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
     return with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))
 
