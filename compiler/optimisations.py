@@ -19,6 +19,7 @@ class Optimisation(Enum):
     FFN_GRID = "ffn-grid"
     SKIP_WINDOW = "skip-window"
     RING = "ring"
+    PLACEMENT = "placement"
 
     @property
     def summary(self) -> str:
@@ -29,6 +30,7 @@ class Optimisation(Enum):
 _SUMMARIES = {
     Optimisation.SCHEDULE: "reorder the instructions of straight pieces so that units work side by side",
     Optimisation.HUB: "cut hub values by columns over as many tiles as pays, not over as few as fit",
+    Optimisation.PLACEMENT: "lay tiles in compact patches of the mesh, the layout in which messages travel least",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
     Optimisation.RING: "KV arrays of attention with a window keep the rows that are in reach, and no more",

@@ -13,6 +13,8 @@ from compiler.ir.mapping import (
     Block,
     ConstantSlot,
     Format,
+    LoadRows,
+    Lookup,
     Mapping,
     MapTile,
     MapValue,
@@ -41,7 +43,7 @@ from isa.program import (
     TensorInfo,
 )
 
-from .place import coordinates
+from .place import place
 
 Maker = Callable[[], np.ndarray]
 
@@ -52,8 +54,9 @@ class TileBuilder:
     With `is_source` all its passes go over the source's segments; else the first `source_phases` do.
     """
 
-    def __init__(self, kind: str, index: int, x: int, y: int, *, is_source: bool = False) -> None:
-        self.kind, self.index, self.x, self.y = kind, index, x, y
+    def __init__(self, kind: str, index: int, *, is_source: bool = False) -> None:
+        self.kind, self.index = kind, index
+        self.x = self.y = -1  # until all tiles are placed
         self.is_source, self.source_phases = is_source, 0
         self.phase = 0  # the pass over the segments in which further blocks are done
         self.rounds = [0]  # the round in which each pass of a hub tile is
@@ -62,7 +65,8 @@ class TileBuilder:
         self.arrays: dict[str, tuple[ArraySpec, ArrayData | None]] = {}
         self.ports: dict[str, Port] = {}
         self.constants: dict[str, tuple[ConstantSlot, Slice]] = {}
-        self.tables: dict[str, int] = {}
+        self.tables: dict[str, str] = {}  # slot -> tensor
+        self.addresses: dict[str, int] = {}  # slot -> where the tensor lies, once that is known
         self.nodes: dict[str, list[str]] = {}
         self.angles: dict[tuple[str, int], str] = {}  # rotary table and pass -> value
 
@@ -118,6 +122,13 @@ class TileBuilder:
         index = next(index for index, block in enumerate(self.blocks) if block.op is old)
         self.blocks[index] = replace(self.blocks[index], op=new)
 
+    def settle_table(self, slot: str, region: MemoryRegion) -> None:
+        """Say where the table of a slot lies."""
+        self.addresses[slot] = region.offset
+        for block in self.blocks:
+            if isinstance(block.op, Lookup | LoadRows) and block.op.table == slot:
+                self.replace(block.op, replace(block.op, space=region.space))
+
     def template(self) -> Template:
         """The tile's work, without a name."""
         return Template(
@@ -138,7 +149,7 @@ class TileBuilder:
             template.name,
             self.x,
             self.y,
-            tuple(self.tables.values()),
+            tuple(self.addresses[slot] for slot in self.tables),
             tuple(data for _, data in self.arrays.values()),
             tuple(content for _, content in self.constants.values()),
             tuple(" ".join(self.nodes[site]) for site in template.sites),
@@ -159,12 +170,10 @@ class MappingBuilder:
         self._caches: dict[int, KvCache] = {}
         self._names: set[str] = set()  # of channels
         self._used: dict[tuple[int, Space], int] = {}
-        self._places = coordinates(hardware)
 
     def new_tile(self, kind: str, *, is_source: bool = False) -> TileBuilder:
-        """The next tile on the mesh. Past the target's last tile, counting goes on (see `check_tiles`)."""
-        x, y = next(self._places, (-1, -1))
-        tile = TileBuilder(kind, len(self.tiles), x, y, is_source=is_source)
+        """The next tile. Past the target's last tile, counting goes on (see `check_tiles`)."""
+        tile = TileBuilder(kind, len(self.tiles), is_source=is_source)
         self.tiles.append(tile)
         return tile
 
@@ -186,14 +195,21 @@ class MappingBuilder:
 
     def table(self, tile: TileBuilder, slot: str, tensor: str) -> Space:
         """Give `tile` the memory table `tensor`, on its chip: in the global buffer while there is room, else in
-        DRAM. Returns where it lies."""
-        chip = self.hardware.chip_of(max(tile.x, 0), max(tile.y, 0))
-        region = self.memory.get((chip, tensor))
-        if region is None:
-            region = self._allocate(chip, tensor)
-            self.memory[chip, tensor] = region
-        tile.tables[slot] = region.offset
-        return region.space
+        DRAM. Which it is, and where, is known when tiles are placed; until then it counts as DRAM."""
+        tile.tables[slot] = tensor
+        return Space.DRAM
+
+    def _settle(self, *, tries: bool) -> None:
+        """Place the tiles, and then their tables."""
+        places = place(len(self.tiles), self.channels, self.hardware, tries=tries)
+        for tile, (x, y) in zip(self.tiles, places, strict=True):
+            tile.x, tile.y = x, y
+            chip = self.hardware.chip_of(x, y)
+            for slot, tensor in tile.tables.items():
+                region = self.memory.get((chip, tensor))
+                if region is None:
+                    region = self.memory[chip, tensor] = self._allocate(chip, tensor)
+                tile.settle_table(slot, region)
 
     def _allocate(self, chip: int, tensor: str) -> MemoryRegion:
         info = self.tensors[tensor]
@@ -241,9 +257,10 @@ class MappingBuilder:
                 f"file; {have // per_chip:,} now), or fewer layers, or a shorter --max-context",
             )
 
-    def finish(self, name: str, limits: Limits) -> Mapping:
-        """The Mapping. Tiles whose work is equal share a template."""
+    def finish(self, name: str, limits: Limits, *, tries: bool = True) -> Mapping:
+        """The Mapping. Tiles whose work is equal share a template. With `tries` layouts are compared."""
         self.check_tiles()
+        self._settle(tries=tries)
         names: dict[Template, Template] = {}
         counts: dict[str, int] = {}
         tiles: list[MapTile] = []

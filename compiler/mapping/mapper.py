@@ -81,7 +81,8 @@ class Mapper:
             if domain is Domain.TOKENS:
                 self.state.connect(self.builder, source=False)
         self.state.connect(self.builder, source=True)
-        return self.builder.finish(self.graph.name, self.limits)
+        tries = self.options.does(Optimisation.PLACEMENT)
+        return self.builder.finish(self.graph.name, self.limits, tries=tries)
 
     def _stage(self, stage: Stage) -> None:
         """A hub stage: its operators, what its sections read, and what of it is the model's output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -13,11 +14,11 @@ from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.cutting import cut
 from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.options import arithmetic_of, check_policies, source_rows, weight_bits
-from compiler.mapping.place import coordinates
+from compiler.mapping.place import SNAKE, Line, place
 from compiler.pipeline import CompileOptions
 from isa.diagnostics import CimError
-from isa.hardware import load_target
-from isa.program import Limits
+from isa.hardware import Hardware, load_target
+from isa.program import Channel, Endpoint, Limits
 
 from .building import Choices, mapping_of, tiny, with_quantity
 from .graphs import Shape, decoder
@@ -64,9 +65,39 @@ def test_a_part_that_does_not_fit_is_spread() -> None:
     assert kinds["project"] and kinds["attend"] and kinds["combine"] and kinds["expand"] and kinds["reduce"]
 
 
-def test_tiles_are_filled_chip_by_chip_along_a_snake() -> None:
-    hardware = with_quantity(tiny(2), "system", "chips_x", 2)
-    assert list(coordinates(hardware)) == [(0, 0), (1, 0), (1, 1), (0, 1), (2, 0), (3, 0), (3, 1), (2, 1)]
+def _system(chips_x: int, chips_y: int) -> Hardware:
+    return with_quantity(with_quantity(tiny(4), "system", "chips_x", chips_x), "system", "chips_y", chips_y)
+
+
+@pytest.mark.parametrize("line", [SNAKE, Line(1, 2), Line(2, 2), Line(2, 4), Line(3, 1), Line(2, 3)])
+def test_a_line_fills_the_mesh(line: Line) -> None:
+    hardware = _system(3, 3)
+    cells = list(line.cells(hardware))
+    assert sorted(cells) == [(x, y) for x in range(12) for y in range(12)]
+    if 4 % line.block == 0:
+        steps = [abs(x - u) + abs(y - v) for (x, y), (u, v) in itertools.pairwise(cells)]
+        jumps = sum(step > 2 * line.block for step in steps)  # from one strip to the next
+        assert jumps < 3
+
+
+def test_strips_keep_neighbours_in_a_patch() -> None:
+    cells = list(Line(2, 4).cells(_system(4, 4)))[:64]
+    assert {(x // 8, y // 8) for x, y in cells} == {(0, 0)}
+
+
+def test_the_layout_in_which_messages_travel_least_is_taken() -> None:
+    hardware = _system(4, 4)
+    ends = [Endpoint(tile, 0) for tile in range(64)]
+    channels = [Channel("all", (ends[0],), tuple(ends[1:]))]
+    near = place(64, channels, hardware, tries=True)
+    assert near != place(64, channels, hardware, tries=False)
+    assert max(x + y for x, y in near) < max(x + y for x, y in place(64, channels, hardware, tries=False))
+
+
+def test_tiles_past_the_last_have_no_place() -> None:
+    places = place(40, [], tiny(6), tries=True)
+    assert len(set(places[:36])) == 36
+    assert places[36:] == [(-1, -1)] * 4
 
 
 def _refused(code: str, shape: Shape, tiles: int = 6, context: int = 256) -> str:
