@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from compiler.passes.attach_hosts import AttachHosts
 from compiler.passes.attach_interface import AttachInterface
+from compiler.passes.attach_workload import AttachWorkload
 from compiler.passes.drop_roundings import DropRoundings
 from compiler.passes.emit_program import EmitProgram
 from compiler.passes.explain_mapping import ExplainMapping
@@ -29,6 +30,7 @@ BACKEND_PIPELINE: tuple[Pass, ...] = (
     ScheduleCode(),
     AttachHosts(),
     AttachInterface(),
+    AttachWorkload(),
     VerifyProgram(),
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .asm_hosts import host_lines
 from .asm_text import endpoint_text, heads_text, one_line, pair, slice_text, span_text, type_text, word
+from .asm_work import work_lines
 from .instruction import DType
 from .instructions import Loop
 from .interface import ModelValue
@@ -34,7 +35,7 @@ def program_text(program: Program, *, values: bool = False) -> str:
         lines += ["", *role_lines(role)]
     lines += ["", *tile_lines(program, program.tiles), "", *channel_lines(program, program.channels)]
     lines += [*barrier_lines(program), *memory_lines(program), *stream_lines(program), *host_lines(program)]
-    lines += [*cache_lines(program), *interface_lines(program)]
+    lines += [*cache_lines(program), *interface_lines(program), *work_lines(program.workload)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

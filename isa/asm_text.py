@@ -250,4 +250,10 @@ DIRECTIVES = (
         ".padding ID ...",
         "token ids that must not occur: the file counts positions without them",
     ),
+    Directive(
+        "work",
+        "file",
+        ".work WHAT NAME=VALUE ...",
+        "a piece of the model's work on any machine, or a part of the piece above: `cim` computes lower bounds from it",
+    ),
 )

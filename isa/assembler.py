@@ -19,6 +19,7 @@ from .asm_streams import Streams
 from .asm_tensors import Tensors
 from .asm_text import integer, nearest, numbered, split_endpoint
 from .asm_tiles import TILE_RULES, TileBuilder, pair_of
+from .asm_work import Work
 from .diagnostics import CimError, Diagnostic, FilePlace, NamedPlace, fail
 from .hardware import Hardware, load_target
 from .instruction import Inst
@@ -103,6 +104,7 @@ class _Assembly:
         self.streams = Streams(self.numbers, lambda name, at: self._known("channel", name, self.channels, at))
         self.hosts = Hosts(self._know_tensor)
         self.interfaces = Interfaces(self.tiles, self._know_value)
+        self.work = Work()
         self.role: RoleBuilder | None = None
         self.tile: TileBuilder | None = None
         self.lost: set[str] = set()  # first words of wrong lines: what they declare is not known
@@ -364,6 +366,7 @@ class _Assembly:
             results=tuple(self.hosts.results),
             caches=tuple(self.interfaces.caches),
             interface=self.interfaces.interface,
+            workload=self.work.workload,
             data=data,
         )
 
@@ -381,6 +384,7 @@ _HANDLERS: dict[str, Callable[[_Assembly, Statement], None]] = {
     "barrier": _Assembly._barrier,
     "memory": _Assembly._memory,
     "stream": lambda assembly, s: assembly.streams.take(s),
+    "work": lambda assembly, s: assembly.work.take(s),
     **dict.fromkeys(("host", "reads", "makes", "runs", "result"), lambda assembly, s: assembly.hosts.take(s)),
     **dict.fromkeys(
         ("cache", "heads", "input", "output", "padding"), lambda assembly, s: assembly.interfaces.take(s)

@@ -2,7 +2,7 @@
 
     metadata["cim"]     JSON: format version, digest of the instruction table, target, limits, origin, roles
                         without their code, tiles, channels, barriers, tensor declarations, memory, streams, host
-                        partitions, KV caches, the model's inputs and outputs
+                        partitions, KV caches, the model's inputs and outputs, its work
     text/<role>         uint8 [instructions, 16]: the role's instruction words
     data/<tensor>       a tensor's contents; none of them in a shapes-only program
 
@@ -44,6 +44,7 @@ from .program import (
     TensorInfo,
     Tile,
 )
+from .workload import Workload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,6 +70,7 @@ _SECTIONS: dict[str, Any] = {
     "results": tuple[str, ...],
     "caches": tuple[KvCache, ...],
     "interface": Interface,
+    "workload": Workload,
 }
 
 

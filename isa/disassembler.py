@@ -27,6 +27,7 @@ from .asm_print import (
     tile_lines,
 )
 from .asm_text import nearest, one_line
+from .asm_work import work_lines
 from .diagnostics import fail
 from .program import Program, Role, Tile
 
@@ -141,6 +142,7 @@ class _Listing:
             yield from host_lines(program)
             yield from cache_lines(program)
             yield from interface_lines(program)
+            yield from work_lines(program.workload)
             return
         yield from tile_lines(program, self.tiles[only])
         yield ""

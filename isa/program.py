@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .instruction import DType, Inst
 from .interface import Interface, KvCache
 from .operands import Space
+from .workload import Workload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -300,7 +301,7 @@ class Program:
     """All that a machine needs. `data` maps tensor names to arrays, or is None for a shapes-only program.
 
     `results` names the model's outputs where host partitions make some of them. `caches` say where keys and values
-    lie, `interface` what the ONNX file's inputs and outputs are.
+    lie, `interface` what the ONNX file's inputs and outputs are, `workload` what the model asks of any machine.
     """
 
     target: Hardware
@@ -317,6 +318,7 @@ class Program:
     results: tuple[str, ...] = ()
     caches: tuple[KvCache, ...] = ()
     interface: Interface = Interface()  # noqa: RUF009  (frozen)
+    workload: Workload = Workload()  # noqa: RUF009  (frozen)
     data: Mapping[str, NDArray[Any]] | None = field(default=None, compare=False, repr=False)
 
     def role(self, name: str) -> Role:

@@ -89,9 +89,21 @@ def _summary(stats: Statistics) -> str:
             "bound by",
             f"{stats.bound_by}: {share(critical[stats.bound_by], stats.cycles)} of the critical path",
         ),
+        *_bound_lines(stats),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
     )
     return "\n".join(f"{name:<10}{text}" for name, text in lines)
+
+
+def _bound_lines(stats: Statistics) -> list[tuple[str, str]]:
+    """Measured over the least possible, by phase."""
+    return [
+        (
+            "" if index else "at least",
+            f"{b.phase}: {b.bound_cycles:,} cycles, measured {b.ratio:.2f} times that; {b.binding} binds",
+        )
+        for index, b in enumerate(stats.bounds)
+    ]
 
 
 def _components(stats: Statistics) -> str:

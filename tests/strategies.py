@@ -65,6 +65,7 @@ from isa.program import (
     TensorInfo,
     Tile,
 )
+from isa.workload import AttentionWork, Block, Place, Product, Repeat, RowWork, SectionWork, Task, Workload
 
 TINY: Hardware = load_target("tiny")
 REGISTER = st.builds(Reg, st.integers(0, REGISTERS - 1))
@@ -271,6 +272,26 @@ def _values(
     return tuple(replace(draw(value), name=name) for name in draw(_unique(NAME, 0, 2)))
 
 
+def workloads() -> st.SearchStrategy[Workload]:
+    """Any work, of a few parts."""
+    size, some = st.integers(0, 99999), lambda parts: st.lists(parts, max_size=2).map(tuple)
+    rows = st.builds(RowWork, st.sampled_from(Task), size, size)
+    products = st.builds(Product, size, size, st.integers(1, 8))
+    attention = st.builds(AttentionWork, *[size] * 5, *[st.booleans()] * 3)
+    section = st.builds(
+        SectionWork,
+        *[some(products)] * 2,
+        some(rows),
+        st.none() | attention,
+        some(rows),
+        st.none() | products,
+        *[st.booleans()] * 2,
+        st.sampled_from(Place),
+    )
+    block = st.builds(Block, st.booleans(), some(rows), some(rows), some(section), size)
+    return st.builds(Workload, some(st.builds(Repeat, size, some(block))), size, st.booleans())
+
+
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
     """A program in which every name resolves and branches go forward."""
@@ -314,5 +335,6 @@ def programs(draw: st.DrawFn) -> Program:
             draw(_values(streams, caches)),
             tuple(draw(st.lists(st.integers(0, 99), max_size=2))),
         ),
+        workload=draw(workloads()),
         origin=Origin(draw(NAME), draw(NAME), draw(NAME), draw(options)),
     )

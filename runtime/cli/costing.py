@@ -34,6 +34,7 @@ class Costing:
 
     def __init__(self, program: Program, options: argparse.Namespace, console: Console) -> None:
         self.program, self._options, self._console = program, options, console
+        self._segments: tuple[tuple[Segment, ...], ...] = ()
 
     def steps(self, steps: Sequence[tuple[Segment, ...]]) -> list[StepCost]:
         """The cost of each step."""
@@ -42,6 +43,7 @@ class Costing:
         from runtime.timing import Simulator
 
         simulator = Simulator(self.program)
+        self._segments = tuple(steps)
         costs = []
         with ExitStack() as stack:
             activity = stack.enter_context(self._console.activity("simulating time"))
@@ -56,7 +58,9 @@ class Costing:
         """The statistics of the steps; saved if that was asked for."""
         from runtime.sinks.statistics import statistics, write_statistics
 
-        stats = statistics(self.program, costs, engine=engine, wall_s=wall_s, per_step=True)
+        stats = statistics(
+            self.program, costs, engine=engine, wall_s=wall_s, per_step=True, segments=self._segments
+        )
         if self._options.stats is not None:
             write_statistics(self._options.stats, stats)
         return stats

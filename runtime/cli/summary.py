@@ -85,6 +85,8 @@ def attention_layers(graph: Graph) -> int:
 
 def facts_of(compilation: Compilation) -> dict[str, object]:
     """What is known of a compilation at the level that it reached."""
+    from runtime.bounds import standard_points
+
     graph, mapping, program = compilation.graph, compilation.mapping, compilation.program
     facts: dict[str, object] = {"model": str(compilation.model)}
     if graph is not None:
@@ -94,6 +96,9 @@ def facts_of(compilation: Compilation) -> dict[str, object]:
         facts["templates"] = len(mapping.templates)
     if program is not None:
         facts |= program_facts(program)
+        facts["bounds"] = {
+            name: {"cycles": b.cycles, "binding": b.binding.value} for name, b in standard_points(program)
+        }
         facts["verified"] = True  # the pipeline ends with the proof, or with a diagnostic
     return facts
 
@@ -109,8 +114,20 @@ def summary(compilation: Compilation, output: str | None) -> str:
     lines = [f"model       {compilation.model.name}{nodes}"]
     if program is None:
         return "\n".join([*lines, "stopped before a program was made"])
-    lines += [program_summary(program), f"verified    for every position and length; {_written(output)}"]
+    lines += [
+        program_summary(program),
+        *_bounds(program),
+        f"verified    for every position and length; {_written(output)}",
+    ]
     return "\n".join(lines)
+
+
+def _bounds(program: Program) -> list[str]:
+    """The least time of the steps that stand for the program."""
+    from runtime.bounds import standard_points
+
+    points = [f"{name} {b.cycles:,} cycles ({b.binding.value})" for name, b in standard_points(program)]
+    return [f"at least    {', '.join(points)}, whatever the mapping"] if points else []
 
 
 def _written(output: str | None) -> str:

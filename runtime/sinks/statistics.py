@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 from isa.instruction import Unit
-from isa.program import Program
+from isa.program import Program, Segment
+from runtime.bounds import by_phase
 from runtime.energy import Energy, energy, powered
 from runtime.events import Bound, Category, Event, Resource, Static
 from runtime.timing.result import StepCost
@@ -61,6 +62,17 @@ class StepRecord(_Model):
     bound_by: str
 
 
+class PhaseRecord(_Model):
+    """The steps of a phase beside their lower bounds (docs/bound.md)."""
+
+    phase: str
+    steps: int
+    cycles: int
+    bound_cycles: int
+    ratio: float = Field(description="cycles over bound_cycles")
+    binding: str = Field(description="the resource that the bound comes from")
+
+
 class Statistics(_Model):
     """Everything that a run cost and what bounded it."""
 
@@ -88,6 +100,9 @@ class Statistics(_Model):
     utilization: dict[str, float] = Field(description="busy cycles over cycles x pieces, by resource")
     bound_by: str = Field(description="what most of the critical path was spent on")
     critical_path: CriticalPath
+    bounds: list[PhaseRecord] = Field(
+        default=[], description="by phase; empty if the model's work is unknown"
+    )
     per_step: list[StepRecord] | None = None
 
     def to_json(self) -> str:
@@ -153,10 +168,32 @@ def _energy(spent: Energy) -> EnergyJoules:
     )
 
 
+def _bounds(
+    program: Program, segments: Sequence[tuple[Segment, ...]], steps: Sequence[StepCost]
+) -> list[PhaseRecord]:
+    return [
+        PhaseRecord(
+            phase=found.phase.value,
+            steps=found.steps,
+            cycles=found.cycles,
+            bound_cycles=found.least,
+            ratio=found.ratio,
+            binding=found.binding,
+        )
+        for found in by_phase(program, segments, steps)
+    ]
+
+
 def statistics(
-    program: Program, steps: Sequence[StepCost], *, engine: str, wall_s: float, per_step: bool = False
+    program: Program,
+    steps: Sequence[StepCost],
+    *,
+    engine: str,
+    wall_s: float,
+    per_step: bool = False,
+    segments: Sequence[tuple[Segment, ...]] = (),
 ) -> Statistics:
-    """The statistics of steps run one after another."""
+    """The statistics of steps run one after another; with their segments, beside their lower bounds."""
     cycles = sum(step.cycles for step in steps)
     instructions = _added(step.instructions for step in steps)
     critical = _added(step.critical for step in steps)
@@ -197,6 +234,7 @@ def statistics(
             by_resource={bound.value: critical.get(bound, 0) for bound in Bound},
             by_node=_descending(_added(step.critical_nodes for step in steps)),
         ),
+        bounds=_bounds(program, segments, steps) if segments else [],
         per_step=records if per_step else None,
     )
 

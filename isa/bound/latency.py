@@ -1,0 +1,238 @@
+"""The least time from one row to what becomes of it, operator by operator (docs/bound.md, "One row").
+
+A section runs on p tiles. More tiles share the work, but are further apart: the least is taken over p, and for each
+linear layer over the shape of the block of weights that a tile holds. Shapes and numbers of tiles are looked at by
+intervals; within one, what grows is taken at its lower end and what falls at its upper end, so what comes out is not
+more than at any point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isa import instructions as table
+from isa.hardware import Hardware
+from isa.instruction import Inst
+from isa.workload import AttentionWork, Block, Product, RowWork, SectionWork, Task
+
+from .distances import Distances
+from .rates import Rates
+from .result import Limit, Spent, longest, spent
+
+Grid = NDArray[np.float64]
+
+_GRID = 2**0.25  # ratio of successive points of a grid of shapes
+_STRIDE = 4  # cycles of latency between successive numbers of tiles
+
+FUNCTIONS: Mapping[Task, type[Inst]] = {
+    Task.ADD: table.Vadd,
+    Task.MUL: table.Vmul,
+    Task.ROTARY: table.Rope,
+    Task.RELU: table.Vrelu,
+    Task.GELU: table.Vgelu,
+    Task.GELU_TANH: table.Vgelut,
+    Task.QUICK_GELU: table.Vsigm,
+    Task.SILU: table.Vsilu,
+    Task.SIGMOID: table.Vsigm,
+    Task.TANH: table.Vtanh,
+}
+"""The least instruction that does an operator."""
+
+
+def _points(low: float, high: float) -> Grid:
+    """Points from low to high, at most `_GRID` apart; the last is `high`."""
+    low = min(low, high)
+    count = max(1, math.ceil(math.log(high / low) / math.log(_GRID))) if high > low else 1
+    return np.append(low * (high / low) ** (np.arange(count) / count), high)
+
+
+class Latency:
+    """Least latencies on a target. `resident`: it holds all weights, so that each layer takes tiles for its own."""
+
+    def __init__(self, hardware: Hardware, *, resident: bool, is_ideal: bool) -> None:
+        self.rates, self.distances = Rates(hardware), Distances(hardware)
+        self.resident, self.is_ideal = resident, is_ideal
+        self.section = lru_cache(maxsize=256)(self._section)
+        self.norm = lru_cache(maxsize=64)(self._norm)
+        self._quantising = lru_cache(maxsize=64)(self._quantise)
+
+    @cached_property
+    def _addition(self) -> float:
+        """Cycles to combine values of several tiles, for each doubling of their number: in the network or, message
+        after message, in a vector unit."""
+        r = self.rates
+        by_hand = min((m - 1 + r.startup + 1 + r.hop) / math.log2(m) for m in range(2, 66))
+        return min(float(r.reduce), by_hand)
+
+    @cached_property
+    def _merge(self) -> float:
+        """The same for blocks of online softmax: their maxima first, then their sums."""
+        return min(2.0 * self.rates.reduce, float(self.rates.startup + 1 + self.rates.hop))
+
+    def combine(self, parts: float) -> float:
+        """Cycles to combine `parts` values that lie on as many tiles."""
+        return self._addition * math.log2(max(parts, 1.0))
+
+    # ------------------------------------------------------------------------------------------------ the hub
+
+    def hub(self, work: RowWork) -> Spent:
+        """An operator on whole rows."""
+        r = self.rates
+        match work.task:
+            case Task.EMBED:
+                return spent(Limit.DRAM, r.lookup(work.width, work.entries))
+            case Task.RMS | Task.LAYER:
+                return self.norm(work.task, work.width)
+            case Task.POSITION | Task.ADD:  # loaded beside the embedding; added by the network on the way
+                return Spent()
+            case task:
+                return spent(Limit.VECTOR, r.vector(FUNCTIONS[task], max(1.0, work.width / r.tiles)))
+
+    def _norm(self, task: Task, width: int) -> Spent:
+        """A norm: sums of the row, made whole over q tiles, a root, and the factor applied."""
+        r, best = self.rates, Spent()
+        applied: tuple[type[Inst], ...] = (table.Vmulc,) if task is Task.RMS else (table.Vsubc, table.Vmulc)
+        points = _points(1.0, float(width))
+        for low, high in pairwise(points):
+            tiles = width / high
+            vector = r.vector(table.Vsumsq, low) + r.vector(table.Vrsqrt, 1)
+            vector += sum(r.vector(kind, low) for kind in applied)
+            network = self.combine(tiles) + 2 if tiles > 1 else 0.0
+            if not best.by or vector + network < best.total:
+                best = Spent({Limit.VECTOR: vector, Limit.NETWORK: network})
+        return best
+
+    # ------------------------------------------------------------------------------------------ linear layers
+
+    def _quantise(self, rows: int) -> tuple[Grid, Grid, Grid, Grid, Grid]:
+        """Quantising an input of `rows` columns for tiles that take k of them, c columns on a tile: (k, c) pairs.
+
+        Returns the lower and upper ends of k, and by k and c: cycles in vector units, cycles in the network, and into
+        how many pieces with a scale of their own the k columns fall. Pieces may share a scale after an exchange.
+        """
+        r = self.rates
+        points = _points(1.0, float(rows))
+        low, high = np.append(points[:-1], rows), np.append(points[1:], rows)
+        count = len(low)
+        vector, network, pieces = (np.full((count, 2 * count), start) for start in (np.inf, np.inf, 1.0))
+        for i in range(count):
+            for j in range(i + 1):
+                parts = max(1.0, low[i] / high[j])
+                arriving = max(0.0, low[i] - high[j]) / r.into_tile
+                if self.is_ideal:
+                    vector[i, j], network[i, j], pieces[i, j] = 0.0, 0.0, 1.0
+                    continue
+                vector[i, j], network[i, j] = r.vector(table.Quant, low[j]), arriving
+                pieces[i, j] = parts
+                if parts > 1:
+                    both = r.vector(table.Vamax, low[j]) + r.vector(table.Quantx, low[j])
+                    whole = self.distances.round_trip(math.ceil(parts)) + self.combine(parts) + 2
+                    vector[i, count + j], network[i, count + j] = both, whole + arriving
+                    pieces[i, count + j] = 1.0
+        return low, high, vector, network, pieces
+
+    def product(self, work: Product, tiles: int) -> Spent:
+        """A linear layer on `tiles` tiles, each with a block of k rows x n columns: the least over k."""
+        r = self.rates
+        low, high, quantising, exchange, pieces = self._quantising(work.rows)
+        columns = work.rows * work.cols / (tiles * high)
+        fits = columns <= work.cols
+        parts = work.rows / high
+        arrays = np.array([r.activation(k, n) for k, n in zip(low, columns, strict=True)])
+        sums = np.where(parts > 1, self._addition * np.log2(np.maximum(parts, 1.0)), 0.0)
+        link = np.where(parts > 3, r.link, r.fastest_link)
+        leaving = np.where(parts > 1, 4 * columns / link, 0.0)
+        per_column = 0.0 if self.is_ideal else r.dequantise
+        start = 0 if self.is_ideal else r.startup
+        vector = quantising + start + np.maximum(1.0, columns[:, None] * pieces * per_column)
+        network = exchange + (sums + leaving)[:, None]
+        total = np.where(fits[:, None], arrays[:, None] + vector + network, np.inf)
+        i, j = np.unravel_index(np.argmin(total), total.shape)
+        return Spent(
+            {
+                Limit.ARRAYS: float(arrays[i]),
+                Limit.VECTOR: float(vector[i, j]),
+                Limit.NETWORK: float(network[i, j]),
+            }
+        )
+
+    # ----------------------------------------------------------------------------------------------- sections
+
+    def least_tiles(self, section: SectionWork) -> int:
+        """The tiles that a section's weights take."""
+        if not self.resident:
+            return 1
+        weights = sum(product.rows * product.cols for product in section.products)
+        return max(1, -(-weights // self.rates.tile_cells))
+
+    def _section(self, section: SectionWork, context: int) -> Spent:
+        """A section for a row that looks at `context` rows: the least over its number of tiles."""
+        reach, best = self.distances.round_trip(self.least_tiles(section)), Spent()
+        while not best.by or reach < best.total:
+            tiles = self.distances.tiles_within(reach + _STRIDE - 1)
+            work = self.on_tiles(section, context, tiles)
+            here = spent(Limit.NETWORK, reach) + work
+            if not best.by or here.total < best.total:
+                best = here
+            if tiles >= self.rates.tiles:
+                break
+            reach += _STRIDE
+        return best
+
+    def on_tiles(self, section: SectionWork, context: int, tiles: int) -> Spent:
+        """A section on up to `tiles` tiles, without the way to them."""
+        chain = longest([self.product(product, tiles) for product in section.first])
+        for work in section.before:
+            chain += self._columns(work, tiles)
+        if section.attention is not None:
+            chain += self.attention(section.attention, context, tiles)
+        for work in section.inner:
+            chain += self._columns(work, tiles)
+        return chain + (self.product(section.last, tiles) if section.last is not None else Spent())
+
+    def _columns(self, work: RowWork, tiles: int) -> Spent:
+        """An operator column by column or head by head."""
+        kind = FUNCTIONS.get(work.task, table.Vsumsq)
+        return spent(Limit.VECTOR, self.rates.vector(kind, work.width / min(tiles, work.width)))
+
+    def attention(self, work: AttentionWork, context: int, tiles: int) -> Spent:
+        """Attention of one row: each head on s tiles, which merge their parts."""
+        seen = work.seen(context)
+        splits = _points(1.0, max(1.0, tiles / work.heads))
+        chains = [
+            self._split(work, seen, min(tiles, work.heads * high), low) for low, high in pairwise(splits)
+        ]
+        return min(chains, key=lambda chain: chain.total)
+
+    def _split(self, work: AttentionWork, seen: int, tiles: float, split: float) -> Spent:
+        r = self.rates
+        scores = max(1.0, work.heads * seen / tiles)
+        vector = r.vector(table.Smx, scores)
+        if not self.is_ideal:
+            queries = max(1.0, work.heads * work.head_dim / tiles)
+            vector += r.vector(table.Quant, queries) + r.vector(table.Deqr, scores)
+            vector += r.vector(table.Quantw, scores) + r.vector(table.Deq, 1)
+        vector += r.vector(table.Smxd, 1)
+        arrays = r.mvmt + r.levels(work.head_dim / r.macro_cols) + r.mvm
+        if work.causal and not work.cross:
+            arrays += r.row_write  # a row sees itself
+        return Spent(
+            {
+                Limit.ARRAYS: arrays,
+                Limit.VECTOR: vector,
+                Limit.NETWORK: self._merge * math.log2(max(split, 1.0)),
+            }
+        )
+
+    def block(self, block: Block, context: int) -> Spent:
+        """A block: its operators on whole rows, then the longest of its sections."""
+        chain = Spent()
+        for work in block.hub:
+            chain += self.hub(work)
+        return chain + longest([self.section(s, context) for s in block.sections if s.on_path])

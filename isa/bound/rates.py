@@ -1,0 +1,108 @@
+"""What an instruction takes at least, for one row, from the instruction table and the target's constants.
+
+Lengths may be fractions: a bound divides work evenly over tiles, which no program can do better.
+"""
+
+from __future__ import annotations
+
+from isa.hardware import Hardware, Quantity
+from isa.instruction import Dim, Inst, Mode
+from isa.instructions import Deqc, Mvm
+
+
+class Rates:
+    """A target's constants in clock cycles and bytes a cycle, and least times of instructions."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        self.macro_rows, self.macro_cols = hardware.macro_rows, hardware.macro_cols
+        self.macros = hardware.macros_per_tile
+        self.tile_cells = self.macros * self.macro_rows * self.macro_cols
+        self.tiles = hardware.tiles
+        self.chips = int(hardware.system.chips_x.value * hardware.system.chips_y.value)
+        self.mvm = hardware.cycles(hardware.macro.mvm_latency)
+        factor = hardware.macro.transpose_latency_factor.value
+        self.mvmt = hardware.cycles(_times(hardware.macro.mvm_latency, factor))
+        self.row_write = hardware.cycles(hardware.macro.row_write_latency)
+        self.cim_width = hardware.bytes_per_cycle(hardware.cim.port_width)
+        self.adder = hardware.cycles(hardware.cim.adder_latency)
+        self.lanes, self.sfu_lanes = int(hardware.vector.lanes.value), int(hardware.vector.sfu_lanes.value)
+        self.startup = hardware.cycles(hardware.vector.startup)
+        self.buffer_width = hardware.bytes_per_cycle(hardware.buffer.port_width)
+        self.hop = hardware.cycles(hardware.network.hop_latency)
+        self.reduce = hardware.cycles(hardware.network.reduce_latency)
+        self.link = hardware.bytes_per_cycle(hardware.network.link_width)
+        chip_link = hardware.bytes_per_cycle(hardware.chip_link.bandwidth)
+        self.fastest_link = max(self.link, chip_link) if self.chips > 1 else self.link
+        self.into_tile = 2 * self.link + 2 * self.fastest_link
+        self.host_latency = hardware.cycles(hardware.host_link.latency)
+        self.host_width = hardware.bytes_per_cycle(hardware.host_link.bandwidth)
+        self.gbuf_latency = hardware.cycles(hardware.gbuf.latency)
+        self.gbuf_bytes = int(hardware.gbuf.capacity.si)
+        self.gbuf_width = hardware.bytes_per_cycle(hardware.gbuf.bandwidth) * int(
+            hardware.gbuf.channels.value
+        )
+        self.dram_latency = hardware.cycles(hardware.dram.latency)
+        self.dram_width = hardware.bytes_per_cycle(hardware.dram.bandwidth) * int(
+            hardware.dram.channels.value
+        )
+
+    def lookup(self, width: int, entries: int) -> float:
+        """Cycles to get a row of a table, from DRAM or, if they can hold it, from global buffers."""
+        dram = self.dram_latency + 4 * width / (self.dram_width * self.chips)
+        gbuf = self.gbuf_latency + 4 * width / (self.gbuf_width * self.chips)
+        return min(dram, gbuf) if 4 * width * entries <= self.gbuf_bytes * self.chips else dram
+
+    def work(self, kind: type[Inst], cols: float, rows: float = 1) -> float:
+        """Cycles of the vector unit without its start-up: the longest of lanes, special functions and buffer port."""
+        work, read = kind.work, 0.0
+        for field in kind.layout:
+            access = field.access
+            if access is not None:
+                size = float(access.dtype.bytes * (2 if access.mode is Mode.UPDATE else 1))
+                for dim in access.dims:
+                    size *= _extent(dim, rows, cols)
+                read += size
+        elements = rows * cols
+        alu = elements * work.alu + rows * work.row_alu
+        sfu = elements * work.sfu + rows * work.row_sfu
+        return max(alu / self.lanes, sfu / self.sfu_lanes, read / self.buffer_width)
+
+    def vector(self, kind: type[Inst], cols: float, rows: float = 1) -> float:
+        """Cycles until a vector instruction on `rows` x `cols` elements is done."""
+        return self.startup + max(1.0, self.work(kind, cols, rows))
+
+    def activation(self, rows: float, cols: float) -> float:
+        """Cycles of a product of one row with `rows` x `cols` weights in the arrays of one tile."""
+        sizes = {"rows": rows, "a.cols": cols}
+        size_in, size_out = (
+            next(
+                f.access.dtype.bytes * sizes[str(f.access.dims[-1])]
+                for f in Mvm.layout
+                if f.access is not None and f.access.mode is mode
+            )
+            for mode in (Mode.READ, Mode.WRITE)
+        )
+        return max(self.mvm, size_in / self.cim_width, size_out / self.cim_width) + self.levels(
+            rows / self.macro_rows
+        )
+
+    def levels(self, stacked: float) -> int:
+        """Cycles of the tree that adds the sums of stacked macros."""
+        return max(0, int(-(-stacked // 1)) - 1).bit_length() * self.adder
+
+    @property
+    def dequantise(self) -> float:
+        """Cycles of the vector unit for each column of sums."""
+        return self.work(Deqc, 1024) / 1024
+
+
+def _times(time: Quantity, factor: float) -> Quantity:
+    return time.model_copy(update={"value": time.value * factor})
+
+
+def _extent(dim: Dim, rows: float, cols: float) -> float:
+    if isinstance(dim, int):
+        return dim
+    if dim == "n":
+        return rows
+    return cols if dim in ("cols", "a.cols") else 0.0
