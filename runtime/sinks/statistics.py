@@ -168,6 +168,19 @@ def _energy(spent: Energy) -> EnergyJoules:
     )
 
 
+def _records(steps: Sequence[StepCost]) -> list[StepRecord]:
+    return [
+        StepRecord(
+            cycles=s.cycles,
+            tokens=s.tokens,
+            source_rows=s.source_rows,
+            instructions=s.issued,
+            bound_by=s.bound_by.value,
+        )
+        for s in steps
+    ]
+
+
 def _bounds(
     program: Program, segments: Sequence[tuple[Segment, ...]], steps: Sequence[StepCost]
 ) -> list[PhaseRecord]:
@@ -198,16 +211,6 @@ def statistics(
     instructions = _added(step.instructions for step in steps)
     critical = _added(step.critical for step in steps)
     counts = _added({event.key: step.count(event) for event in Event} for step in steps)
-    records = [
-        StepRecord(
-            cycles=s.cycles,
-            tokens=s.tokens,
-            source_rows=s.source_rows,
-            instructions=s.issued,
-            bound_by=s.bound_by.value,
-        )
-        for s in steps
-    ]
     return Statistics(
         target=program.target.name,
         target_hash=program.target.hash,
@@ -235,7 +238,7 @@ def statistics(
             by_node=_descending(_added(step.critical_nodes for step in steps)),
         ),
         bounds=_bounds(program, segments, steps) if segments else [],
-        per_step=records if per_step else None,
+        per_step=_records(steps) if per_step else None,
     )
 
 
