@@ -20,6 +20,7 @@ class Optimisation(Enum):
     SKIP_WINDOW = "skip-window"
     RING = "ring"
     PLACEMENT = "placement"
+    PAGING = "paging"
 
     @property
     def summary(self) -> str:
@@ -34,6 +35,7 @@ _SUMMARIES = {
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
     Optimisation.RING: "KV arrays of attention with a window keep the rows that are in reach, and no more",
+    Optimisation.PAGING: "sequences share KV arrays in pages where `--kv-tokens` is less than all of them could have",
 }
 
 

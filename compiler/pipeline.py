@@ -34,6 +34,8 @@ class CompileOptions:
         None  # None: DEFAULT_CONTEXT, or as many positions as the model knows if those are fewer
     )
     batch: int = 1
+    kv_tokens: int | None = None
+    """Tokens that KV arrays have room for, of all sequences together; None: a full context for each."""
     kv: str = "auto"
     place: str = "auto"
     weights: str = "int8"

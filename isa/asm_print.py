@@ -53,10 +53,12 @@ def head_lines(program: Program) -> Iterator[str]:
 
 
 def limits_text(limits: Limits) -> str:
-    """`context=512 chunk=16 segments=4096 sequences=1`, and `source=128` if there are source rows."""
+    """`context=512 chunk=16 segments=4096 sequences=1`, `source=128` if there are source rows, `pages=9 page=512`."""
     context, sequences = f"context={limits.max_context}", f"sequences={limits.sequences}"
     source = f" source={limits.max_source}" if limits.max_source else ""
-    return f"{context} chunk={limits.chunk} segments={limits.segments} {sequences}{source}"
+    pages = f" pages={limits.pages} page={limits.page_rows}" if limits.pages or limits.page_rows else ""
+    pages += f" ways={limits.page_ways}" if limits.page_ways != 1 else ""
+    return f"{context} chunk={limits.chunk} segments={limits.segments} {sequences}{source}{pages}"
 
 
 def tensor_lines(program: Program, *, values: bool = False) -> Iterator[str]:

@@ -177,7 +177,7 @@ DIRECTIVES = (
     Directive(
         "limits",
         "file",
-        ".limits context=N chunk=N [segments=N] [sequences=N] [source=N]",
+        ".limits context=N chunk=N [segments=N] [sequences=N] [source=N] [pages=N page=N [ways=N]]",
         "what the program is made for",
     ),
     Directive(

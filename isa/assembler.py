@@ -44,6 +44,9 @@ _LIMITS = {
     "segments": "segments",
     "sequences": "sequences",
     "source": "max_source",
+    "pages": "pages",
+    "page": "page_rows",
+    "ways": "page_ways",
 }
 _ORIGIN = {"tool": "tool", "model": "model", "hash": "model_hash"}
 

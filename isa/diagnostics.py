@@ -228,4 +228,10 @@ CODES: dict[str, Code] = {
         "host partition failed",
         "A part of the model that the host runs cannot be loaded or run there (ONNX Runtime, ONNX's evaluator).",
     ),
+    "E0607": Code("KV cache full", "The sequences need more pages of the KV arrays than the program has."),
+    "E0608": Code(
+        "wrong pages",
+        "A step gives a sequence pages of the KV arrays that are not there, too few, those of another sequence, or "
+        "others than those with its rows.",
+    ),
 }

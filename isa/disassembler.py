@@ -83,7 +83,8 @@ class _Listing:
         segments = count(limits.segments, "segment") + " a step"
         context = f"context {limits.max_context}, chunk {limits.chunk}"
         context += f", source {limits.max_source}" if limits.max_source else ""
-        yield f"{context}, {segments}, {count(limits.sequences, 'sequence')}"
+        pages = f", {count(limits.pages, 'page')} of {limits.page_rows} rows" if limits.pages else ""
+        yield f"{context}, {segments}, {count(limits.sequences, 'sequence')}{pages}"
         if origin.options:
             yield "options: " + " ".join(f"{name}={value}" for name, value in origin.options)
         size = sum(prod(t.shape) * t.dtype.bytes for t in program.tensors)

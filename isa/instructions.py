@@ -89,6 +89,17 @@ class Sseg(_Scalar, opcode=0x07):
     index: Reg
 
 
+class Page(_Scalar, opcode=0x14):
+    """rd = the page of the KV arrays that holds the rows of page `index` of the current segment's sequence.
+
+    The host's table of the step says which (`Segment.pages`); pages have `Limits.page_rows` rows. 0 where the sequence
+    has no such page. Defined for segments of tokens.
+    """
+
+    rd: Dest
+    index: Operand
+
+
 class Jump(_Scalar, opcode=0x05):
     """Go on at `target`, which lies ahead."""
 

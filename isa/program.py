@@ -277,6 +277,10 @@ class Limits:
     A segment has 1..chunk tokens, does not cross a multiple of `chunk`, and ends within max_context; a step has
     1..segments segments; sequences are numbered 0..sequences-1. Source segments, of which there are
     0..segments, are the same for the rows of another sequence, of which there are up to max_source.
+
+    With `pages`, sequences share the KV arrays of tokens: these have `pages` pages of `page_rows` rows (a multiple of
+    chunk), and each segment says which of them its sequence has. Without, each sequence has the same number of rows.
+    Where heads are dealt over `page_ways` arrays, the pages of a sequence are in one after the other (`way`).
     """
 
     max_context: int
@@ -284,6 +288,21 @@ class Limits:
     segments: int = 4096
     sequences: int = 1
     max_source: int = 0
+    pages: int = 0
+    page_rows: int = 0
+    page_ways: int = 1
+
+    def is_paged(self, cache: KvCache) -> bool:
+        """Whether sequences share a cache in pages."""
+        return self.pages > 0 and not (cache.cross or cache.ring)
+
+    def way(self, sequence: int, index: int) -> int:
+        """Which of the arrays that a head is dealt over has page `index` of a sequence."""
+        return (sequence * self.pages_for(self.max_context) + index) % self.page_ways
+
+    def pages_for(self, tokens: int) -> int:
+        """How many pages so many tokens of a sequence take."""
+        return -(-tokens // self.page_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +355,7 @@ class Segment:
     A source segment (`is_source`) has rows of another sequence, which the tokens of `sequence` look at through
     cross-attention; a step takes its source segments before the others. `source` is how many rows of it the sequence
     has after this step: those of this step's source segments, or those that an earlier step has written.
+    Where sequences share KV arrays, `pages` says which pages the sequence's tokens lie in, in their order.
     """
 
     tokens: int
@@ -344,6 +364,7 @@ class Segment:
     sequence: int = 0
     is_source: bool = False
     source: int = 0
+    pages: tuple[int, ...] = ()
 
 
 def segments_of(

@@ -19,11 +19,13 @@ from isa.program import Program
 from . import numerics
 from .engine.state import ArrayState, TileState
 from .numerics import F32
+from .paging import PageTables
 
 
 def write_cache(
     program: Program,
     tiles: Sequence[TileState],
+    pages: PageTables,
     layer: int,
     sequence: int,
     keys: NDArray[Any],
@@ -39,13 +41,18 @@ def write_cache(
         for side, given in enumerate(rows):
             for head, one in enumerate(given):
                 for way, row, part in _parts(
-                    program, tiles, cache, sequence, len(one)
+                    program, tiles, pages, cache, sequence, len(one)
                 ):  # a ring: later ones stay
                     _write(_array(tiles, cache, side, head, way), row, one[part])
 
 
 def read_cache(
-    program: Program, tiles: Sequence[TileState], layer: int, sequence: int, tokens: int
+    program: Program,
+    tiles: Sequence[TileState],
+    pages: PageTables,
+    layer: int,
+    sequence: int,
+    tokens: int,
 ) -> tuple[F32, F32]:
     """The first rows of a sequence in cache number `layer`; see `Machine.read_cache`."""
     cache = _cache(program, layer, sequence)
@@ -53,7 +60,7 @@ def read_cache(
         raise fail("E0601", f"{tokens} rows of cache {layer} are asked for")
     _check_room(program, tiles, cache, layer, tokens)
     _check_kept(cache, layer, tokens)
-    parts = list(_parts(program, tiles, cache, sequence, tokens))
+    parts = list(_parts(program, tiles, pages, cache, sequence, tokens))
 
     def rows_of(side: int, head: int) -> F32:
         width = _array(tiles, cache, side, head, 0).spec.cols
@@ -87,9 +94,17 @@ def _array(tiles: Sequence[TileState], cache: KvCache, side: int, head: int, way
 
 
 def _parts(
-    program: Program, tiles: Sequence[TileState], cache: KvCache, sequence: int, tokens: int
+    program: Program,
+    tiles: Sequence[TileState],
+    pages: PageTables,
+    cache: KvCache,
+    sequence: int,
+    tokens: int,
 ) -> Iterator[tuple[int, int, slice]]:
     """Where the first rows of a sequence lie: which of the arrays a head is dealt over, first row there, which rows."""
+    if program.limits.is_paged(cache):
+        yield from pages.parts(sequence, tokens)
+        return
     if cache.ways == 1:
         first, step = _first(program, _array(tiles, cache, 0, 0, 0), sequence), cache.ring or max(tokens, 1)
         for start in range(0, tokens, step):
@@ -121,7 +136,7 @@ def _check_room(
     limits = program.limits
     limit, option = (limits.max_source, "source") if cache.cross else (limits.max_context, "context")
     most = limit
-    if cache.ways == 1 and not cache.ring:
+    if cache.ways == 1 and not cache.ring and not limits.is_paged(cache):
         rows = (array.spec.rows for side in (0, 1) for array in _arrays(tiles, cache, side))
         most = min(limit, min(rows) // limits.sequences)
     if tokens > most:

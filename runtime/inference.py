@@ -26,6 +26,7 @@ from .engine.reference import Observer
 from .host import run_part
 from .inputs import Given, Reader
 from .machine import Machine
+from .paging import PagePool
 from .segments import source_segments_of
 
 Array = NDArray[Any]
@@ -43,6 +44,12 @@ class Inference:
         self.steps: list[Step] = []
         self._interface = interface_of(program)
         self._machine = Machine(program, observer=observer)
+        self._pages: tuple[int, ...] = ()
+        if program.limits.pages:  # one sequence at a time: the pages of the longest
+            pool = PagePool(program.limits)
+            pool.grow({0: program.limits.max_context})
+            self._pages = pool.table(0)
+            self._machine.pages.give(0, self._pages)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The model's outputs, with the batch axis of the inputs.
@@ -127,7 +134,7 @@ class Inference:
         limits, places, sources = self.program.limits, given.places, int(given.source_places.sum())
         self._check_room(places.past + places.tokens, sources)
         step = tuple(
-            replace(segment, source=sources)
+            replace(segment, source=sources, pages=self._pages)
             for segment in segments_of(places.tokens, places.past, limits.chunk, last_only=False)
         )
         front = source_segments_of(sources, limits.chunk) if given.source else ()

@@ -24,6 +24,7 @@ from .engine.network import Inbox, Network
 from .engine.reference import Observer, StuckError, TileRunner, decode_role, run_tiles
 from .engine.state import TileState
 from .engine.trap import TrapError
+from .paging import PageTables
 from .segments import carried, check_segments, check_step, label, rows_in
 
 __all__ = ["Machine", "check_segments"]
@@ -58,6 +59,7 @@ class Machine:
         """Load the program afresh: KV arrays, buffers and memories as before the first step."""
         program = self.program
         assert program.data is not None
+        self.pages = PageTables(program.limits)
         self._network = Network(program)
         memories = load_memories(program, program.data)
         self.tiles: list[TileState] = [
@@ -73,10 +75,11 @@ class Machine:
         each output stream: [rows, columns], the rows of the segments that ask for outputs, in order; of a source
         stream all rows of the step's source segments.
 
-        Raises `CimError`: E0601, E0602 (segments or inputs that do not fit), E0604 (a trap, or tiles that wait
-        for each other; the machine then needs a `reset`).
+        Raises `CimError`: E0601, E0602 (segments or inputs that do not fit), E0608 (their pages), E0604 (a trap, or
+        tiles that wait for each other; the machine then needs a `reset`).
         """
         check_step(self.program, segments)
+        self.pages.take(segments)
         self._send_inputs(segments, self._checked_inputs(segments, inputs))
         runners = []
         for tile, state in zip(self.program.tiles, self.tiles, strict=True):
@@ -96,9 +99,10 @@ class Machine:
 
         `keys` and `values` are [heads, tokens, d], each with its own d; int8 arrays take them quantised as an append
         does it, float32 arrays as they are. Rows behind them stay; a ring takes the last rows, as many as it has room
-        for. Raises `CimError` E0601 (no such cache or sequence, another shape), E0602 (no room).
+        for. Where sequences share the arrays, the rows go to the pages that `pages` knows of the sequence
+        (`pages.give`). Raises `CimError` E0601 (no such cache or sequence, another shape), E0602 (no room).
         """
-        write_cache(self.program, self.tiles, layer, sequence, keys, values)
+        write_cache(self.program, self.tiles, self.pages, layer, sequence, keys, values)
 
     def read_cache(self, layer: int, sequence: int, tokens: int) -> tuple[numerics.F32, numerics.F32]:
         """The first `tokens` rows of a sequence in the KV cache `Program.caches[layer]`: keys and values.
@@ -106,7 +110,7 @@ class Machine:
         Both are float32 [heads, tokens, d]: codes times scales where the arrays hold int8. Raises `CimError` E0601
         or E0602. Of a ring, `tokens` must be all that the sequence has, and no more than the ring's rows.
         """
-        return read_cache(self.program, self.tiles, layer, sequence, tokens)
+        return read_cache(self.program, self.tiles, self.pages, layer, sequence, tokens)
 
     # ------------------------------------------------------------------------------------------------- the host
 

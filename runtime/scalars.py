@@ -132,6 +132,14 @@ def _end(segments: Sequence[Segment], segment: Segment) -> int:
     )
 
 
+def physical_page(segments: Sequence[Segment], current: int, index: int) -> int:
+    """What `page` reads of `segments[current]`. Raises `ScalarTrap` if that is no segment of tokens."""
+    if not 0 <= current < len(segments) or segments[current].is_source:
+        raise ScalarTrap("pages are of tokens, and no segment of tokens is current")
+    pages = segments[current].pages
+    return pages[index] if 0 <= index < len(pages) else 0
+
+
 def special(what: Special, segments: Sequence[Segment], current: int) -> int:
     """What `sys` reads: a fact of the step, or of `segments[current]`. Raises `ScalarTrap` without that one."""
     if what is Special.SOURCES:

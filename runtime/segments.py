@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from isa.diagnostics import fail
 from isa.program import Direction, Limits, Program, Segment, Stream
 
+from .paging import check_pages
 from .scalars import source_count
 
 
@@ -51,7 +52,7 @@ def source_segments_of(rows: int, chunk: int, *, position: int = 0, sequence: in
 
 
 def check_segments(limits: Limits, segments: Sequence[Segment]) -> None:
-    """Raise `CimError` E0601 or E0602 unless a program of these limits can take the segments as one step."""
+    """Raise `CimError` E0601, E0602 or E0608 unless a program of these limits can take the segments as one step."""
     sources = source_count(segments)
     _check_counts(limits, len(segments) - sources, sources)
     ends = _source_ends(segments[:sources])
@@ -63,10 +64,11 @@ def check_segments(limits: Limits, segments: Sequence[Segment]) -> None:
         if problem:
             raise fail("E0601", f"{name} {problem}")
         _check_length(limits, segment, name)
+    check_pages(limits, segments)
 
 
 def check_step(program: Program, segments: Sequence[Segment]) -> None:
-    """Raise `CimError` E0601 or E0602 unless the program can take the segments as one step."""
+    """Raise `CimError` E0601, E0602 or E0608 unless the program can take the segments as one step."""
     check_segments(program.limits, segments)
     takes = any(stream.source and stream.direction is Direction.IN for stream in program.streams)
     if segments[0].is_source and not takes:

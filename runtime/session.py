@@ -25,6 +25,7 @@ from .hostside import HostSide
 from .inputs import cross_caches
 from .machine import Machine
 from .padding import check_ids
+from .paging import PagePool
 from .segments import check_segments, source_segments_of
 
 Step = tuple[Segment, ...]
@@ -135,6 +136,7 @@ class Session:
         self._on_step = on_step
         self._machine = Machine(program, observer=observer)
         self._positions = [0] * program.limits.sequences
+        self.pool = PagePool(program.limits)
         self._sources = [_Source() for _ in self._positions]
 
     # ---------------------------------------------------------------------------------------------------- steps
@@ -190,7 +192,8 @@ class Session:
         """One step: `tokens` are those of all segments in order; logits of the rows asked for, [rows, vocabulary].
 
         This is how several sequences share a step. That positions follow on one another is the caller's care; the
-        segments of sources are the session's. Raises `CimError` E0601 or E0602 if the segments or tokens do not fit.
+        segments of sources are the session's, and so are pages: `pool` gives them, and refuses (E0607) when it has no
+        more. Raises `CimError` E0601 or E0602 if the segments or tokens do not fit.
         """
         step = self._with_sources(segments)
         ids = self._checked_ids(tokens)
@@ -208,7 +211,10 @@ class Session:
     def _with_sources(self, segments: Sequence[Segment]) -> Step:
         """A step's segments, behind those of sources that have not gone to the chip yet."""
         limits, front = self.program.limits, list[Segment]()
-        check_segments(replace(limits, max_source=0), [replace(s, source=0) for s in segments])
+        check_segments(
+            replace(limits, max_source=0, pages=0), [replace(s, source=0, pages=()) for s in segments]
+        )
+        segments = self.pool.placed(segments)
         for number in dict.fromkeys(s.sequence for s in segments):
             source = self._sources[number]
             if source.rows is not None:
@@ -269,11 +275,12 @@ class Session:
     def reset(self, sequence: int | None = None) -> None:
         """Forget a sequence, or all.
 
-        Nothing needs to be erased: a new sequence overwrites the rows of the KV arrays that it can see. What it looks
-        at through cross-attention stays.
+        Nothing needs to be erased: a new sequence overwrites the rows of the KV arrays that it can see. Its pages are
+        free, if the program has pages. What it looks at through cross-attention stays.
         """
         for number in range(len(self._positions)) if sequence is None else (sequence,):
             self._positions[number] = 0
+            self.pool.release(number)
 
     def _check_sequence(self, sequence: int) -> None:
         if not 0 <= sequence < len(self._positions):

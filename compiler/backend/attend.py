@@ -88,12 +88,19 @@ def emit_attend(op: Attend, e: Emitter) -> None:
     first = _first_block(op, e, row, start, length)
     _scores(op, e, n, first, _running(op, e))
     _weigh(op, e, n, first, e.at(op.out))
-    if op.skip or e.spec(op.keys).rows > op.block * (e.limits.sequences if op.ways == 1 else 1):
+    if op.skip or _has_other_blocks(op, e):
         _other_blocks(op, e, n, first, length)
     if op.sums:
         _rescale(op, e, n)
     else:
         e.add(Smxd(e.at(op.out), e.at(op.out), _running(op, e), n, op.v_dim))
+
+
+def _has_other_blocks(op: Attend, e: Emitter) -> bool:
+    """Whether a tile can have more than one block of a sequence."""
+    if op.ways == 1:
+        return e.longest(of_source=op.cross) > op.block
+    return e.spec(op.keys).rows > op.block
 
 
 def _is_ready(op: Attend, e: Emitter) -> bool:

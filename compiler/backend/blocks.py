@@ -1,7 +1,8 @@
 """Which rows of a KV array are the current segment's, and where blocks of a head lie that is dealt over several tiles.
 
 Block b of sequence s, of N blocks each, has number s * N + b; it lies on tile number mod W, in rows (number div W) * B
-on of its arrays, B being the rows of a block. A segment lies within one block.
+on of its arrays, B being the rows of a block; where sequences share arrays in pages, in rows page(b) * B on. A segment
+lies within one block.
 
 A ring has fewer rows than a sequence can have: block b lies where block b mod (blocks of the ring) does. Rows of the
 first block in reach that later ones have taken the place of lie before the window.
@@ -10,7 +11,7 @@ first block in reach that later ones have taken the place of lie before the wind
 from __future__ import annotations
 
 from compiler.ir.operations import Append, Attend
-from isa.instructions import Add, Div, Max, Min, Mod, Mul, Sub, Sys, Xor
+from isa.instructions import Add, Div, Max, Min, Mod, Mul, Page, Sub, Sys, Xor
 from isa.operands import ZERO, Reg, Special
 
 from .emitter import POSITION, TOKENS, Emitter
@@ -33,7 +34,8 @@ def appended_rows(op: Append, e: Emitter) -> tuple[Reg, Reg]:
             e.add(Add(number, within, 0))
         e.add(Mod(count, number, op.ways), Xor(count, count, e.table_register[op.way]), Min(count, count, 1))
         e.add(Mul(count, count, TOKENS), Sub(count, TOKENS, count))
-        e.add(Div(row, number, op.ways), Sub(row, row, within), Mul(row, row, op.block))
+        e.add(Page(row, within) if e.is_paged else Div(row, number, op.ways))
+        e.add(Sub(row, row, within), Mul(row, row, op.block))
         e.add(Add(row, row, position))
     return count, row
 
@@ -41,7 +43,7 @@ def appended_rows(op: Append, e: Emitter) -> tuple[Reg, Reg]:
 def first_block(op: Attend, e: Emitter) -> tuple[Reg, Reg]:
     """Registers that hold the row of this tile's first block of the sequence, in its arrays and in the sequence."""
     if op.ways == 1:
-        return _first_seen(op, e) if op.skip else (e.kv_base(op.keys), ZERO)
+        return _first_seen(op, e) if op.skip else (e.kv_base(op.keys, own=_is_own(op)), ZERO)
     start, way = e.kept("first_start"), e.table_register[op.way]
     if e.limits.sequences == 1:
         e.add(Mul(start, way, op.block))
@@ -50,6 +52,8 @@ def first_block(op: Attend, e: Emitter) -> tuple[Reg, Reg]:
     e.add(Mul(before, _sequence(e), op.blocks), Sub(before, before, way))
     e.add(Add(row, before, op.ways - 1), Div(row, row, op.ways))
     e.add(Mul(start, row, op.ways), Sub(start, start, before), Mul(start, start, op.block))
+    if _is_paged(op, e):
+        e.add(Div(row, start, op.block), Page(row, row))
     e.add(Mul(row, row, op.block))
     return row, start
 
@@ -62,6 +66,11 @@ def next_block(op: Attend, e: Emitter, row: Reg, first: tuple[Reg, Reg], counter
     if op.ring:
         e.add(Add(row, counter, e.kept("first_number")), Add(row, row, 1))
         _in_ring(op, e, row, row)
+    elif _is_paged(op, e):
+        moved = op.ways > 1 or op.skip
+        start = row if moved else first[1]
+        e.add(*([Add(row, first[1], e.kept("first_start"))] if moved else []), Div(row, start, op.block))
+        e.add(Page(row, row), Mul(row, row, op.block))
     elif op.ways == 1:
         e.add(Add(row, *first))
     else:
@@ -75,6 +84,8 @@ def _first_seen(op: Attend, e: Emitter) -> tuple[Reg, Reg]:
     e.add(Mul(start, number, op.block))
     if op.ring:
         _in_ring(op, e, row, number)
+    elif _is_paged(op, e):
+        e.add(Page(row, number), Mul(row, row, op.block))
     else:
         e.add(Add(row, e.kv_base(op.keys), start))
     return row, start
@@ -82,7 +93,18 @@ def _first_seen(op: Attend, e: Emitter) -> tuple[Reg, Reg]:
 
 def _in_ring(op: Attend, e: Emitter, row: Reg, number: Reg) -> None:
     """row = where block `number` of the sequence lies in the arrays."""
-    e.add(Mod(row, number, op.ring // op.block), Mul(row, row, op.block), Add(row, row, e.kv_base(op.keys)))
+    base = e.kv_base(op.keys, own=True)
+    e.add(Mod(row, number, op.ring // op.block), Mul(row, row, op.block), Add(row, row, base))
+
+
+def _is_own(op: Attend) -> bool:
+    """Whether each sequence has rows of its own in any case."""
+    return op.cross or op.ring > 0
+
+
+def _is_paged(op: Attend, e: Emitter) -> bool:
+    """Whether the arrays are shared in pages."""
+    return e.is_paged and not _is_own(op)
 
 
 def _sequence(e: Emitter) -> Reg:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from compiler.ir.mapping import Arithmetic, Format, MapValue, Rows, Template
 from isa.instruction import Inst
-from isa.instructions import Add, Halt, Ldp, Loop, Mod, Mul, Seg, Sseg, Sys
+from isa.instructions import Add, Div, Halt, Ldp, Loop, Mod, Mul, Page, Seg, Sseg, Sub, Sys
 from isa.operands import ZERO, Addr, ArrayRef, Count, PortRef, Reg, Special
 from isa.program import ArraySpec, Limits
 
@@ -34,8 +34,8 @@ class _Phase:
     """One pass over the segments: `head` runs at the start of each (lengths that blocks need), `body` is the blocks.
 
     `facts` are the registers among those with fixed meanings that its code uses; `rows` is how many rows of a KV
-    array a sequence has, of the array for which KV_BASE and KV_ROW stand (0 while there is none). With `is_source`
-    the segments are those of the source.
+    array a sequence has, of the array for which KV_BASE and KV_ROW stand (0 while there is none); `page_rows` are those
+    of a page, where they stand for arrays that sequences share. With `is_source` the segments are those of the source.
     """
 
     head: list[Line] = field(default_factory=list)
@@ -45,6 +45,7 @@ class _Phase:
     facts: set[Reg] = field(default_factory=set)
     is_source: bool = False
     rows: int = 0
+    page_rows: int = 0
     free: int = _FIRST_FREE
 
     def resolve(self, line: Line, offset: int) -> Inst:
@@ -68,14 +69,31 @@ class _Phase:
             code.append(Sys(POSITION, Special.POSITION))
         if OUTPUTS in facts:
             code.append(Sys(OUTPUTS, Special.OUTPUTS))
-        if facts & {KV_BASE, KV_ROW}:
-            code += [Sys(KV_BASE, Special.SEQUENCE), Mul(KV_BASE, KV_BASE, self.rows)]
-        if KV_ROW in facts:
-            code.append(Add(KV_ROW, KV_BASE, POSITION))
+        code += self._paged_rows() if self.page_rows else self._rows()
         if END in facts:
             code.append(Sys(END, Special.END))
         if LENGTH in facts:
             code.append(Add(LENGTH, POSITION, TOKENS))
+        return code
+
+    def _rows(self) -> list[Inst]:
+        """KV_BASE = sequence * rows, KV_ROW = KV_BASE + position."""
+        code: list[Inst] = []
+        if self.facts & {KV_BASE, KV_ROW}:
+            code += [Sys(KV_BASE, Special.SEQUENCE), Mul(KV_BASE, KV_BASE, self.rows)]
+        if KV_ROW in self.facts:
+            code.append(Add(KV_ROW, KV_BASE, POSITION))
+        return code
+
+    def _paged_rows(self) -> list[Inst]:
+        """KV_BASE = page(0) * rows, KV_ROW = (page(position div rows) - position div rows) * rows + position."""
+        code: list[Inst] = []
+        if KV_ROW in self.facts:
+            code += [Div(KV_ROW, POSITION, self.page_rows), Page(KV_BASE, KV_ROW)]
+            code += [Sub(KV_BASE, KV_BASE, KV_ROW), Mul(KV_BASE, KV_BASE, self.page_rows)]
+            code.append(Add(KV_ROW, KV_BASE, POSITION))
+        if KV_BASE in self.facts:
+            code += [Page(KV_BASE, 0), Mul(KV_BASE, KV_BASE, self.page_rows)]
         return code
 
 
@@ -88,7 +106,7 @@ class Emitter:
         self.array_index = {a.name: i for i, a in enumerate(template.arrays)}
         self.port_index = {p.name: i for i, p in enumerate(template.ports)}
         self.table_register = {name: Reg(_FIRST_TABLE + i) for i, name in enumerate(template.tables)}
-        self.phases = [_Phase(is_source=template.source_phases > 0)]
+        self.phases: list[_Phase] = []
         self.site = -1
         self.block = 0
         if len(template.tables) > _LAST - _FIRST_TABLE + 1:
@@ -103,7 +121,9 @@ class Emitter:
         """Go on with block number `block`, done for `site`, in a phase that is this one or the next."""
         self.block, self.site = block, site
         if phase == len(self.phases):
-            self.phases.append(_Phase(is_source=phase < self.template.source_phases))
+            is_source = phase < self.template.source_phases
+            page_rows = 0 if is_source else self.limits.page_rows
+            self.phases.append(_Phase(is_source=is_source, page_rows=page_rows))
         if phase != len(self.phases) - 1:
             raise ValueError(f"template {self.template.name}: blocks are not in the order of their phases")
 
@@ -128,13 +148,17 @@ class Emitter:
             base = self.shared(f"row*{size}", lambda rd: Mul(rd, row, size))
         return Addr(base, self.plan.offsets[name])
 
+    def longest(self, *, of_source: bool = False) -> int:
+        """Rows that a sequence, or its source, has at most."""
+        is_source = of_source or self.phase.is_source
+        return self.limits.max_source if is_source else self.limits.max_context
+
     def _kept_row(self) -> Reg:
         """The row of the segment's first token in values that hold whole sequences, one after the other."""
         position = self.fact(POSITION)
         if self.limits.sequences == 1:
             return position
-        longest = self.limits.max_source if self.phase.is_source else self.limits.max_context
-        start = self._sequence_times(longest)
+        start = self._sequence_times(self.longest())
         return self.shared("kept_row", lambda rd: Add(rd, start, position))
 
     def tmp(self, name: str) -> Addr:
@@ -153,9 +177,10 @@ class Emitter:
         """An array's size and kind."""
         return self.template.arrays[self.array_index[name]]
 
-    def kv_rows(self, array: str) -> int:
-        """Rows of a KV array that a sequence has."""
-        return self.spec(array).rows // self.limits.sequences
+    @property
+    def is_paged(self) -> bool:
+        """Whether sequences share the KV arrays of the phase's rows in pages."""
+        return self.limits.pages > 0 and not self.phase.is_source
 
     def port(self, name: str) -> PortRef:
         """A port by name."""
@@ -205,9 +230,14 @@ class Emitter:
         """A register that holds how many rows of the source the segment's sequence has."""
         return self.shared("source", lambda rd: Sys(rd, Special.SOURCE))
 
-    def kv_base(self, array: str) -> Reg:
-        """A register that holds the first row of a KV array that belongs to the segment's sequence."""
-        rows = self.kv_rows(array)
+    def kv_base(self, array: str, *, own: bool = False) -> Reg:
+        """A register that holds the first row of a KV array that belongs to the segment's sequence.
+
+        With pages, the first row of its first page, unless each has rows of its `own` in this array.
+        """
+        if self.is_paged and not own:
+            return self.fact(KV_BASE)
+        rows = self.spec(array).rows // self.limits.sequences
         if self._is_usual(rows):
             return self.fact(KV_BASE)
         return self._sequence_times(rows)
@@ -218,10 +248,10 @@ class Emitter:
         With `ring` a sequence's rows are a ring of that many.
         """
         if ring:
-            base, position = self.kv_base(array), self.fact(POSITION)
+            base, position = self.kv_base(array, own=True), self.fact(POSITION)
             place = self.shared(f"position%{ring}", lambda rd: Mod(rd, position, ring))
             return self.shared(f"{base}+position%{ring}", lambda rd: Add(rd, base, place))
-        if self._is_usual(self.kv_rows(array)):
+        if self.is_paged or self._is_usual(self.spec(array).rows // self.limits.sequences):
             return self.fact(KV_ROW)
         base = self.kv_base(array)
         return self.shared(f"{base}+position", lambda rd: Add(rd, base, self.fact(POSITION)))
@@ -232,6 +262,8 @@ class Emitter:
 
     def _is_usual(self, rows: int) -> bool:
         """Whether KV_BASE and KV_ROW are for arrays with so many rows a sequence: as the first in the phase has."""
+        if self.is_paged:
+            return False
         self.phase.rows = self.phase.rows or rows
         return rows == self.phase.rows
 

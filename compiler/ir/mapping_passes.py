@@ -119,7 +119,7 @@ def _cached(
     for spec in specs:
         if appended.get(spec.name, {wanted}) != {wanted}:
             yield f"Attend looks in {spec.name!r} for rows of {'the source' if wanted else 'tokens'}"
-        yield from _room(spec, need, limits)
+        yield from _room(spec, need, limits, paged=limits.pages > 0 and not (wanted or op.ring))
     if len({spec.rows for spec in specs}) > 1:
         yield f"{op.keys!r} and {op.values!r} have not as many rows"
 
@@ -130,9 +130,12 @@ def _ring(op: Attend) -> Iterator[str]:
         yield f"Attend takes a ring of {op.ring} rows without a window, or not in whole blocks of {op.block}"
 
 
-def _room(spec: ArraySpec, need: int, limits: Limits) -> Iterator[str]:
+def _room(spec: ArraySpec, need: int, limits: Limits, *, paged: bool) -> Iterator[str]:
     rows, rest = divmod(spec.rows, limits.sequences)
-    if spec.kind is not ArrayKind.KV or rest:
+    if paged:
+        if spec.kind is not ArrayKind.KV or spec.rows != limits.pages * limits.page_rows:
+            yield f"array {spec.name!r} is no KV array of {limits.pages} pages of {limits.page_rows} rows"
+    elif spec.kind is not ArrayKind.KV or rest:
         yield f"array {spec.name!r} is no KV array with as many rows for each of {limits.sequences} sequences"
     elif not 0 < need <= rows:
         yield f"array {spec.name!r} has {rows} rows a sequence, which can have {need}"

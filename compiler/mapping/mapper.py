@@ -20,6 +20,7 @@ from .feeds import HubState, Partial
 from .grid import Asked, Cut, Cutter, Shape
 from .hub import Sizes, StageBuilder
 from .notes import notes_on
+from .paging import page_rows_for, with_pages
 from .parts import Geometry, PartBuilder, linear_shape
 from .rules import WIDEST, hub_columns, room
 from .sections import Domain, Layout, Section, Stage
@@ -48,6 +49,8 @@ class MapOptions:
     ffn_columns: int = 0
     ffn_rows: int = 0
     ffn_width: int = 0
+    kv_tokens: int | None = None
+    page_rows: int = 0
 
     def does(self, optimisation: Optimisation) -> bool:
         """Whether an optimisation is wanted."""
@@ -60,6 +63,7 @@ class Mapper:
     def __init__(
         self, graph: Graph, hardware: Hardware, limits: Limits, arithmetic: Arithmetic, options: MapOptions
     ) -> None:
+        limits, options = _paged(limits, options, hardware)
         self.graph, self.limits, self.options = graph, limits, options
         self.builder = MappingBuilder(hardware, arithmetic)
         self.weights = Weights(graph, self.builder, options.weight_bits)
@@ -178,6 +182,15 @@ class Mapper:
             spread = options.spread or max(min(room(self.graph, self.builder.hardware, self.limits), 4), 1)
             self.cuts[shape] = cutter.best(spread) if is_chosen else cutter.plain()
         return self.cuts[shape]
+
+
+def _paged(limits: Limits, options: MapOptions, hardware: Hardware) -> tuple[Limits, MapOptions]:
+    """The limits with pages, if sequences share KV arrays; a page then is a KV block."""
+    if not options.does(Optimisation.PAGING):
+        return limits, options
+    rows = options.page_rows or page_rows_for(limits, hardware, options.block)
+    limits = with_pages(limits, options.kv_tokens, rows)
+    return limits, replace(options, block=rows) if limits.pages else options
 
 
 def _head_width(op: object, width: int) -> int:

@@ -63,8 +63,10 @@ class Geometry:
         return min(max(self.most_rows // rows, 1), -(-self.longest(domain) // rows)) * rows
 
     def kv_rows(self, domain: Domain) -> int:
-        """Rows of a KV array: for every sequence the longest, rounded up to whole blocks."""
+        """Rows of a KV array: all pages that sequences share, or for each the longest, rounded up to whole blocks."""
         block = self.block(domain)
+        if self.limits.pages and domain is Domain.TOKENS:
+            return self.limits.pages * self.limits.page_rows
         return -(-self.longest(domain) // block) * block * self.limits.sequences
 
     def macros(self, rows: int, cols: int) -> int:

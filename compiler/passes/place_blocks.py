@@ -38,7 +38,13 @@ class PlaceBlocks(Pass):
         source = source_rows(graph, options.max_source, context)
         limits = Limits(context, chunk=1, sequences=options.batch, max_source=source)
         arithmetic = arithmetic_of(options.weights)
-        choices = MapOptions(self.hub_width, self.block, weight_bits(options.weights), options.without)
+        choices = MapOptions(
+            self.hub_width,
+            self.block,
+            weight_bits(options.weights),
+            options.without,
+            kv_tokens=options.kv_tokens,
+        )
         mapping = map_graph(graph, target, limits, arithmetic, choices, c.notes)
         c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk))
         return True

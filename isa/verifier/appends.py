@@ -8,7 +8,7 @@ program that takes no rows of a source, the host fills the caches of one.
 Where a sequence can be longer than R, its rows are a ring: appended at position mod R, so that as many of the ring's
 first rows are there as the sequence has, R at most. That what lies there is the row that was meant is not proven.
 
-Of a head that is dealt over several arrays in blocks, see `dealt`.
+Of a head that is dealt over several arrays in blocks, see `dealt`; of sequences that share arrays in pages, `paged`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from isa.program import Program
 from .arithmetic import modulo
 from .bounds import Bounds
 from .dealt import Cached, dealt_window, is_dealt_append
+from .paged import page_shift, paged_window
 from .poly import Poly
 from .segments import FACTS, Over
 from .symbols import Op
@@ -39,7 +40,8 @@ def cached_arrays(program: Program) -> dict[tuple[str, int], Cached]:
         for at, head in enumerate(cache.heads):
             role = program.tiles[head.tile].role
             for array in (head.keys, head.values):
-                cached = found.setdefault((role, array), Cached(over, cache.ways, cache.block, {}))
+                new = Cached(over, cache.ways, cache.block, {}, program.limits.is_paged(cache))
+                cached = found.setdefault((role, array), new)
                 cached.numbers[head.tile] = at % max(cache.ways, 1)
                 if (cached.over, cached.ways, cached.block) != (over, cache.ways, cache.block):
                     cached.numbers[head.tile] = -1  # one text for two kinds of caches: nothing is proven
@@ -83,6 +85,10 @@ class Appends:
             if dealt_window(ctx, state, cached, row, rows, limit):
                 return
             have = f"of the first {ctx.text(limit)} rows those in this tile's blocks of {cached.block}"
+        elif limit is not None and cached.paged:
+            if paged_window(ctx, state, row, rows, limit):
+                return
+            have = f"{ctx.text(limit)} rows"
         elif limit is not None:
             at, own = row - _base(ctx, state, array), _rows(ctx, array)
             if _lies_within(bounds, at, rows, limit) and bounds.at_most(at + rows, own):
@@ -95,7 +101,7 @@ class Appends:
             notes.append(
                 f"not the rows of each {over.text}: {ctx.text(count)} written from {ctx.text(at)} on"
             )
-        hint = f"append `tokens` rows at sequence * {_rows(ctx, array)} + position in each pass over {over.text}s"
+        hint = f"append `tokens` rows at {_place(ctx, cached, array)} in each pass over {over.text}s"
         ctx.find(index, "E0404", message, row, rows, hint=hint, notes=tuple(notes))
 
     def _limit(self, ctx: Context, state: State, over: Over, array: int) -> Poly | None:
@@ -144,6 +150,8 @@ def _are_the_segment_s(ctx: Context, state: State, cached: Cached, array: int, r
     facts, index = FACTS[state.segment.over], state.segment.index
     position = ctx.values.steps.fact(facts[Special.POSITION], index)
     tokens = ctx.values.steps.fact(facts[Special.TOKENS], index)
+    if cached.paged:
+        return row == page_shift(ctx, state, position) + position and rows == tokens
     place = modulo(ctx.values, ctx.bounds(state), position, Poly(_rows(ctx, array)))
     return row == _base(ctx, state, array) + place and rows == tokens
 
@@ -153,6 +161,14 @@ def _base(ctx: Context, state: State, array: int) -> Poly:
     assert state.segment.over is not None
     sequence = FACTS[state.segment.over][Special.SEQUENCE]
     return ctx.values.steps.fact(sequence, state.segment.index).times(_rows(ctx, array))
+
+
+def _place(ctx: Context, cached: Cached, array: int) -> str:
+    """Where the rows of a segment go, in words."""
+    if not cached.paged:
+        return f"sequence * {_rows(ctx, array)} + position"
+    size = ctx.job.program.limits.page_rows
+    return f"page(position div {size}) * {size} + position mod {size}"
 
 
 def _rows(ctx: Context, array: int) -> int:

@@ -1,7 +1,8 @@
 """Caches whose heads are dealt over several arrays in blocks: which rows an array has of a sequence.
 
 Block b of sequence s, of N blocks each, has number g = s * N + b; it lies in the array of way g mod W, in slot
-g div W, which is rows (g div W) * B... of that array, B being the rows of a block. So with the tile's way w, rows
+g div W, which is rows (g div W) * B... of that array, B being the rows of a block; with pages (`paged`), in slot
+page(b). So with the tile's way w, rows
 from slot * B on are those from ((slot * W + w) - s * N) * B on of the sequence, as far as the block goes.
 
 A segment lies within a block. If in every pass a tile appends `tokens` rows where that block is its own and none where
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from isa.operands import Special
 
 from .arithmetic import bit_xor, divide, minimum, modulo
+from .paged import row_of_sequence
 from .poly import Poly, symbol_poly
 from .segments import FACTS, Over
 from .symbols import Op
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Cached:
     """An array of a cache: of which list it has rows; over how many arrays a head is dealt, in blocks of how many rows;
-    and of each tile with the role which of these arrays it has (-1: not known)."""
+    and of each tile with the role which of these arrays it has (-1: not known); whether sequences share it in pages."""
 
     over: Over
     ways: int
     block: int
     numbers: dict[int, int]
+    paged: bool = False
 
 
 def is_dealt_append(ctx: Context, state: State, cached: Cached, row: Poly, rows: Poly) -> bool:
@@ -47,6 +50,8 @@ def is_dealt_append(ctx: Context, state: State, cached: Cached, row: Poly, rows:
     within = divide(values, bounds, position, block)
     number = _first_number(ctx, state, cached) + within
     slot = divide(values, bounds, number, ways)
+    if cached.paged:
+        slot = values.steps.page(state.segment.index, within)
     other = bit_xor(values, bounds, modulo(values, bounds, number, ways), way)
     other = minimum(values, bounds, other, Poly(1))  # 0 where the block is the tile's own, else 1
     expected = slot.times(cached.block) + position - within.times(cached.block)
@@ -61,10 +66,23 @@ def dealt_window(ctx: Context, state: State, cached: Cached, row: Poly, rows: Po
     if way is None or not row.divisible_by(cached.block):
         return False
     rows = _if_any(ctx, rows)
-    number = row.over(cached.block).times(cached.ways) + way
-    start = (number - _first_number(ctx, state, cached)).times(cached.block)
+    if cached.paged:
+        start = row_of_sequence(ctx, state, row, rows)
+        if start is None or not _is_own(ctx, state, cached, start, way):
+            return False
+    else:
+        number = row.over(cached.block).times(cached.ways) + way
+        start = (number - _first_number(ctx, state, cached)).times(cached.block)
     in_block = bounds.at_most(rows, cached.block)
     return in_block and bounds.at_least(start, 0) and bounds.at_most(start + rows - limit, 0)
+
+
+def _is_own(ctx: Context, state: State, cached: Cached, start: Poly, way: Poly) -> bool:
+    """Whether the block of the sequence that begins at row `start` is one of the tile's."""
+    if not start.divisible_by(cached.block):
+        return False
+    number = start.over(cached.block) + _first_number(ctx, state, cached)
+    return (number - way).divisible_by(cached.ways)
 
 
 def _if_any(ctx: Context, rows: Poly) -> Poly:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from isa.interface import CacheHead, KvCache, ModelValue, Use
-from isa.program import ArrayKind, ArraySpec, Direction, Program, Stream
+from isa.program import ArrayKind, ArraySpec, Direction, Limits, Program, Stream
 
 from .report import Report
 
@@ -76,6 +76,8 @@ def _wrong_rows(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
     needed, name = (limits.max_source, "max_source") if cache.cross else (limits.max_context, "max_context")
     if cache.cross and not limits.max_source:
         yield "it holds rows of a source, and the program is made for none (max_source 0)"
+    elif limits.is_paged(cache):
+        yield from _wrong_pages(limits, cache, rows)
     elif cache.ways > 1:
         slots = -(-limits.sequences * -(-needed // cache.block) // cache.ways)
         if rows < slots * cache.block:
@@ -94,6 +96,16 @@ def _wrong_ring(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
     elif cache.ring != rows or cache.ring % program.limits.chunk:
         chunk = program.limits.chunk
         yield f"its ring has {cache.ring} rows: it takes the {rows} of a sequence, and a multiple of {chunk}"
+
+
+def _wrong_pages(limits: Limits, cache: KvCache, rows: int) -> Iterator[str]:
+    if rows != limits.pages * limits.page_rows:
+        need = f"{limits.pages} pages of {limits.page_rows} are {limits.pages * limits.page_rows}"
+        yield f"it has {rows} rows; {need}"
+    if cache.ways != limits.page_ways:
+        yield f"its heads are dealt over {cache.ways} arrays, pages over {limits.page_ways}"
+    elif cache.ways > 1 and cache.block != limits.page_rows:
+        yield f"its blocks have {cache.block} rows, pages {limits.page_rows}"
 
 
 def _arrays(

@@ -112,6 +112,18 @@ def _seg(ctx: Context, index: int, inst: t.Seg | t.Sseg, state: State) -> None:
     state.segment = Current(over, ctx.doubtful(0, ctx.job.program.limits.segments - 1))
 
 
+def _page(ctx: Context, index: int, inst: t.Page, state: State) -> None:
+    limits, current = ctx.job.program.limits, state.segment
+    if limits.pages and current.over is Over.TOKENS:
+        state.set(inst.rd.index, ctx.values.steps.page(current.index, ctx.value(state, inst.index)))
+        return
+    if limits.pages:
+        ctx.find(index, "E0411", "pages are of tokens, and a segment of the source may be current")
+    else:
+        ctx.find(index, "E0411", "the program has no pages", hint="`.limits pages=N page=N` gives it some")
+    state.set(inst.rd.index, ctx.doubtful(0, max(limits.pages - 1, 0)))
+
+
 def _recall(ctx: Context, over: Over, state: State) -> None:
     """What was written for every segment is written for this one."""
     facts = [fact for fact in state.everywhere if fact.over is over] if ctx.recording else []
@@ -127,6 +139,7 @@ _OTHERS: dict[type[Inst], Callable[[Context, int, Any, State], None]] = {
     t.Li: _li,
     t.Ldp: _ldp,
     t.Sys: _sys,
+    t.Page: _page,
     t.Seg: _seg,
     t.Sseg: _seg,
     **dict.fromkeys(FUNCTIONS, _alu),

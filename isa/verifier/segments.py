@@ -93,6 +93,31 @@ class Segments:
             return Poly(0) if op is None else self.fact(op, current.index)
         return self.table.unknown(level, 0, self._most(what))
 
+    def page(self, segment: Poly, index: Poly) -> Poly:
+        """The page of the KV arrays that holds page `index` of the sequence of this segment of tokens."""
+        key = Op.PAGE, segment, index
+        found = self.table.find(key)
+        if found is not None:
+            return found
+        if self.limits.pages == 1:
+            return self.table.keep(key, Poly(0))
+        where = "" if self.is_counter(Over.TOKENS, segment) else f"{self.table.text(segment)}, "
+        name = f"page({where}{self.table.text(index)})"
+        shared = self.table.shared(segment) and self.table.shared(index)
+        shape = Shape(0, self.limits.pages - 1)
+        return self.table.make(Op.PAGE, shape, name=name, key=key, args=(segment, index), shared=shared)
+
+    def page_at(self, value: Poly, segment: Poly) -> Poly | None:
+        """The `index` of which `page(segment, index)` is a term of the value, once for each row of a page."""
+        if self.limits.pages == 1:
+            return Poly(0)
+        for mono, coefficient in value.terms:
+            symbol = self.table.symbols[mono[0]]
+            is_page = len(mono) == 1 and symbol.op is Op.PAGE and symbol.args[0] == segment
+            if is_page and coefficient == self.limits.page_rows:
+                return symbol.args[1]
+        return None
+
     def tokens_at(self, position: Poly) -> Poly | None:
         """The tokens of the segment whose position is exactly this value."""
         if position.const or len(position.terms) != 1 or position.terms[0][1] != 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from isa.instruction import DType
 from isa.operands import WORD_BYTES, Space
-from isa.program import ArrayData, ArrayKind, ArraySpec, Program, Role, Slice, TensorInfo, Tile
+from isa.program import ArrayData, ArrayKind, ArraySpec, Limits, Program, Role, Slice, TensorInfo, Tile
 
 from .code import check_code
 from .report import Report
@@ -42,11 +42,27 @@ def check_structure(program: Program, report: Report) -> None:
 
 def _check_limits(program: Program, report: Report) -> None:
     limits = program.limits
-    for name in ("max_context", "chunk", "segments", "sequences"):
+    for name in ("max_context", "chunk", "segments", "sequences", "page_ways"):
         if getattr(limits, name) < 1:
             report.thing("limits", "E0410", f"{name} is {getattr(limits, name)}; it must be at least 1")
     if limits.max_source < 0:
         report.thing("limits", "E0410", f"max_source is {limits.max_source}; it must not be negative")
+    if limits.pages or limits.page_rows:
+        _check_pages(limits, report)
+
+
+def _check_pages(limits: Limits, report: Report) -> None:
+    """There is a page for one sequence at least, and no segment crosses the border of a page."""
+    if limits.pages < 1 or limits.page_rows < 1:
+        message = f"there are {limits.pages} pages of {limits.page_rows} rows; both are 0, or at least 1"
+        report.thing("limits", "E0410", message)
+    elif limits.page_rows % max(limits.chunk, 1):
+        message = f"page_rows is {limits.page_rows}, and no multiple of chunk {limits.chunk}"
+        report.thing("limits", "E0410", message)
+    elif limits.pages * limits.page_ways < limits.pages_for(limits.max_context):
+        ways = f" in each of {limits.page_ways} arrays" if limits.page_ways > 1 else ""
+        message = f"{limits.pages} pages of {limits.page_rows} rows{ways} do not hold max_context"
+        report.thing("limits", "E0410", f"{message} {limits.max_context}")
 
 
 def _check_unique(what: str, names: list[str], report: Report) -> None:

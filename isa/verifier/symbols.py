@@ -36,6 +36,7 @@ class Op(Enum):
     SOURCE_POSITION = "source.position"
     SOURCE_SEQUENCE = "source.sequence"
     SOURCE_END = "source.end"
+    PAGE = "page"
     CHOICE = "one of"
     MIN = "min"
     MAX = "max"

@@ -26,6 +26,7 @@ def compile_options(options: argparse.Namespace) -> CompileOptions:
     return CompileOptions(
         max_context=options.max_context,
         batch=options.batch,
+        kv_tokens=options.kv_tokens,
         kv=options.kv,
         place=options.place,
         weights=options.weights,

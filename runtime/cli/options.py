@@ -63,6 +63,12 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--batch", type=positive, default=1, metavar="B", help="resident sequences (default: %(default)s)"
     )
+    group.add_argument(
+        "--kv-tokens",
+        type=positive,
+        metavar="N",
+        help="tokens that the KV arrays of all sequences have room for together (default: the longest for each)",
+    )
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from isa import instructions as t
 from runtime.engine.state import TileState
 from runtime.engine.trap import TrapError
-from runtime.scalars import BRANCH, SCALAR, source_segment, special, token_segment
+from runtime.scalars import BRANCH, SCALAR, physical_page, source_segment, special, token_segment
 
 from .registry import semantics
 
@@ -32,6 +32,11 @@ def _(tile: TileState, i: t.Ldp) -> None:
 @semantics(t.Sys)
 def _(tile: TileState, i: t.Sys) -> None:
     tile.set(i.rd, special(i.what, tile.segments, tile.segment))
+
+
+@semantics(t.Page)
+def _(tile: TileState, i: t.Page) -> None:
+    tile.set(i.rd, physical_page(tile.segments, tile.segment, tile.value(i.index)))
 
 
 @semantics(t.Seg)

@@ -15,7 +15,16 @@ from isa.diagnostics import InstructionPlace, fail
 from isa.instruction import Inst, Mode, Timing, Unit
 from isa.operands import REGISTERS, Mem, PortRef, Reg, Source, Space
 from isa.program import Role, Segment
-from runtime.scalars import BRANCH, SCALAR, ScalarTrap, source_count, source_segment, special, token_segment
+from runtime.scalars import (
+    BRANCH,
+    SCALAR,
+    ScalarTrap,
+    physical_page,
+    source_count,
+    source_segment,
+    special,
+    token_segment,
+)
 
 from .costs import Cost, cost_of, length_registers, operands_at
 from .rates import Rates
@@ -176,6 +185,17 @@ def _fact(inst: table.Sys, following: int) -> ScalarStep:
     return step
 
 
+def _page(inst: table.Page, following: int) -> ScalarStep:
+    rd = _destination(inst.rd)
+    index, constant = _source(inst.index)
+
+    def step(r: Registers) -> int:
+        r.values[rd] = physical_page(r.segments, r.segment, r.values[index] + constant)
+        return following
+
+    return step
+
+
 def _segment(inst: table.Seg | table.Sseg, following: int) -> ScalarStep:
     index = inst.index.index
     find = source_segment if isinstance(inst, table.Sseg) else token_segment
@@ -204,8 +224,8 @@ def _scalar(inst: Inst, index: int) -> ScalarStep:
             return _set(inst, following)
         case table.Ldp():
             return _parameter(inst, following)
-        case table.Sys():
-            return _fact(inst, following)
+        case table.Sys() | table.Page():
+            return _page(inst, following) if isinstance(inst, table.Page) else _fact(inst, following)
         case table.Seg() | table.Sseg():
             return _segment(inst, following)
         case table.Jump():

@@ -31,6 +31,7 @@ class Choices:
     sequences: int = 1
     chunk: int | None = None
     source: int = 0
+    kv_tokens: int | None = None
     without: frozenset[Optimisation] = frozenset()
 
 
@@ -51,7 +52,13 @@ def tiny(tiles: int = 6) -> Hardware:
 def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Mapping:
     """The mapping of a graph, its chunk chosen."""
     limits = Limits(choices.context, chunk=1, sequences=choices.sequences, max_source=choices.source)
-    options = MapOptions(choices.hub_width, choices.block, without=choices.without)
+    options = MapOptions(
+        choices.hub_width,
+        choices.block,
+        without=choices.without,
+        kv_tokens=choices.kv_tokens,
+        page_rows=choices.block if choices.kv_tokens else 0,
+    )
     mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
     return with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))
 

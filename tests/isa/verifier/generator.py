@@ -34,6 +34,7 @@ from isa.program import (
     TensorInfo,
     Tile,
 )
+from runtime.paging import PagePool
 
 from .assembly import Item, Loop, at, flatten, tiny
 from .choices import (
@@ -213,16 +214,29 @@ _WEIGHTS: dict[str, NDArray[Any]] = {
 }
 
 
-def random_program(rnd: Random, *, cached: bool = False) -> Program:
-    """A program that may or may not be right; its KV arrays are caches if `cached`."""
+def _limits(rnd: Random, *, paged: bool) -> Limits:
+    """What a program is for; its sequences share KV arrays if `paged`."""
     context, chunk = rnd.choice([8, 20, 32]), rnd.choice([1, 4, 8])
     max_source = rnd.choice([0, 0, 5, 20])
     limits = Limits(context, chunk, rnd.choice([1, 6]), rnd.choice([1, 2]), max_source)
+    if not paged:
+        return limits
+    rows = rnd.choice([8, 16])
+    pages = limits.sequences * -(-context // rows)
+    return replace(limits, pages=pages + rnd.randint(0, 2), page_rows=rows)
+
+
+def random_program(rnd: Random, *, cached: bool = False, paged: bool = False) -> Program:
+    """A program that may or may not be right; its KV arrays are caches if `cached`, shared in pages if `paged`."""
+    limits = _limits(rnd, paged=paged)
+    context, max_source = limits.max_context, limits.max_source
     tiles = rnd.randint(1, 3)
     told = _conversation(rnd, tiles, max_source > 0)
     texts = [TileText(rnd, limits, number, cached=cached) for number in range(tiles)]
     roles, placed = [], []
-    kv_rows = limits.sequences * context - (1 if rnd.random() < 0.03 else 0)
+    kv_rows = (limits.pages * limits.page_rows or limits.sequences * context) - (
+        1 if rnd.random() < 0.03 else 0
+    )
     source_rows = max(1, limits.sequences * max_source - (1 if rnd.random() < 0.03 else 0))
     for number, text in enumerate(texts):
         mine = [m for m in told if number in (m.source, m.dest)]
@@ -323,7 +337,21 @@ def random_story(rnd: Random, limits: Limits) -> list[tuple[Segment, ...]]:
             Segment(count, at, 0, sequence, source=sources.get(sequence, 0)) for at, count, sequence in tokens
         ]
         steps.append((*before, *after))
-    return steps
+    return _on_pages(rnd, limits, steps) if limits.pages else steps
+
+
+def _on_pages(rnd: Random, limits: Limits, steps: list[tuple[Segment, ...]]) -> list[tuple[Segment, ...]]:
+    """The steps with pages, some page first; a sequence that begins anew gets new ones."""
+    pool, order = PagePool(limits), sorted(range(limits.pages), key=lambda _: rnd.random())
+    placed = []
+    for step in steps:
+        tokens = [segment for segment in step if not segment.is_source]
+        for segment in tokens:
+            if not segment.position:
+                pool.release(segment.sequence)
+        tokens = [replace(s, pages=tuple(order[p] for p in s.pages)) for s in pool.placed(tokens)]
+        placed.append((*(segment for segment in step if segment.is_source), *tokens))
+    return placed
 
 
 def _next(rnd: Random, lengths: dict[int, int], rows: int, limits: Limits) -> list[tuple[int, int, int]]:

@@ -199,11 +199,29 @@ class Work:
         row = self.temp()
         items: list[Item] = [
             t.Quant(at(q), at(s), at(source.offset), TOKENS, WORDS_OF_ROW),
-            t.Mul(row, SEQUENCE, self.longest),
-            t.Add(row, row, POSITION if self.rnd.random() < 0.95 else TOKENS),
+            *self.first_row(row),
             t.Wrow(ArrayRef(2 if self.in_source else 1), at(q), at(s), TOKENS, row),
         ]
         return items + (self.attend(q, s) if depth < 2 else [])
+
+    @property
+    def is_paged(self) -> bool:
+        """Whether sequences share the KV array of the rows in pages."""
+        return self.limits.pages > 0 and not self.in_source
+
+    def first_row(self, row: Reg) -> list[Item]:
+        """The row of the KV array for the segment's first token."""
+        position = POSITION if self.rnd.random() < 0.95 else TOKENS
+        if not self.is_paged:
+            return [t.Mul(row, SEQUENCE, self.longest), t.Add(row, row, position)]
+        size, page = self.limits.page_rows, self.temp()
+        return [
+            t.Div(page, position, size),
+            t.Mod(row, POSITION, size),
+            t.Page(page, page),
+            t.Mul(page, page, size),
+            t.Add(row, row, page),
+        ]
 
     def length(self, length: Reg, cross: bool) -> Item:
         """The rows to look at: up to the segment's last, all of the sequence, or those of the source."""
@@ -214,8 +232,11 @@ class Work:
 
     def attend(self, q: int, s: int) -> list[Item]:
         """Scores in blocks of positions, summed up."""
-        block = self.rnd.choice([4, 8, 16])
         cross = self.limits.max_source > 0 and not self.in_source and self.rnd.random() < 0.5
+        paged = self.is_paged and (not cross or self.rnd.random() < 0.03)
+        block = self.rnd.choice([4, 8, 16])
+        if paged and self.rnd.random() < 0.95:
+            block = self.limits.page_rows
         array = ArrayRef(2 if cross or self.in_source else 1)
         longest = self.limits.max_source if cross and self.rnd.random() < 0.95 else self.longest
         length, blocks, base, row, rows = R(7), R(8), R(9), R(10), R(11)
@@ -235,7 +256,7 @@ class Work:
                     t.Mul(row, R(24), block),
                     t.Sub(rows, length, row),
                     t.Min(rows, rows, block),
-                    t.Add(row, row, base),
+                    *([t.Page(row, R(24)), t.Mul(row, row, block)] if paged else [t.Add(row, row, base)]),
                     t.Mvmt(array, at(scores), at(q), TOKENS, row, rows),
                     t.Deqr(array, at(scores), at(scores), at(s), TOKENS, row, rows),
                     *self.bias(scores, row, rows),

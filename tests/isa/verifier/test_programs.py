@@ -16,6 +16,7 @@ from isa.instruction import DType
 from isa.program import Direction, Limits, Program, Segment
 from isa.verifier import findings, verify
 from runtime.machine import Machine
+from runtime.paging import PagePool
 from runtime.segments import source_segments_of
 from runtime.timing import simulate
 
@@ -61,8 +62,12 @@ def test_the_folder_is_found() -> None:
 def test_accepted_programs_run(name: str) -> None:
     good = program(name)
     verify(good, name=name)
-    machine = Machine(good)
+    machine, pool = Machine(good), PagePool(good.limits)
     for step in steps(good.limits, with_source=any(stream.source for stream in good.streams)):
+        if pool.is_paged:
+            step = tuple(pool.placed(step))
+            for segment in step:  # whatever was before position
+                machine.pages.give(segment.sequence, segment.pages)
         machine.step(step, inputs_of(good, step))
         assert simulate(good, step).cycles > 0
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -66,9 +67,9 @@ def test_accepted_programs_never_trap() -> None:
 
 @dataclass
 class Witness:
-    """Watches which rows of KV arrays are written, and which are used without; both by tile, array and row."""
+    """Watches which rows of KV arrays each sequence has written, and which it uses without: tile, array, row."""
 
-    written: set[tuple[int, int, int]] = field(default_factory=set)
+    written: dict[tuple[int, int, int], int] = field(default_factory=dict)
     missing: set[tuple[int, int, int]] = field(default_factory=set)
 
     def __call__(self, tile: int, index: int, inst: Inst, state: TileState) -> None:
@@ -78,20 +79,22 @@ class Witness:
                 state.value(inst.n if isinstance(inst, t.Wrow) else inst.rows),
             )
             rows = {(tile, inst.a.index, row) for row in range(first, first + count)}
+            sequence = state.segments[state.segment].sequence
             if isinstance(inst, t.Wrow):
-                self.written |= rows
+                self.written |= dict.fromkeys(rows, sequence)
             else:
-                self.missing |= rows - self.written
+                self.missing |= {row for row in rows if self.written.get(row) != sequence}
 
 
-def test_rows_of_caches_that_are_used_were_appended() -> None:
+@pytest.mark.parametrize("paged", [False, True])
+def test_rows_of_caches_that_are_used_were_appended(paged: bool) -> None:
     accepted: list[bool] = []
 
     @given(seeds)
     @settings(max_examples=100)
     def check(seed: int) -> None:
         rnd = Random(seed)
-        program = random_program(rnd, cached=True)
+        program = random_program(rnd, cached=True, paged=paged)
         accepted.append(not findings(program))
         if accepted[-1]:
             witness = Witness()
