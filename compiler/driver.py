@@ -11,6 +11,7 @@ from compiler.passes.attach_workload import AttachWorkload
 from compiler.passes.drop_roundings import DropRoundings
 from compiler.passes.emit_program import EmitProgram
 from compiler.passes.explain_mapping import ExplainMapping
+from compiler.passes.partition_placement import PartitionPlacement
 from compiler.passes.place_blocks import PlaceBlocks
 from compiler.passes.schedule_code import ScheduleCode
 from compiler.passes.take_lengths import TakeLengths
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 BACKEND_PIPELINE: tuple[Pass, ...] = (
     DropRoundings(),
     TakeLengths(),
+    PartitionPlacement(),
     PlaceBlocks(),
     ExplainMapping(),
     EmitProgram(),

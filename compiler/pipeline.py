@@ -72,6 +72,8 @@ class Compilation:
     options: CompileOptions = CompileOptions()
     target: Hardware | None = None
     graph: Graph | None = None
+    chip: Graph | None = None
+    """The chip's part of the graph, where the host does the rest within the step (`--place`)."""
     mapping: Mapping | None = None
     program: Program | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -91,6 +93,10 @@ class Compilation:
         if self.graph is None:
             raise LookupError("no model has been imported yet: ImportModel comes first in a pipeline")
         return self.graph
+
+    def require_chip(self) -> Graph:
+        """What is placed on the chip: the whole graph, or its part."""
+        return self.require_graph() if self.chip is None else self.chip
 
     def require_target(self) -> Hardware:
         """The target. Passes after the graph level need one."""

@@ -20,6 +20,7 @@ class VerifyEach:
     def __init__(self, inner: Callback | None = None) -> None:
         self._inner = inner
         self._graph: Graph | None = None
+        self._chip: Graph | None = None
         self._mapping: Mapping | None = None
 
     def __call__(self, moment: Moment, step: Pass, c: Compilation) -> None:
@@ -35,6 +36,9 @@ class VerifyEach:
         if c.graph is not None and c.graph is not self._graph:
             verify_graph(c.graph)
             self._graph = c.graph
+        if c.chip is not None and c.chip is not self._chip:
+            verify_graph(c.chip)
+            self._chip = c.chip
         if c.mapping is not None and c.mapping is not self._mapping:
             verify_mapping(c.mapping)
             self._mapping = c.mapping

@@ -1,4 +1,4 @@
-"""Host partitions in assembly: `.host`, and behind it `.reads`, `.makes`, `.runs`; `.result`."""
+"""Host partitions in assembly: `.host`, and behind it `.reads`, `.makes`, `.runs`, `.positions`; `.result`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ class Hosts:
             match s.rule:
                 case "reads":
                     self.parts[-1] = replace(last, inputs=(*last.inputs, *names))
+                case "positions":
+                    self.parts[-1] = replace(last, positions=names[0])
                 case "makes":
                     self.parts[-1] = replace(last, outputs=(*last.outputs, *names))
                 case _:
@@ -59,5 +61,7 @@ def host_lines(program: Program) -> Iterator[str]:
         for directive, names in ((".reads", part.inputs), (".makes", part.outputs), (".runs", part.nodes)):
             if names:
                 yield " ".join((directive, *map(word, names)))
+        if part.positions:
+            yield f".positions {word(part.positions)}"
     if program.results:
         yield " ".join((".result", *map(word, program.results)))

@@ -256,8 +256,9 @@ def stream_lines(program: Program) -> Iterator[str]:
     """`.stream` lines."""
     for s in program.streams:
         parts = " ".join(span_text(program.channels[p.channel].name, p.column, p.columns) for p in s.parts)
-        what = f"{s.direction.value} {s.dtype.name.lower()} columns {s.columns}{' source' * s.source}"
-        yield f".stream {word(s.name)} {what} via {parts}"
+        what = f"{s.direction.value} {s.dtype.name.lower()} columns {s.columns}"
+        rows = f"{' source' * s.source}{' every' * s.every}"
+        yield f".stream {word(s.name)} {what}{rows}{' via ' * bool(parts)}{parts}"
 
 
 def cache_lines(program: Program) -> Iterator[str]:

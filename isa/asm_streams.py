@@ -21,7 +21,7 @@ class Streams:
         self.declared: dict[str, Stream] = {}
 
     def take(self, s: Statement) -> None:
-        """`.stream x in f32 columns 64 [source] via c[0:64]`"""
+        """`.stream x in f32 columns 64 [source] [every] [via c[0:64]]`"""
         name = unique(name_of(s.token(0)), self.declared, s.token(0), "stream")
         direction = member_of(Direction, s.token(1), "a direction")
         try:
@@ -30,7 +30,9 @@ class Streams:
             raise misfit(error, s.token(2), "E0104") from None
         parts = tuple(self._part(token) for token in s.all() if token.type == "SPAN")
         columns = natural(s.token(3), "columns")
-        self.declared[name] = Stream(name, direction, dtype, columns, parts, s.option(4) is not None)
+        self.declared[name] = Stream(
+            name, direction, dtype, columns, parts, s.option(4) is not None, s.option(5) is not None
+        )
 
     def _part(self, token: Token) -> StreamPart:
         try:

@@ -215,18 +215,22 @@ DIRECTIVES = (
     Directive(
         "stream",
         "file",
-        ".stream NAME in|out f32 columns N [source] via CHANNEL[FIRST:END] ...",
-        "what the host exchanges in every segment, or in every source segment (then all rows, out too)",
+        ".stream NAME in|out f32 columns N [source] [every] [via CHANNEL[FIRST:END] ...]",
+        "what the host exchanges in every segment, or in every source segment (then all rows, out too); every: rows "
+        "out of all tokens, wanted or not; without channels its parts within the step exchange it alone",
     ),
     Directive(
         "host",
         "file",
-        ".host NAME before|after TENSOR DEFINITION",
+        ".host NAME before|after|within TENSOR DEFINITION",
         "a part of the model that the host runs: the tensor holds an ONNX model; its definition, without weights",
     ),
     Directive("reads", "file", ".reads NAME ...", "inputs of the part above"),
     Directive("makes", "file", ".makes NAME ...", "outputs of the part above"),
     Directive("runs", "file", ".runs NODE ...", "the ONNX nodes of the part above"),
+    Directive(
+        "positions", "file", ".positions NAME", "the input of the part above that is its rows' positions"
+    ),
     Directive("result", "file", ".result NAME ...", "the model's outputs where the host makes some of them"),
     Directive(
         "cache",

@@ -388,7 +388,9 @@ _HANDLERS: dict[str, Callable[[_Assembly, Statement], None]] = {
     "memory": _Assembly._memory,
     "stream": lambda assembly, s: assembly.streams.take(s),
     "work": lambda assembly, s: assembly.work.take(s),
-    **dict.fromkeys(("host", "reads", "makes", "runs", "result"), lambda assembly, s: assembly.hosts.take(s)),
+    **dict.fromkeys(
+        ("host", "reads", "makes", "runs", "positions", "result"), lambda assembly, s: assembly.hosts.take(s)
+    ),
     **dict.fromkeys(
         ("cache", "heads", "input", "output", "padding"), lambda assembly, s: assembly.interfaces.take(s)
     ),

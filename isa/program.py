@@ -235,6 +235,9 @@ class Stream:
 
     `input_ids` (IN: to the chip): int32 [tokens, 1]. `logits` (OUT): float32 [outputs, columns]. Messages of a
     `source` stream go with the step's source segments instead, and have all their rows, in and out: [tokens, columns].
+    With `every`, so has an OUT stream of the tokens: a host part works on them, wanted or not.
+
+    A stream without `parts` does not reach the chip: the host's parts within the step read it (IN) or make it (OUT).
     """
 
     name: str
@@ -243,13 +246,15 @@ class Stream:
     columns: int
     parts: tuple[StreamPart, ...]
     source: bool = False
+    every: bool = False
 
 
 class Moment(Enum):
     """When the host runs its part of a model."""
 
-    BEFORE = "before"  # it makes rows that the chip takes
-    AFTER = "after"  # it takes rows that the chip made
+    BEFORE = "before"  # the step: it makes rows that the chip takes
+    AFTER = "after"  # the step: it takes rows that the chip made
+    WITHIN = "within"  # the step: it takes rows, and makes rows that the chip goes on with
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +264,13 @@ class HostPart:
     `inputs` and `outputs` are the ONNX model's, in its order. Those that are streams of the program have one row a
     token there; the ONNX model says which axes they have here. `definition` is the same model without its weights, in
     Base64: enough to tell what it costs. `nodes` are the ONNX nodes of the original file.
+
+    A part WITHIN the step works row by row: each input and output is [rows] or [rows, features] of all tokens of the
+    step (or of its source rows), whatever sequences they are of. It runs once a step, when all segments' messages of
+    the OUT streams among its inputs have come; then its outputs that are IN streams go to the chip, segment by
+    segment. Other inputs are IN streams that no part makes, what earlier parts have made, and `positions`: the
+    positions of its rows. If rows of an OUT stream that is not `every` are among its inputs, it runs on the rows whose
+    outputs are wanted alone.
     """
 
     name: str
@@ -268,6 +280,7 @@ class HostPart:
     model: str
     definition: str
     nodes: tuple[str, ...] = ()
+    positions: str = ""
 
 
 @dataclass(frozen=True, slots=True)

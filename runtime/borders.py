@@ -6,6 +6,8 @@ from isa.instruction import DType
 from isa.interface import Interface, ModelValue, Use
 from isa.program import Direction, Program, Stream
 
+from .within import is_inner
+
 _NUMBERS = (DType.I32,)
 
 CACHED = (Use.KEYS, Use.VALUES, Use.KEYS_VALUES)
@@ -16,10 +18,7 @@ def interface_of(program: Program) -> Interface:
     """The program's interface; of a program that was not made from a file, one value for each stream."""
     if program.interface.inputs or program.interface.outputs:
         return program.interface
-    values = {
-        d: tuple(_value(s) for s in program.streams if s.direction is d)
-        for d in (Direction.IN, Direction.OUT)
-    }
+    values = {d: tuple(_value(s) for s in streams_of(program, d)) for d in (Direction.IN, Direction.OUT)}
     return Interface(values[Direction.IN], values[Direction.OUT], program.interface.padding)
 
 
@@ -34,8 +33,8 @@ def is_numbers(stream: Stream) -> bool:
 
 
 def streams_of(program: Program, direction: Direction) -> list[Stream]:
-    """The streams that go one way."""
-    return [stream for stream in program.streams if stream.direction is direction]
+    """The streams that go one way, as the caller of a step sees them."""
+    return [s for s in program.streams if s.direction is direction and not is_inner(program, s)]
 
 
 def is_cross(program: Program, value: ModelValue) -> bool:

@@ -14,6 +14,7 @@ from isa.program import HostPart, Moment, Program, Segment
 
 from .borders import CACHED, interface_of, is_cross
 from .host import Border, HostModel, loaded
+from .within import parts_around
 
 Array = NDArray[Any]
 
@@ -27,7 +28,7 @@ class HostSide:
     """
 
     def __init__(self, program: Program) -> None:
-        self._parts = [(part, _model(program, part)) for part in program.hosts]
+        self._parts = [(part, _model(program, part)) for part in parts_around(program)]
         inputs = interface_of(program).inputs
         # Of keys and values of a source nothing is known here.
         self._uses = {value.name: value.use for value in inputs if not is_cross(program, value)}

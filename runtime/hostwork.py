@@ -7,57 +7,19 @@ nothing. Counts follow from shapes alone, so they need no weights: see docs/host
 
 from __future__ import annotations
 
-from base64 import b64decode
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from math import ceil, prod
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
-from isa.diagnostics import fail
 from isa.hardware import Hardware
 from isa.instruction import Unit
 from isa.program import HostPart, Moment, Program, Segment
 from runtime.events import Bound, Event, Resource
+from runtime.hostcount import Work, count, time_of, work_of
 from runtime.segments import carried, rows_in
 from runtime.timing.result import StepCost
+from runtime.within import parts_around
 
-if TYPE_CHECKING:
-    import onnx
-
-Shape = tuple[int, ...]
 K = TypeVar("K", bound=Hashable)
-
-VIEWS = frozenset(
-    [
-        *("Constant", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Shape", "Size", "Dropout"),
-        *("If", "SequenceConstruct", "SequenceAt"),
-    ]
-)
-"""Operators that move no data, or only that of graphs inside them."""
-
-
-MOVES = frozenset(
-    [
-        *("Transpose", "Concat", "Split", "Slice", "Gather", "GatherND", "GatherElements", "Expand", "Tile"),
-        *("Pad", "ScatterND", "ScatterElements", "DepthToSpace", "SpaceToDepth", "Where"),
-    ]
-)
-"""Operators that move data and compute nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one node of a host partition does: float operations, and bytes read and written."""
-
-    node: str
-    flops: int
-    bytes: int
-
-    def seconds(self, target: Hardware) -> float:
-        """How long the target's host takes."""
-        host = target.host
-        return host.dispatch.si + max(self.flops / host.flops.si, self.bytes / host.bandwidth.si)
 
 
 def part_cost(part: HostPart, tokens: int, target: Hardware, past: int = 0, source: int = 0) -> StepCost:
@@ -67,47 +29,33 @@ def part_cost(part: HostPart, tokens: int, target: Hardware, past: int = 0, sour
 
 def cost_of(works: Sequence[Work], target: Hardware) -> StepCost:
     """The cost of nodes that run one after another on the host."""
-    times = {w.node: 0.0 for w in works}
-    for work in works:
-        times[work.node] += work.seconds(target)
-    nanoseconds = {(Event.HOST_BUSY_NS, node): round(s * 1e9) for node, s in times.items()}
-    cycles = ceil(round(sum(times.values()) * target.clock.si, 6))
+    time = time_of(works, target)
     return StepCost(
-        cycles,
+        time.cycles,
         0,
         dict.fromkeys(Unit, 0),
-        {Resource.HOST: cycles},
-        nanoseconds,
+        {Resource.HOST: time.cycles},
+        {(Event.HOST_BUSY_NS, node): spent for node, spent in time.nanoseconds.items()},
         0,
         0,
-        {Bound.HOST: cycles},
-        _shares(times, cycles),
+        {Bound.HOST: time.cycles},
+        time.shares,
     )
 
 
-def _shares(times: Mapping[str, float], cycles: int) -> dict[str, int]:
-    """Whole cycles for each node, which sum to `cycles`."""
-    total, done, before = sum(times.values()), 0.0, 0
-    shares: dict[str, int] = {}
-    for node, seconds in times.items():
-        done += seconds
-        until = round(done / total * cycles)
-        shares[node], before = until - before, until
-    return shares
-
-
 def with_hosts(program: Program, segments: Sequence[Segment], chip: StepCost) -> StepCost:
-    """The cost of a step with its host partitions, which run before and after the chip.
+    """The cost of a step with the host partitions that run before and after the chip; `chip` has those within the step.
 
     Sequences that share a step go through the host one by one; behind the chip only rows that are asked for. What has
     to do with rows of a source alone runs with its source segments.
     """
-    if not program.hosts:
+    parts = parts_around(program)
+    if not parts:
         return chip
     costs = [chip]
     for number in dict.fromkeys(segment.sequence for segment in segments):
         own = [segment for segment in segments if segment.sequence == number]
-        for part in program.hosts:
+        for part in parts:
             tokens, source = (_rows(program, part, own, of_source=kind) for kind in (False, True))
             if tokens or source:
                 first = next(s for s in own if s.is_source is not bool(tokens))
@@ -144,133 +92,9 @@ def merged(costs: Sequence[StepCost]) -> StepCost:
 def _added(maps: Sequence[Mapping[K, int]]) -> dict[K, int]:
     totals: dict[K, int] = {}
     for some in maps:
-        for key, count in some.items():
-            totals[key] = totals.get(key, 0) + count
+        for key, number in some.items():
+            totals[key] = totals.get(key, 0) + number
     return totals
 
 
-# ---------------------------------------------------------------------------------------------------- counting
-
-
-@lru_cache(maxsize=64)
-def work_of(definition: str, tokens: int, past: int = 0, source: int = 0) -> tuple[Work, ...]:
-    """The work of a partition from its definition (`HostPart.definition`).
-
-    The free axes are `batch` (1), `sequence`, `past` and `source`. Raises `CimError` E0601 if there are others.
-    """
-    import onnx
-
-    model = onnx.ModelProto.FromString(b64decode(definition))
-    sizes = {"batch": 1, "sequence": tokens, "tokens": tokens, "past": past, "source": source}
-    for given in model.graph.input:
-        for dim in given.type.tensor_type.shape.dim:
-            if not dim.HasField("dim_value"):
-                dim.dim_value = _size(dim.dim_param, sizes, given.name)
-    return tuple(count(model))
-
-
-def _size(text: str, sizes: Mapping[str, int], given: str) -> int:
-    """The size of an axis, written as a sum of products: `past + sequence`."""
-    factors = [[factor.strip() for factor in term.split("*")] for term in text.split("+")]
-    unknown = [name for term in factors for name in term if name not in sizes and not name.isdecimal()]
-    if unknown:
-        message = (
-            f"what the host does depends on axis {unknown[0]!r} of input {given!r}, whose size is not known"
-        )
-        raise fail("E0601", message, help=f"compile with --dim {unknown[0] or 'AXIS'}=SIZE")
-    return sum(prod(sizes[f] if f in sizes else int(f) for f in term) for term in factors)
-
-
-def count(model: onnx.ModelProto) -> Iterator[Work]:
-    """The work of each node of a model, whose inputs have known shapes. What ONNX cannot infer counts as empty."""
-    import onnx
-
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    yield from _Counter(inferred.graph, {}).works(inferred.graph)
-
-
-class _Counter:
-    """Counts the nodes of a graph, given the shapes around it."""
-
-    def __init__(self, graph: onnx.GraphProto, outer: Mapping[str, tuple[Shape, int]]) -> None:
-        self._types: dict[str, tuple[Shape, int]] = dict(outer)
-        for info in (*graph.input, *graph.value_info, *graph.output):
-            tensor = info.type.tensor_type
-            if tensor.HasField("shape"):
-                shape = tuple(d.dim_value for d in tensor.shape.dim)
-                self._types[info.name] = shape, _bits(tensor.elem_type)
-        for weight in graph.initializer:
-            self._types[weight.name] = tuple(weight.dims), _bits(weight.data_type)
-
-    def works(self, graph: onnx.GraphProto) -> Iterator[Work]:
-        """The work of the nodes; of branches the larger, of scans all steps."""
-        for node in graph.node:
-            yield Work(node.name, self._flops(node), self._bytes(node))
-            inner = [a.g for a in node.attribute if a.g.node]
-            bodies = [list(_Counter(g, self._types).works(g)) for g in inner]
-            if node.op_type == "If" and bodies:
-                yield from _under(node.name, max(bodies, key=_size_of), 1)
-            else:
-                for body in bodies:
-                    yield from _under(node.name, body, self._steps(node))
-
-    def _shape(self, name: str) -> Shape:
-        return self._types.get(name, ((0,), 0))[0]
-
-    def _elements(self, name: str) -> int:
-        return prod(self._shape(name)) if name in self._types else 0
-
-    def _bytes(self, node: onnx.NodeProto) -> int:
-        if node.op_type in VIEWS:
-            return 0
-        names = [n for n in (*node.input, *node.output) if n in self._types]
-        if node.op_type in ("Gather", "GatherND", "GatherElements", "Slice") and names:
-            # Only what is taken is read.
-            names = [*names[1:], *(o for o in node.output if o in self._types)]
-        return sum(self._elements(n) * self._types[n][1] for n in names) // 8
-
-    def _flops(self, node: onnx.NodeProto) -> int:
-        out = self._elements(node.output[0]) if node.output else 0
-        kind = node.op_type
-        if kind in MOVES or kind in VIEWS:
-            return 0
-        if kind in ("Conv", "ConvInteger", "QLinearConv"):
-            weight = self._shape(node.input[3 if kind == "QLinearConv" else 1])
-            return 2 * out * prod(weight[1:])
-        if kind == "ConvTranspose":
-            return 2 * self._elements(node.input[0]) * prod(self._shape(node.input[1])[1:])
-        if kind in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "MatMulNBits"):
-            return 2 * out * self._inner(node)
-        inputs = [self._elements(n) for n in node.input]
-        return max([out, *inputs], default=0)
-
-    def _inner(self, node: onnx.NodeProto) -> int:
-        """The length of the sums of a product."""
-        shape = self._shape(node.input[0])
-        transposed = any(a.name == "transA" and a.i for a in node.attribute)
-        return shape[0 if transposed else -1] if shape else 1
-
-    def _steps(self, node: onnx.NodeProto) -> int:
-        """How often a scan runs its body: along the first axis of its last input."""
-        shape = self._shape(node.input[-1]) if node.input else ()
-        return shape[0] if node.op_type == "Scan" and shape else 1
-
-
-def _under(name: str, works: Sequence[Work], times: int) -> Iterator[Work]:
-    for work in works:
-        yield Work(name, work.flops * times, work.bytes * times)
-
-
-def _size_of(works: Sequence[Work]) -> int:
-    return sum(w.flops + w.bytes for w in works)
-
-
-def _bits(elements: int) -> int:
-    """Bits of an element of ONNX's type number; 0 where that makes no sense."""
-    import onnx
-
-    if elements in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
-        return 0
-    if elements in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
-        return 4
-    return 8 * int(onnx.helper.tensor_dtype_to_np_dtype(elements).itemsize)
+__all__ = ["Work", "cost_of", "count", "merged", "part_cost", "with_hosts", "work_of"]

@@ -2,7 +2,8 @@
 
 A machine keeps its KV arrays, buffers and memories from one step to the next. A step is a list of segments; the
 host sends each segment's rows of the input streams and takes its rows of the output streams. Source streams have
-the rows of the step's source segments, all others those of its token segments.
+the rows of the step's source segments, all others those of its token segments. Parts of the model that the host runs
+within the step run as soon as the chip has sent what they need (`runtime/hostend.py`).
 """
 
 from __future__ import annotations
@@ -10,22 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from isa.diagnostics import CimError, Diagnostic, InstructionPlace, fail
-from isa.program import Direction, Program, Segment, Stream
+from isa.program import Program, Segment
 
 from . import numerics
 from .caches import read_cache, write_cache
 from .engine.load import load_tile
 from .engine.memory import load_memories
-from .engine.network import Inbox, Network
+from .engine.network import Network
 from .engine.reference import Observer, StuckError, TileRunner, decode_role, run_tiles
 from .engine.state import TileState
 from .engine.trap import TrapError
+from .hostend import HostEnd, HostStep
 from .paging import PageTables
-from .segments import carried, check_segments, check_step, label, rows_in
+from .segments import check_segments, check_step, label
 
 __all__ = ["Machine", "check_segments"]
 
@@ -51,6 +52,7 @@ class Machine:
             )
         self.program = program
         self.observer = observer
+        self._host = HostEnd(program)
         self._pick: Pick = pick or (lambda ready: 0)
         self._code = {role.name: decode_role(role) for role in program.roles}
         self.reset()
@@ -80,17 +82,19 @@ class Machine:
         """
         check_step(self.program, segments)
         self.pages.take(segments)
-        self._send_inputs(segments, self._checked_inputs(segments, inputs))
+        words = self._host.words(segments, inputs)
+        self._network.clear()
+        host = HostStep(self._host, self._network, segments, words)
         runners = []
         for tile, state in zip(self.program.tiles, self.tiles, strict=True):
             state.begin(segments)
             runners.append(TileRunner(state, self._code[tile.role], self.observer))
         try:
             with numerics.quiet():
-                run_tiles(runners, self._network.woken, self._pick, self._trapped)
+                run_tiles(runners, self._network.woken, self._pick, self._trapped, host.advance)
         except StuckError as stuck:
             raise self._deadlock(stuck.tiles) from None
-        return self._take_outputs(segments)
+        return host.outputs()
 
     # ---------------------------------------------------------------------------------------------- its caches
 
@@ -111,67 +115,6 @@ class Machine:
         or E0602. Of a ring, `tokens` must be all that the sequence has, and no more than the ring's rows.
         """
         return read_cache(self.program, self.tiles, self.pages, layer, sequence, tokens)
-
-    # ------------------------------------------------------------------------------------------------- the host
-
-    def _streams(self, direction: Direction) -> list[Stream]:
-        return [stream for stream in self.program.streams if stream.direction is direction]
-
-    def _checked_inputs(self, segments: Sequence[Segment], inputs: Arrays) -> dict[str, NDArray[np.int32]]:
-        """The words of each input stream: [rows, columns]."""
-        streams = self._streams(Direction.IN)
-        names = {stream.name for stream in streams}
-        needed = {stream.name for stream in streams if carried(stream, segments)}
-        if not needed <= set(inputs) <= names:
-            raise fail("E0601", f"the step takes inputs {sorted(needed)}, given are {sorted(inputs)}")
-        return {
-            stream.name: _words(stream, inputs[stream.name], sum(s.tokens for s in carried(stream, segments)))
-            for stream in streams
-            if stream.name in inputs
-        }
-
-    def _send_inputs(self, segments: Sequence[Segment], words: Mapping[str, NDArray[np.int32]]) -> None:
-        self._network.clear()
-        for stream in self._streams(Direction.IN):
-            row = 0
-            for segment in carried(stream, segments):
-                rows = words[stream.name][row : row + segment.tokens]
-                row += segment.tokens
-                for part in stream.parts:
-                    block = rows[:, part.column : part.column + part.columns]
-                    self._network.host_outlet(self.program, part.channel).send(block.reshape(-1).copy())
-
-    def _take_outputs(self, segments: Sequence[Segment]) -> dict[str, NDArray[Any]]:
-        outputs: dict[str, NDArray[Any]] = {}
-        for stream in self._streams(Direction.OUT):
-            counts = [rows_in(stream, segment) for segment in carried(stream, segments)]
-            words = np.zeros((sum(counts), stream.columns), np.int32)
-            for part in stream.parts:
-                inbox = self._network.host_inbox(self.program, part.channel)
-                into = words[:, part.column : part.column + part.columns]
-                self._take_part(stream, counts, inbox, into)
-            outputs[stream.name] = words.view(stream.dtype.value)
-        leftover = self._network.leftover()
-        if leftover:
-            raise fail("E0604", f"messages were sent that no one took, on {', '.join(leftover)}")
-        return outputs
-
-    def _take_part(
-        self, stream: Stream, counts: Sequence[int], inbox: Inbox, into: NDArray[np.int32]
-    ) -> None:
-        """Take the messages of a channel, one for each segment of the stream's, which has so many rows."""
-        row, kind = 0, "source segment" if stream.source else "segment"
-        for number, count in enumerate(counts):
-            name = f"{kind} {number}"
-            if not inbox.messages:
-                raise fail("E0604", f"channel {inbox.channel} brought the host no message for {name}")
-            message = inbox.messages.popleft()
-            rows = into[row : row + count]
-            if message.size != rows.size:
-                text = f"channel {inbox.channel} brings the host {message.size} words for {name}"
-                raise fail("E0604", f"{text}, {rows.size} were expected")
-            rows[:] = message.reshape(rows.shape)
-            row += count
 
     # -------------------------------------------------------------------------------------------------- failures
 
@@ -201,13 +144,3 @@ class Machine:
         role = self.program.role(self.program.tiles[number].role)
         ports = [f"port {role.ports[r.port].name} (channel {r.inbox.channel})" for r in state.pending]
         return "for " + ", ".join(ports)
-
-
-def _words(stream: Stream, given: NDArray[Any], count: int) -> NDArray[np.int32]:
-    """The words of a stream's rows, [count, columns]. Raises `CimError` E0601 if there are others."""
-    rows = np.asarray(given)
-    rows = rows[:, None] if rows.ndim == 1 and stream.columns == 1 else rows
-    if rows.shape != (count, stream.columns):
-        shape = [count, stream.columns]
-        raise fail("E0601", f"input {stream.name!r} is {list(rows.shape)}, the step takes {shape}")
-    return np.ascontiguousarray(rows, stream.dtype.value).view(np.int32)

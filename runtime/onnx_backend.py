@@ -27,6 +27,7 @@ from isa.diagnostics import CimError, Diagnostic, NodePlace
 from isa.hardware import Hardware, load_target
 from isa.program import Direction, Program
 
+from .borders import streams_of
 from .host import HostModel, operators
 from .inference import Inference
 
@@ -216,9 +217,9 @@ def _compiled(model: onnx.ModelProto, tokens: int, target: Hardware, weights: st
 
 def _simulated(model: onnx.ModelProto, program: Program, data: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs of a program, with the types and shapes that the model declares."""
-    streams = {s.name for s in program.streams if s.direction is Direction.IN}
+    streams = {s.name for s in streams_of(program, Direction.IN)}
     attends = any(array.kind.value == "kv" for role in program.roles for array in role.arrays)
-    results = {s.name for s in program.streams if s.direction is Direction.OUT}
+    results = {s.name for s in streams_of(program, Direction.OUT)}
     if streams != set(data) or not results >= {o.name for o in model.graph.output}:
         raise _host_only("its inputs and outputs are not all rows of tokens")
     if not attends:  # then rows have nothing to do with each other

@@ -17,8 +17,9 @@ def carried(stream: Stream, segments: Sequence[Segment]) -> list[Segment]:
 
 
 def rows_in(stream: Stream, segment: Segment) -> int:
-    """How many rows a stream's message for a segment has: of what the host gets of tokens, those that are wanted."""
-    only_wanted = stream.direction is Direction.OUT and not stream.source
+    """How many rows a stream's message for a segment has: of what the host gets of tokens, those that are wanted, or
+    `every` one."""
+    only_wanted = stream.direction is Direction.OUT and not (stream.source or stream.every)
     return segment.outputs if only_wanted else segment.tokens
 
 

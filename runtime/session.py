@@ -27,6 +27,7 @@ from .machine import Machine
 from .padding import check_ids
 from .paging import PagePool
 from .segments import check_segments, source_segments_of
+from .within import parts_around
 
 Step = tuple[Segment, ...]
 Logits = NDArray[np.float32]
@@ -70,12 +71,12 @@ class _Ends:
 
 def is_decoder(program: Program) -> bool:
     """Whether the program takes tokens alone (and what a source says), without the host's help."""
-    return not program.hosts and _ends_of(program) is not None
+    return not parts_around(program) and _ends_of(program) is not None
 
 
 def _ends_of(program: Program) -> _Ends | None:
     """What a decoder takes and gives, host partitions aside; None if the program is none."""
-    hosted = {name for part in program.hosts for name in part.outputs}
+    hosted = {name for part in parts_around(program) for name in part.outputs}
     ids, logits = ids_of(program), logits_of(program)
     uses = {v.stream: v.use for v in interface_of(program).inputs if v.stream}
     streams = streams_of(program, Direction.IN)
@@ -127,7 +128,7 @@ class Session:
         if ends is None:
             raise _not_a_decoder(program)
         self._ends = ends
-        self._host = HostSide(program) if program.hosts else None
+        self._host = HostSide(program) if parts_around(program) else None
         columns = {s.name: s.columns for s in program.streams if s.direction is Direction.OUT}
         self.vocabulary = columns.get(ends.logits) or self._width()
         self.program = program

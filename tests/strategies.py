@@ -225,19 +225,21 @@ def host_parts(name: str, tensors: tuple[TensorInfo, ...]) -> st.SearchStrategy[
     """A host partition whose model is one of the tensors."""
     models, texts = st.sampled_from([t.name for t in tensors]), st.sampled_from(["", "CAdCBnRvb2w6+/=="])
     moments = st.sampled_from(Moment)
-    return st.builds(HostPart, st.just(name), moments, _NAMES, _NAMES, models, texts, _NAMES)
+    return st.builds(
+        HostPart, st.just(name), moments, _NAMES, _NAMES, models, texts, _NAMES, st.sampled_from(["", "at"])
+    )
 
 
 def _streams(name: str, channels: int) -> st.SearchStrategy[Stream]:
     parts = st.builds(StreamPart, st.integers(0, channels - 1), st.integers(0, 99), st.integers(0, 99))
     ways = st.sampled_from([(Direction.IN, False), (Direction.IN, True), (Direction.OUT, False)])
     return st.builds(
-        lambda way, dtype, columns, one, two: Stream(name, way[0], dtype, columns, (one, two), way[1]),
+        lambda way, dtype, columns, parts, every: Stream(name, way[0], dtype, columns, parts, way[1], every),
         ways,
         st.sampled_from(DType),
         st.integers(0, 99),
-        parts,
-        parts,
+        st.tuples(parts, parts) | st.just(()),
+        st.booleans(),
     )
 
 

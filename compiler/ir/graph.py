@@ -278,11 +278,12 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """A piece of the ONNX file that the host runs, before or after the chip.
+    """A piece of the model that the host runs, before, within or after the step.
 
     `model` holds the bytes of an ONNX model (uint8); `inputs` and `outputs` are its own, in its order, and
     have the axes that the file gives them. What the chip takes of them, or gives to them, are rows.
-    `sources` are its ONNX nodes.
+    `sources` are its ONNX nodes. Of a part within the step, `definition` is the model without weights, and
+    `positions` the input with the positions of its rows ("" for none); see `isa.program.HostPart`.
     """
 
     name: str
@@ -291,6 +292,8 @@ class Partition:
     outputs: tuple[str, ...]
     model: Tensor
     sources: tuple[str, ...] = ()
+    definition: str = ""
+    positions: str = ""
 
 
 @dataclass(frozen=True, slots=True)

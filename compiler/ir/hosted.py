@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from compiler.ir.evaluate import Observer, run
-from compiler.ir.graph import Graph
+from compiler.ir.graph import Graph, Partition
 from compiler.ir.tensor import Array
 from isa.program import Moment
 
@@ -36,3 +36,18 @@ def run_hosted(
             known |= host(part.model.data(), known)
     presents = [n for c in graph.caches for n in (c.present_key, c.present_value) if n]
     return {name: known[name] for name in (*(graph.results or graph.outputs), *presents)}
+
+
+def parts_within(graph: Graph) -> tuple[Partition, ...]:
+    """The parts that the host runs within the step, in order."""
+    return tuple(part for part in graph.hosts if part.moment is Moment.WITHIN)
+
+
+def every_row(graph: Graph) -> frozenset[str]:
+    """The outputs of the chip of which the host needs every row, wanted or not: what the chip goes on from."""
+    given = {i.name for i in graph.inputs}
+    needed: set[str] = set()
+    for part in reversed(parts_within(graph)):
+        if (given | needed) & set(part.outputs):
+            needed |= set(part.inputs)
+    return frozenset(needed & set(graph.outputs))

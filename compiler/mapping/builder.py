@@ -157,10 +157,15 @@ class TileBuilder:
 
 
 class MappingBuilder:
-    """A Mapping in the making: tiles in the order of the data flow, which is also the order on the mesh."""
+    """A Mapping in the making: tiles in the order of the data flow, which is also the order on the mesh.
 
-    def __init__(self, hardware: Hardware, arithmetic: Arithmetic) -> None:
-        self.hardware, self.arithmetic = hardware, arithmetic
+    `every`: the outputs of which the host needs every row, wanted or not.
+    """
+
+    def __init__(
+        self, hardware: Hardware, arithmetic: Arithmetic, every: frozenset[str] = frozenset()
+    ) -> None:
+        self.hardware, self.arithmetic, self.every = hardware, arithmetic, every
         self.tiles: list[TileBuilder] = []
         self.channels: list[Channel] = []
         self.streams: list[Stream] = []

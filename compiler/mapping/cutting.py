@@ -13,6 +13,7 @@ from compiler.ir.graph import Attention, Embed, Graph, Input, Linear, Node, Role
 from isa.diagnostics import NamedPlace, fail
 
 from .bodies import Bodies, Body
+from .hostfeeds import levels
 from .sections import Domain, Lane, Layout, Read, Section, Stage, refuse
 
 _Place = tuple[Domain, int, int]  # domain, depth, width
@@ -85,14 +86,17 @@ class _Cutter:
         self.hub: list[Node] = []
         self.sections: dict[str, Section] = {}  # by output
         self.placed: set[int] = set()  # operators inside them
-        self.depth = {i.name: 0 for i in graph.inputs}
+        made = levels(graph)
+        self.depth = {i.name: made.get(i.name, 0) for i in graph.inputs}
+        self.direct: set[str] = set()  # made by parts of the host, and read by attention alone, as they are
         self.slow: set[tuple[Domain, int]] = set()  # where sections see later rows
 
     def run(self) -> Layout:
         self._collect()
+        self._find_direct()
         self._deepen()
         sections = sorted(self.sections.values(), key=self._rank)
-        return Layout(self._stages(sections), tuple(sections))
+        return Layout(self._stages(sections), tuple(sections), frozenset(self.direct))
 
     def _rank(self, section: Section) -> tuple[bool, int, int]:
         began = min(self.order[id(node)] for node in (*section.first, *section.inner))
@@ -180,6 +184,13 @@ class _Cutter:
                 )
         return lanes
 
+    def _find_direct(self) -> None:
+        """What no hub stage needs to pass on."""
+        bare = {r.name for s in self.sections.values() for r in s.reads if not r.is_whole}
+        others = {r.name for s in self.sections.values() for r in s.reads if r.is_whole}
+        others |= {name for node in self.hub for name in self.bodies.data(node)} | set(self.graph.outputs)
+        self.direct = (bare - others) & set(levels(self.graph))
+
     # ------------------------------------------------------------------------------------------------ depths
 
     def _deepen(self) -> None:
@@ -201,6 +212,9 @@ class _Cutter:
                 self.depth[name] = max((self.depth[n] for n in self.bodies.data(node)), default=0)
         self.slow = {(s.domain, s.depth) for s in self.sections.values() if not s.is_causal}
         for name, section in self.sections.items():
+            is_apart = set(section.inputs) <= self.direct
+            if is_apart:
+                continue
             if section.is_causal and not section.is_result and (section.domain, section.depth) in self.slow:
                 self.sections[name] = replace(section, is_late=True)
 
@@ -218,7 +232,7 @@ class _Cutter:
         for node in self.hub:
             nodes.setdefault(self._place(node.output.name), []).append(node)
         for section in sections:
-            for read in section.reads:
+            for read in (r for r in section.reads if r.name not in self.direct):
                 reads.setdefault(self._place(read.name, read.depth), []).append(read)
         for name in dict.fromkeys(self.graph.outputs):
             self._output(name, outputs)

@@ -121,15 +121,16 @@ class DirectBuilder:
 
 
 def to_host(parts: PartBuilder, section: Section, pieces: list[Partial], made_by: Node) -> None:
-    """Send a section's columns to the host, piece by piece: the rows whose outputs are wanted, or all of the source."""
+    """Send a section's columns to the host, piece by piece: the rows whose outputs are wanted, all of the
+    source, or every row that the host goes on from."""
     builder, name, is_source = parts.builder, section.output, section.domain is Domain.SOURCE
-    stream = []
+    stream, every = [], name in builder.every
     for piece in pieces:
         (tile,) = piece.tiles
         port = tile.port("to_host", Direction.OUT)
-        wanted = tile.values[piece.name].rows is not Rows.OUTPUTS and not is_source
+        wanted = tile.values[piece.name].rows is not Rows.OUTPUTS and not is_source and not every
         tile.add(Send(piece.name, ((port, 0, piece.cols),), wanted=wanted), "output", [made_by])
         channel = builder.to_host(f"{name}{len(builder.channels)}", tile.end(port))
         stream.append(StreamPart(channel, piece.col, piece.cols))
     total = sum(piece.cols for piece in pieces)
-    builder.streams.append(Stream(name, Direction.OUT, DType.F32, total, tuple(stream), is_source))
+    builder.streams.append(Stream(name, Direction.OUT, DType.F32, total, tuple(stream), is_source, every))

@@ -10,6 +10,7 @@ from compiler.ir.mapping import Format, Part, Receive, Rows, Send
 from isa.program import Direction, Endpoint
 
 from .builder import MappingBuilder, TileBuilder
+from .hostfeeds import HostColumns
 from .sections import Read
 
 
@@ -139,11 +140,11 @@ class HubState:
     partials: dict[str, list[Partial]] = field(default_factory=dict)
     bias: dict[str, Node] = field(default_factory=dict)  # section outputs whose bias the hub adds
     feeds: dict[Read, Feed] = field(default_factory=dict)
-    columns: dict[Read, ColumnFeed] = field(default_factory=dict)
-    waiting: list[Feed | ColumnFeed] = field(default_factory=list)  # not connected yet
+    columns: dict[Read, ColumnFeed | HostColumns] = field(default_factory=dict)
+    waiting: list[Feed | ColumnFeed | HostColumns] = field(default_factory=list)  # not connected yet
     made: int = 0  # feeds so far
 
-    def add(self, feed: Feed | ColumnFeed, read: Read) -> None:
+    def add(self, feed: Feed | ColumnFeed | HostColumns, read: Read) -> None:
         """Offer a hub value to the sections that come."""
         if isinstance(feed, Feed):
             self.feeds[read] = feed

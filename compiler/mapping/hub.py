@@ -104,12 +104,14 @@ class StageBuilder:
     def to_host(self, name: str) -> None:
         """Send a hub value to the host: the rows whose outputs are wanted, or all of the source."""
         local, parts = self._bring(name), []
+        every = name in self.builder.every
+        wanted = not self.is_source and not every
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
             port = tile.port(f"{local}_host", Direction.OUT)
-            tile.add(Send(local, ((port, 0, cols),), wanted=not self.is_source), "output", self._maker(name))
+            tile.add(Send(local, ((port, 0, cols),), wanted=wanted), "output", self._maker(name))
             parts.append(StreamPart(self.builder.to_host(f"{name}{col}", tile.end(port)), col, cols))
         width = sum(cols for _, cols in self.slots)
-        stream = Stream(name, Direction.OUT, DType.F32, width, tuple(parts), self.is_source)
+        stream = Stream(name, Direction.OUT, DType.F32, width, tuple(parts), self.is_source, every)
         self.builder.streams.append(stream)
 
     def _maker(self, name: str) -> list[Node]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
+from compiler.ir.hosted import every_row
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
@@ -18,6 +19,7 @@ from .cutting import cut
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
 from .feeds import HubState, Partial
 from .grid import Asked, Cut, Cutter, Shape
+from .hostfeeds import HostColumns
 from .hub import Sizes, StageBuilder
 from .notes import notes_on
 from .paging import page_rows_for, with_pages
@@ -65,7 +67,7 @@ class Mapper:
     ) -> None:
         limits, options = _paged(limits, options, hardware)
         self.graph, self.limits, self.options = graph, limits, options
-        self.builder = MappingBuilder(hardware, arithmetic)
+        self.builder = MappingBuilder(hardware, arithmetic, every_row(graph))
         self.weights = Weights(graph, self.builder, options.weight_bits)
         geometry = Geometry(hardware, limits, options.block, options.without)
         self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
@@ -151,6 +153,11 @@ class Mapper:
 
     def _section(self, section: Section) -> None:
         pieces: list[Partial]
+        for read in section.reads:
+            if read.name in self.layout.direct:
+                width = _width_of(self.graph, read.name)
+                is_source = read.domain is Domain.SOURCE
+                self.state.add(HostColumns(read.name, width, is_source, self.state.made), read)
         if section.lanes:
             pieces = AttentionBuilder(self.parts, section, self.state).build()
         else:
@@ -191,6 +198,13 @@ def _paged(limits: Limits, options: MapOptions, hardware: Hardware) -> tuple[Lim
     rows = options.page_rows or page_rows_for(limits, hardware, options.block)
     limits = with_pages(limits, options.kv_tokens, rows)
     return limits, replace(options, block=rows) if limits.pages else options
+
+
+def _width_of(graph: Graph, name: str) -> int:
+    """Columns of an input of the graph."""
+    shape = next(i.value.shape for i in graph.inputs if i.name == name)
+    assert shape is not None and isinstance(shape[-1], int)
+    return shape[-1]
 
 
 def _head_width(op: object, width: int) -> int:

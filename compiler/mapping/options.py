@@ -57,16 +57,23 @@ def source_rows(graph: Graph, asked: int | None, context: int) -> int:
 
 
 def check_policies(options: CompileOptions) -> None:
-    """Refuse (E0305) KV policies and placements that the mapper does not have."""
+    """Refuse (E0305) KV policies that the mapper does not have."""
     if options.kv not in ("auto", "resident"):
         raise fail(
             "E0305",
             f"--kv {options.kv} is not available yet: the cache is always resident in KV arrays",
             help="--kv resident, or auto",
         )
-    if options.place not in ("auto", "all"):
-        raise fail(
-            "E0305",
-            f"--place {options.place} is not available yet: the whole model is placed on CIM tiles",
-            help="--place all, or auto",
-        )
+
+
+def check_positions(graph: Graph, context: int, source: int) -> None:
+    """Refuse (E0308) sequences longer than the positions that the host looks up."""
+    for domain, longest, option in (
+        (Domain.TOKENS, context, "--max-context"),
+        (Domain.SOURCE, source, "--max-source"),
+    ):
+        have = learned_positions(graph, domain)
+        if have is not None and have < longest:
+            what = "context" if domain is Domain.TOKENS else "source"
+            message = f"the model has learned {have:,} positions, the {what} is {longest:,}"
+            raise fail("E0308", message, help=f"{option} {have}")

@@ -136,11 +136,15 @@ class Layout:
 
     stages: tuple[Stage, ...]
     sections: tuple[Section, ...]
+    direct: frozenset[str] = frozenset()
+    """What no stage sends: its columns come straight from the host."""
 
     @property
     def steps(self) -> tuple[tuple[Domain, int], ...]:
         """Domains and depths in order."""
-        return tuple(dict.fromkeys((stage.domain, stage.depth) for stage in self.stages))
+        found = {(stage.domain, stage.depth) for stage in self.stages}
+        found |= {(section.domain, section.depth) for section in self.sections}
+        return tuple(sorted(found, key=lambda at: (at[0] is Domain.TOKENS, at[1])))
 
     def stages_at(self, domain: Domain, depth: int) -> tuple[Stage, ...]:
         """The stages of a depth, one for each width."""

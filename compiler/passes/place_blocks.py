@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
+from compiler.passes.partition_placement import first_that_fits
 from compiler.pipeline import DEFAULT_CONTEXT, Compilation, Pass
+
+if TYPE_CHECKING:
+    from compiler.ir.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -20,11 +26,19 @@ class PlaceBlocks(Pass):
 
     def run(self, c: Compilation) -> bool:
         """Sets `c.mapping`, with the longest segments that the tile buffers allow."""
+        from compiler.mapping.options import check_policies
+
+        check_policies(c.options)
+        first_that_fits(c, partial(self._place, c))
+        return True
+
+    def _place(self, c: Compilation, chip: Graph) -> None:
+        """Place the chip's part of the graph."""
         from compiler.backend.build import choose_chunk, with_chunk
         from compiler.mapping.mapper import MapOptions, map_graph
         from compiler.mapping.options import (
             arithmetic_of,
-            check_policies,
+            check_positions,
             learned_positions,
             source_rows,
             weight_bits,
@@ -32,7 +46,6 @@ class PlaceBlocks(Pass):
         from isa.program import Limits
 
         target, options = c.require_target(), c.options
-        check_policies(options)
         graph = c.require_graph()
         context = options.max_context or min(DEFAULT_CONTEXT, learned_positions(graph) or DEFAULT_CONTEXT)
         source = source_rows(graph, options.max_source, context)
@@ -45,6 +58,7 @@ class PlaceBlocks(Pass):
             options.without,
             kv_tokens=options.kv_tokens,
         )
-        mapping = map_graph(graph, target, limits, arithmetic, choices, c.notes)
+        if chip is not graph:
+            check_positions(graph, context, source)
+        mapping = map_graph(chip, target, limits, arithmetic, choices, c.notes)
         c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk))
-        return True

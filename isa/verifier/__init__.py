@@ -14,6 +14,7 @@ from .binding import bind
 from .channels import bind_scripts, check_channels
 from .context import Job, MemoryMap
 from .deadlock import find_deadlock
+from .hosting import check_hosting
 from .interface import check_interface
 from .report import Report
 from .structure import check_structure
@@ -38,6 +39,7 @@ def findings(program: Program, *, name: str = "program") -> tuple[Diagnostic, ..
     if report.has("E0410"):
         return report.diagnostics()
     check_interface(program, report)
+    check_hosting(program, report)
     binding = bind(program, report)
     if report.has("E0410"):
         return report.diagnostics()

@@ -27,17 +27,18 @@ class Meeting:
 class HostEnd:
     """What the host exchanges on a channel in each segment of a list: `words` a row.
 
-    Rows are its tokens, or (OUT, over tokens) those whose outputs are wanted.
+    Rows are its tokens, or (OUT, over tokens, not `every`) those whose outputs are wanted.
     """
 
     direction: Direction
     words: int
     over: Over = Over.TOKENS
+    every: bool = False
 
     @property
     def rows(self) -> Special:
         """The fact of a segment that says how many rows its message has."""
-        only_wanted = self.direction is Direction.OUT and self.over is Over.TOKENS
+        only_wanted = self.direction is Direction.OUT and self.over is Over.TOKENS and not self.every
         return Special.OUTPUTS if only_wanted else Special.TOKENS
 
 
@@ -155,7 +156,7 @@ def _bind_streams(program: Program, binding: Binding, report: Report) -> None:
             continue
         for part in stream.parts:
             _bind_part(program, binding, stream, part.channel, (part.column, part.columns), report)
-        if stream.direction is Direction.OUT:
+        if stream.direction is Direction.OUT and stream.parts:
             _check_covered(stream, report)
     for number, channel in enumerate(program.channels):
         if number not in binding.host and any(e.tile == HOST for e in (*channel.sources, *channel.dests)):
@@ -187,7 +188,8 @@ def _bind_part(
     if wrong:
         report.thing(place, "E0410", wrong)
         return
-    binding.host[number] = HostEnd(stream.direction, count, Over.SOURCE if stream.source else Over.TOKENS)
+    over = Over.SOURCE if stream.source else Over.TOKENS
+    binding.host[number] = HostEnd(stream.direction, count, over, stream.every)
 
 
 def _check_covered(stream: Stream, report: Report) -> None:

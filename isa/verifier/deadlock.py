@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from isa.diagnostics import Diagnostic, InstructionPlace
-from isa.program import HOST, Direction, Program
+from isa.program import HOST, Direction, Moment, Program
 
 from .binding import Binding
 from .channels import BoundEvent, TileScript
 from .groups import Groups, Step, Unit
+from .hosting import host_phases
 
 MAX_SHOWN = 12  # tiles of a circle that are named
 
@@ -133,11 +134,14 @@ def find_deadlock(
     program: Program, binding: Binding, scripts: list[TileScript], name: str
 ) -> Diagnostic | None:
     """The first circle of waiting tiles; None if every message comes about. The ends of all channels must agree."""
-    groups = Groups(binding, scripts)
+    groups = Groups(binding, scripts, host_phases(program))
     way = groups.disorder()
     if way:
         return _disorder(program, binding, scripts, way, name)
-    for units in groups.members().values():
+    for members in groups.members().values():
+        units = [
+            unit for unit in members if unit[0] < len(scripts)
+        ]  # within a phase the host is always there
         run = GroupRun(program, binding, scripts, units)
         stuck = run.execute()
         if stuck:
@@ -151,17 +155,16 @@ def _disorder(
     """Whole phases wait for each other: `way` leads from one to a later one of the same tile."""
     notes = []
     for (tile, phase), meeting in way:
+        if tile == len(scripts):
+            part = _part(program, phase)
+            notes.append(f"the host, {part}: {_how(binding, meeting)}")
+            continue
         place = _place(program, tile, scripts[tile].phases[phase][0].index, name)
         who = f"{program.tiles[tile].name}, the part with instruction {place.index} `{place.text}`"
-        how = (
-            f"goes along with the next over {binding.meetings[meeting].name}"
-            if meeting >= 0
-            else "needs the next first"
-        )
-        notes.append(f"{who}: {how}")
+        notes.append(f"{who}: {_how(binding, meeting)}")
     notes[-1] = f"{notes[-1].rpartition(': ')[0]}: comes after the first"
-    tiles = [program.tiles[tile].name for (tile, _), _ in way]
-    tile, phase = way[0][0]
+    tiles = ["the host" if tile == len(scripts) else program.tiles[tile].name for (tile, _), _ in way]
+    tile, phase = next(unit for unit, _ in way if unit[0] < len(scripts))
     return Diagnostic(
         "E0406",
         f"loops wait for each other as wholes: {' - '.join(dict.fromkeys(tiles))} - {tiles[0]}",
@@ -169,6 +172,18 @@ def _disorder(
         "messages of different loops over the segments belong in different loops of the other tiles too",
         tuple(notes[:MAX_SHOWN]),
     )
+
+
+def _how(binding: Binding, meeting: int) -> str:
+    if meeting < 0:
+        return "needs the next first"
+    return f"goes along with the next over {binding.meetings[meeting].name}"
+
+
+def _part(program: Program, phase: int) -> str:
+    """In words: a phase of the host."""
+    parts = [part.name for part in program.hosts if part.moment is Moment.WITHIN]
+    return f"part {parts[phase // 2]}, {'what it takes' if phase % 2 == 0 else 'what it makes'}"
 
 
 def _place(program: Program, tile: int, index: int, name: str) -> InstructionPlace:

@@ -8,6 +8,7 @@ must have an order too; if they have none, a loop would have to end before anoth
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from .binding import Binding
 from .channels import TileScript
@@ -22,8 +23,12 @@ Step = tuple[
 class Groups:
     """Units with messages, joined where they exchange some (a forest in which every unit leads to its group)."""
 
-    def __init__(self, binding: Binding, scripts: list[TileScript]) -> None:
+    def __init__(
+        self, binding: Binding, scripts: list[TileScript], host: Sequence[Sequence[int]] = ()
+    ) -> None:
+        """`host`: the channels of the host's phases (`hosting.py`). It stands behind the last tile."""
         self.units: list[Unit] = []
+        self._host = len(scripts)
         self.keys: dict[Unit, list[Key]] = {}
         self._leads_to: dict[Unit, Unit] = {}
         self._head: dict[Key, Unit] = {}  # the first unit seen of each key
@@ -31,14 +36,21 @@ class Groups:
             said = [0] * len(script.ports)  # phases with messages so far, by port
             for phase, events in enumerate(script.phases):
                 if events:
-                    self._add((tile, phase), {event.port for event in events}, said, binding.ports[tile])
+                    self._add_tile((tile, phase), {event.port for event in events}, said, binding.ports[tile])
+        for phase, channels in enumerate(host):
+            if channels:  # each carries messages in one phase alone (`channels.py`)
+                self._add((len(scripts), phase), [(channel, 0) for channel in channels])
 
-    def _add(self, unit: Unit, ports: set[int], said: list[int], meetings: list[int]) -> None:
-        self.units.append(unit)
-        self._leads_to[unit] = unit
-        keys = self.keys[unit] = [(meetings[port], said[port]) for port in sorted(ports)]
+    def _add_tile(self, unit: Unit, ports: set[int], said: list[int], meetings: list[int]) -> None:
+        keys = [(meetings[port], said[port]) for port in sorted(ports)]
         for port in ports:
             said[port] += 1
+        self._add(unit, keys)
+
+    def _add(self, unit: Unit, keys: list[Key]) -> None:
+        self.units.append(unit)
+        self._leads_to[unit] = unit
+        self.keys[unit] = keys
         for key in keys:
             head = self._head.setdefault(key, unit)
             self._leads_to[self.group(head)] = self.group(unit)
@@ -60,17 +72,28 @@ class Groups:
             found.setdefault(self.group(unit), []).append(unit)
         return found
 
-    def _previous(self) -> dict[Unit, Unit]:
-        """The unit that a tile goes through before another one."""
+    def _previous(self) -> dict[Unit, list[Unit]]:
+        """The units that must be over before another one: a tile's one before it; of the host, where it sends what a
+        part makes, all in which this part and those before it receive."""
         pairs = zip(self.units, self.units[1:], strict=False)
-        return {later: earlier for earlier, later in pairs if earlier[0] == later[0]}
+        previous = {
+            later: [earlier] for earlier, later in pairs if earlier[0] == later[0] and later[0] != self._host
+        }
+        received: list[Unit] = []
+        for unit in self.units:
+            if unit[0] == self._host and unit[1] % 2:
+                previous[unit] = list(received)
+            elif unit[0] == self._host:
+                received.append(unit)
+        return previous
 
     def disorder(self) -> list[Step]:
         """A way from a unit to a later one of its tile that it needs; empty if the groups have an order."""
         previous = self._previous()
+        pairs = [(earlier, later) for later, earliers in previous.items() for earlier in earliers]
         entering = dict.fromkeys(map(self.group, self.units), 0)
         after: dict[Unit, list[Unit]] = {}
-        for later, earlier in previous.items():
+        for earlier, later in pairs:
             after.setdefault(self.group(earlier), []).append(self.group(later))
             entering[self.group(later)] += 1
         ready = [group for group, count in entering.items() if not count]
@@ -79,7 +102,7 @@ class Groups:
                 entering[group] -= 1
                 if not entering[group]:
                     ready.append(group)
-        for later, earlier in previous.items():
+        for earlier, later in pairs:
             if entering[self.group(later)] and entering[self.group(earlier)]:
                 way = self._way(earlier, later, previous)
                 if way:
@@ -87,7 +110,7 @@ class Groups:
         assert not any(entering.values()), "groups without an order have a circle"
         return []
 
-    def _way(self, start: Unit, goal: Unit, previous: dict[Unit, Unit]) -> list[Step]:
+    def _way(self, start: Unit, goal: Unit, previous: dict[Unit, list[Unit]]) -> list[Step]:
         """The shortest way from `start` to `goal` over messages and to what comes before; empty if none."""
         with_key: dict[Key, list[Unit]] = {}
         for unit, keys in self.keys.items():
@@ -98,8 +121,7 @@ class Groups:
         while waiting and goal not in came:
             unit = waiting.popleft()
             steps = [(other, key[0]) for key in self.keys[unit] for other in with_key[key]]
-            if unit in previous:
-                steps.append((previous[unit], -1))
+            steps += [(earlier, -1) for earlier in previous.get(unit, ())]
             for other, meeting in steps:
                 if other not in came:
                     came[other] = (unit, meeting)

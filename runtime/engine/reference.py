@@ -152,10 +152,12 @@ def run_tiles(
     woken: list[int],
     pick: Callable[[int], int],
     failed: Callable[[int, TrapError], Exception],
+    help_on: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run all tiles to their ends.
 
     `woken` receives the numbers of tiles that may go on again. `pick(n)` chooses which of n ready tiles runs next.
+    When no tile can go on, `help_on` lets the host do what it can, and says whether it did something.
     Raises `StuckError`, or what `failed` makes of the trap of a tile.
     """
     ready = list(range(len(runners)))
@@ -167,7 +169,10 @@ def run_tiles(
                 unfinished.discard(number)
         except TrapError as trap:
             raise failed(number, trap) from None
-        ready += [n for n in dict.fromkeys(woken) if n in unfinished and n not in ready]
-        woken.clear()
+        while True:
+            ready += [n for n in dict.fromkeys(woken) if n in unfinished and n not in ready]
+            woken.clear()
+            if ready or not unfinished or not help_on():
+                break
     if unfinished:
         raise StuckError(sorted(unfinished))

@@ -3,7 +3,7 @@
 A message starts when its senders and its receivers have all come to it. One message of a channel is gathered at a
 time, since no end can come to the next one before this one is done. The host is always there: it has its inputs
 ready, and room for the outputs, from the beginning of the step, one message a segment (for source streams, a source
-segment).
+segment). What a part of the model makes on the host is there when the part has run (`hostparts.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from dataclasses import dataclass, field
 from isa.diagnostics import Diagnostic, InstructionPlace, NamedPlace
 from isa.program import HOST, Endpoint, Program, Segment
 from runtime.segments import carried, rows_in
+from runtime.within import parts_within
 
+from .critical import NO_RECORD
+from .hostparts import HostParts
+from .ledger import Ledger
 from .network import Network, Plan
 from .operation import Operation
 from .tile import TileState
@@ -32,7 +36,8 @@ class Post:
 class Meeting:
     """A channel or a barrier: its ends, its route, and the posts for its next message.
 
-    `needed` posts of tiles make a message; the host, if it is an end, is always there.
+    `needed` posts of tiles make a message; the host, if it is an end, is there from `host_at` on, for the reason
+    `host_record`.
     """
 
     name: str
@@ -41,6 +46,8 @@ class Meeting:
     dests: tuple[Endpoint, ...]
     is_barrier: bool
     host_sizes: list[int] = field(default_factory=list)
+    host_at: int = 0
+    host_record: int = NO_RECORD
     served: int = 0
     posts: list[Post] = field(default_factory=list)
     plan: Plan | None = None
@@ -69,6 +76,11 @@ class Meeting:
     def reset(self) -> None:
         """As at the beginning of a step."""
         self.posts, self.host_sizes, self.served = [], [], 0
+        self.host_at, self.host_record = 0, NO_RECORD
+
+    def open(self, sizes: list[int], at: int, record: int) -> None:
+        """The host has made messages of these sizes, by `at`."""
+        self.host_sizes, self.host_at, self.host_record = sizes, at, record
 
 
 class Exchange:
@@ -77,6 +89,7 @@ class Exchange:
     def __init__(self, program: Program, network: Network) -> None:
         self._program = program
         self._network = network
+        self.segments: tuple[Segment, ...] = ()
         channels = [Meeting(c.name, i, c.sources, c.dests, False) for i, c in enumerate(program.channels)]
         barriers = [Meeting(b.name, i, b.members, b.members, True) for i, b in enumerate(program.barriers)]
         self.meetings = (*channels, *barriers)
@@ -89,13 +102,22 @@ class Exchange:
 
     def begin(self, segments: Sequence[Segment]) -> None:
         """The host gets ready for a step."""
+        self.segments = tuple(segments)
         for meeting in self.meetings:
             meeting.reset()
+        made = {name for part in parts_within(self._program) for name in part.outputs}
         for stream in self._program.streams:
+            if stream.name in made:
+                continue
             for segment in carried(stream, segments):
                 size = rows_in(stream, segment) * stream.dtype.bytes
                 for part in stream.parts:
                     self.meetings[part.channel].host_sizes.append(size * part.columns)
+
+    def host_parts(self, ledger: Ledger) -> HostParts | None:
+        """The parts of the model that the host runs within the step; None if there are none."""
+        is_needed = bool(parts_within(self._program))
+        return HostParts(self._program, self.segments, ledger) if is_needed else None
 
     def meeting(self, tile: int, port: int) -> tuple[Meeting, int] | None:
         """The channel or barrier at a tile's port, and the number of this end of it; None if nothing is there."""

@@ -12,6 +12,11 @@ from .decode import Op
 from .tile import TileState
 
 
+def part_name(number: int) -> str:
+    """What stands for all nodes of a part that the host runs within the step."""
+    return f"host part {number}"
+
+
 class Ledger:
     """Records of what decided what, busy cycles, events, messages, and the end of the step so far."""
 
@@ -38,5 +43,5 @@ class Ledger:
             self.sink.on_op(tile.index, op.unit, start, end, role.name, op.index, tile.group.node(op.index))
 
     def node(self, tile: int, index: int) -> str:
-        """The node behind instruction `index` of a tile."""
-        return "host" if tile == HOST else self._tiles[tile].group.node(index)
+        """The node behind instruction `index` of a tile; of the host, the name of its part `index` (`part_name`)."""
+        return part_name(index) if tile == HOST else self._tiles[tile].group.node(index)

@@ -55,7 +55,7 @@ class Machine:
         self._agenda = Agenda(tiles, self.ledger)
         self._units = Units(program.target, self._agenda, self.ledger)
         self.memories = self._units.memories
-        messages = Messages(network, exchange, self._agenda, self.ledger)
+        self.messages = messages = Messages(network, exchange, self._agenda, self.ledger)
         self._granule = program.target.granule_bytes
         self._depth = program.target.queue_depth
         self._start: dict[Timing, Callable[[Operation], None]] = {
@@ -74,6 +74,7 @@ class Machine:
     def run(self) -> None:
         """Run all tiles to their end. Raises `CimError` E0405, E0406 or E0604 on programs that do not verify."""
         tiles, ready = self._agenda.tiles, self._agenda.ready
+        self.messages.begin()
         while True:
             while tiles or ready:
                 while ready:

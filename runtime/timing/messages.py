@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 from isa.diagnostics import InstructionPlace, fail
 from isa.program import HOST
 from runtime.events import Bound, Event, Resource
@@ -22,22 +25,49 @@ class Messages:
     def __init__(self, network: Network, exchange: Exchange, agenda: Agenda, ledger: Ledger) -> None:
         self._network, self._exchange = network, exchange
         self._agenda, self._ledger = agenda, ledger
+        self._hosts = exchange.host_parts(ledger)
+
+    def by_node(self, cycles: Mapping[str, int]) -> Mapping[str, int]:
+        """Cycles of the critical path by node, the host's parts node by node too."""
+        return cycles if self._hosts is None else self._hosts.spread(cycles)
+
+    def begin(self) -> None:
+        """The host runs what needs nothing of the chip."""
+        if self._hosts is not None:
+            self._call(self._hosts.first())
+
+    def _call(self, parts: list[tuple[int, int]]) -> None:
+        """Let parts of the model take their turn on the host: which, and since when they could."""
+        for number, at in parts:
+            self._agenda.push(at, HOST, number, partial(self._run_part, number))
+
+    def _run_part(self, number: int) -> None:
+        assert self._hosts is not None
+        end, record = self._hosts.run(number)
+        for channel, sizes in self._hosts.channels(number):
+            meeting = self._exchange.meetings[channel]
+            meeting.open(sizes, end, record)
+            if sizes and meeting.complete():
+                self._meet(meeting)
+        self._call(self._hosts.after(number, end, record))
 
     def post(self, operation: Operation) -> None:
         """A tile has come to a message; if it is the last one, the message takes its turn."""
         meeting, end = self._meeting(operation)
         meeting.posts.append(Post(end, operation))
-        if not meeting.complete():
-            return
+        if meeting.complete():
+            self._meet(meeting)
+
+    def _meet(self, meeting: Meeting) -> None:
+        """All have come to a message."""
         posts, host_size = meeting.take()
         last = max(posts, key=lambda p: (p.operation.start, -p.end)).operation
         first = posts[0]
         from_tile = first.end == 0  # otherwise the host sends
         sender = first.operation.tile.index if from_tile else HOST
         sequence = first.operation.sequence if from_tile else meeting.number
-        self._agenda.push(
-            last.start, sender, sequence, lambda: self._transmit(meeting, posts, last, host_size)
-        )
+        at = max(last.start, meeting.host_at)
+        self._agenda.push(at, sender, sequence, lambda: self._transmit(meeting, posts, last, host_size))
 
     def _meeting(self, operation: Operation) -> tuple[Meeting, int]:
         tile, port = operation.tile, operation.operand
@@ -52,8 +82,10 @@ class Messages:
         """Everyone is there: send the message on its way."""
         ledger, plan, first = self._ledger, self._exchange.plan(meeting), posts[0].operation
         size = 0 if meeting.is_barrier else _agreed_size(meeting, posts, host_size)
-        start, bound = last.start, INDEX_OF[plan.bound]
-        record = ledger.records.add(start, last.started, True, first.tile.index, first.op.index, bound)
+        start, bound = max(last.start, meeting.host_at), INDEX_OF[plan.bound]
+        by_tile = start == last.start
+        cause = last.started if by_tile else meeting.host_record
+        record = ledger.records.add(start, cause, by_tile, first.tile.index, first.op.index, bound)
         arrivals = self._network.transmit(plan, size, start, record, ledger.records)
         latest = max(arrivals, key=lambda a: a.end)
         ledger.finish(latest.end, latest.record)
@@ -67,6 +99,8 @@ class Messages:
             if meeting.is_barrier:
                 self._agenda.tiles.append(tile)
         self._count(meeting, size, first)
+        if self._hosts is not None and not meeting.is_barrier:
+            self._call(self._hosts.arrived(meeting.number, latest.end, latest.record))
         if ledger.sink is not None and not meeting.is_barrier:
             sources = tuple(e.tile for e in meeting.sources)
             dests = tuple(e.tile for e in meeting.dests)

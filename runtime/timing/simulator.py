@@ -85,7 +85,7 @@ class Simulator:
             messages=ledger.messages,
             message_bytes=ledger.message_bytes,
             critical=path.by_bound,
-            critical_nodes=path.by_node,
+            critical_nodes=machine.messages.by_node(path.by_node),
             source_rows=source_rows,
         )
 

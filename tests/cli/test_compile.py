@@ -113,7 +113,7 @@ def test_shapes_only_has_no_weights(cim: Cim, model: Path, tmp_path: Path) -> No
     assert cim("run", out, "--timing-only", "--tokens", 2, "--position", 5).code == 0
 
 
-@pytest.mark.parametrize(("option", "value"), [("--kv", "streamed"), ("--place", "attention")])
+@pytest.mark.parametrize(("option", "value"), [("--kv", "streamed")])
 def test_what_is_not_there_yet_is_refused_by_name(cim: Cim, model: Path, option: str, value: str) -> None:
     done = cim("compile", model, option, value)
     assert done.code == 1

@@ -128,9 +128,7 @@ def test_a_buffer_too_small_is_refused_with_the_largest_values() -> None:
     assert "bytes of buffer for one token" in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "options", [CompileOptions(kv="tiered"), CompileOptions(kv="streamed"), CompileOptions(place="attention")]
-)
+@pytest.mark.parametrize("options", [CompileOptions(kv="tiered"), CompileOptions(kv="streamed")])
 def test_policies_that_are_not_there_are_refused(options: CompileOptions) -> None:
     with pytest.raises(CimError, match="E0305"):
         check_policies(options)

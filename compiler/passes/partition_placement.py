@@ -1,0 +1,82 @@
+"""Leave to the chip what `--place` asks for; the host does the rest within each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from compiler.pipeline import Compilation, Pass
+from isa.diagnostics import CimError, Diagnostic
+
+if TYPE_CHECKING:
+    from compiler.ir.graph import Graph
+    from compiler.placement import Placement
+
+AUTO = "auto"
+TOO_LARGE = ("E0302", "E0303", "E0304")
+"""What says that a model does not fit the target."""
+
+
+@dataclass(frozen=True)
+class PartitionPlacement(Pass):
+    """Cut the canonical graph into the chip's part and parts of the host, if `--place` says where.
+
+    With `--place auto`, `PlaceBlocks` finds out what fits.
+    """
+
+    def run(self, c: Compilation) -> bool:
+        """Sets `c.chip`."""
+        from compiler.placement import Placement, split
+
+        if c.options.place in (AUTO, Placement.ALL.value):
+            return False
+        placement = Placement(c.options.place)
+        c.chip = split(c.require_graph(), placement)
+        c.notes.append(f"placement: {placement.value} on the chip, because --place says so")
+        return True
+
+
+def first_that_fits(c: Compilation, place: Callable[[Graph], None]) -> None:
+    """Let `place` place the graph as `--place` asks; with auto, the first of `CANDIDATES` that fits the target.
+
+    Sets `c.chip`. If none fits, the diagnostic is that of the whole model on the chip.
+    """
+    from compiler.placement import CANDIDATES, split
+
+    if c.options.place != AUTO:
+        return place(c.require_chip())
+    refused: list[tuple[Placement, CimError]] = []
+    for placement in CANDIDATES:
+        try:
+            chip = split(c.require_graph(), placement)
+            place(chip)
+        except CimError as error:
+            if not refused and error.diagnostics[0].code not in TOO_LARGE:
+                raise
+            refused.append((placement, error))
+            continue
+        c.chip = None if chip is c.graph else chip
+        return c.notes.extend(_weighed(refused, placement))
+    raise _nothing_fits(refused)
+
+
+def _weighed(refused: list[tuple[Placement, CimError]], taken: Placement) -> list[str]:
+    """What was tried and what was taken, for `--explain`."""
+    said = [
+        f"{placement.value} does not fit ({error.diagnostics[0].message})" for placement, error in refused
+    ]
+    why = (
+        "it fits the target, and no rows cross the host link between layers"
+        if not refused
+        else "; ".join(said)
+    )
+    return [f"placement: {taken.value} on the chip: {why}"]
+
+
+def _nothing_fits(refused: list[tuple[Placement, CimError]]) -> CimError:
+    first, *others = refused
+    whole = first[1].diagnostics[0]
+    tried = tuple(f"--place {p.value} does not fit either: {e.diagnostics[0].message}" for p, e in others)
+    told: Diagnostic = replace(whole, notes=(*whole.notes, *tried))
+    return CimError([told, *first[1].diagnostics[1:]])

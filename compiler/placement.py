@@ -1,0 +1,199 @@
+"""What of a model the chip works on, and what the host does within each step: `--place`.
+
+The canonical graph is cut in two. The chip keeps attention, or attention and feed-forward layers; all else goes to
+parts that the host runs. A part takes what the chip has made of the part before, so parts have *levels*: level 0 needs
+nothing of the chip, level n + 1 something that the chip makes of what level n sent it. Rows of a source and rows of
+tokens are never in one part.
+
+Rotations and norms of heads between a projection and attention stay on the chip: rows are as wide before them as
+after, so the link carries no more, and the host need not know where in its sequence a row stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from compiler.ir.graph import Attention, Embed, Graph, Input, Node, Norm, Partition, Role, Rotary, op_name
+from compiler.mapping.cutting import cut, domains_of
+from compiler.mapping.sections import Domain
+from isa.diagnostics import NodePlace, fail
+from isa.program import Moment
+
+
+class Placement(Enum):
+    """What the chip works on."""
+
+    ALL = "all"
+    ATTENTION_FFN = "attention+ffn"
+    ATTENTION = "attention"
+
+
+CANDIDATES = (Placement.ALL, Placement.ATTENTION_FFN, Placement.ATTENTION)
+"""What `--place auto` tries, in this order: the first that fits the target is taken."""
+
+
+def split(graph: Graph, placement: Placement) -> Graph:
+    """The chip's part of a canonical graph; its `hosts` have the parts of the host, in the order in which they run.
+
+    Raises `CimError` E0305 where the model leaves nothing for the chip, or has something that only the chip can do.
+    """
+    if placement is Placement.ALL:
+        return graph
+    chip = _chip_nodes(graph, placement)
+    for node in graph.nodes:
+        if id(node) not in chip and isinstance(node.op, Rotary | Attention):
+            raise _refused(
+                graph, node, f"--place {placement.value}: only attention can follow {op_name(node.op)}"
+            )
+    return _Splitter(graph, chip).graph_of_chip()
+
+
+def _refused(graph: Graph, node: Node | None, why: str) -> Exception:
+    place = None
+    if node is not None:
+        name = node.sources[0] if node.sources else node.output.name
+        place = NodePlace(graph.model or graph.name, name, op_name(node.op))
+    return fail("E0305", why, place, "--place all")
+
+
+# ---------------------------------------------------------------------------------------------- what the chip does
+
+
+def _chip_nodes(graph: Graph, placement: Placement) -> set[int]:
+    """The operators that stay on the chip, by identity."""
+    attentions = [node for node in graph.nodes if isinstance(node.op, Attention)]
+    if not attentions:
+        raise _refused(graph, None, f"--place {placement.value}: the model has no attention")
+    chip = {id(node) for node in attentions}
+    for node in attentions:
+        chip |= {id(inner) for inner in _heads(graph, node)}
+    if placement is Placement.ATTENTION_FFN:
+        layers = [s for s in cut(graph).sections if not s.lanes and s.last is not None]
+        if not layers:
+            why = (
+                f"--place {placement.value}: the model has no feed-forward layers, two linear layers in a row"
+            )
+            raise _refused(graph, None, why)
+        for s in layers:
+            chip |= {id(node) for node in (*s.first, *s.inner, s.last) if node is not None}
+    return chip
+
+
+def _heads(graph: Graph, attention: Node) -> Iterator[Node]:
+    """The operators on heads right above an attention, that nothing else reads."""
+    producers, consumers = graph.producers(), graph.consumers()
+    for name in attention.inputs[:3]:
+        node = producers.get(name)
+        while node is not None and _is_on_heads(node) and len(consumers[node.output.name]) == 1:
+            yield node
+            node = producers.get(node.inputs[0])
+
+
+def _is_on_heads(node: Node) -> bool:
+    return isinstance(node.op, Rotary) or (isinstance(node.op, Norm) and node.op.groups > 1)
+
+
+# --------------------------------------------------------------------------------------------------- the host's parts
+
+_Key = tuple[Domain, int]  # whose rows, and the level
+
+
+@dataclass(slots=True)
+class _Part:
+    """Operators of the host of one domain and level."""
+
+    key: _Key
+    nodes: list[Node]
+
+    @property
+    def name(self) -> str:
+        """`part3`; `source1` for rows of a source."""
+        domain, level = self.key
+        return f"{'source' if domain is Domain.SOURCE else 'part'}{level}"
+
+    @property
+    def made(self) -> set[str]:
+        """The values that it makes."""
+        return {node.output.name for node in self.nodes}
+
+
+class _Splitter:
+    """Cuts one graph."""
+
+    def __init__(self, graph: Graph, chip: set[int]) -> None:
+        self.graph = graph
+        self.domain = domains_of(graph)
+        self.chip = [node for node in graph.nodes if id(node) in chip]
+        self.by_chip = {node.output.name for node in self.chip}
+        self.parts = self._parts(chip)
+        self.makers = {name: part for part in self.parts for name in part.made}
+
+    def _parts(self, chip: set[int]) -> list[_Part]:
+        """The host's operators by domain and level; those of the source first."""
+        level: dict[str, int] = {i.name: 0 for i in self.graph.inputs}
+        parts: dict[_Key, _Part] = {}
+        for node in self.graph.nodes:
+            out, data = node.output.name, [n for n in node.inputs if n in level]
+            if id(node) in chip:
+                level[out] = max((level[n] for n in data), default=0)
+                continue
+            level[out] = max((level[n] + (n in self.by_chip) for n in data), default=0)
+            key = self.domain[out], level[out]
+            parts.setdefault(key, _Part(key, [])).nodes.append(node)
+        return sorted(parts.values(), key=lambda p: (p.key[0] is Domain.TOKENS, p.key[1]))
+
+    def graph_of_chip(self) -> Graph:
+        """The chip's graph, with the parts."""
+        graph = self.graph
+        read = set(_names(self.chip))
+        sent = {name: part for name, part in self.makers.items() if name in read}
+        values = {value.name: value for value in graph.values()}
+        own = [i for i in graph.inputs if i.name in read]
+        roles = {Domain.SOURCE: Role.SOURCE, Domain.TOKENS: Role.OTHER}
+        given = [Input(values[name], roles[part.key[0]]) for name, part in sent.items()]
+        taken = {n for part in self.parts for n in _names(part.nodes) if n in self.by_chip}
+        outputs = [o for o in graph.outputs if o in self.by_chip]
+        within = [self._partition(part, read) for part in self.parts]
+        around = {m: [p for p in graph.hosts if p.moment is m] for m in (Moment.BEFORE, Moment.AFTER)}
+        return Graph(
+            graph.name,
+            (*own, *given),
+            tuple(dict.fromkeys([*outputs, *(n.output.name for n in self.chip if n.output.name in taken)])),
+            tuple(self.chip),
+            {name: constant for name, constant in graph.constants.items() if name in read},
+            graph.caches,
+            graph.model,
+            (*around[Moment.BEFORE], *within, *around[Moment.AFTER]),
+            graph.results,
+        )
+
+    def _partition(self, part: _Part, read: set[str]) -> Partition:
+        """A part as an ONNX model."""
+        from compiler.frontend.host_model import host_model
+
+        graph, made = self.graph, part.made
+        inputs = tuple(
+            n for n in dict.fromkeys(_names(part.nodes)) if n and n not in made and n not in graph.constants
+        )
+        others = {n for other in self.parts if other is not part for n in _names(other.nodes)}
+        wanted = read | others | set(graph.outputs)
+        outputs = tuple(n.output.name for n in part.nodes if n.output.name in wanted)
+        written = host_model(part.name, graph, part.nodes, inputs, outputs)
+        positions = {i.name for i in graph.inputs if i.role is Role.POSITIONS}
+        at = next((name for name in inputs if name in positions), "")
+        sources = tuple(dict.fromkeys(source for node in part.nodes for source in node.sources))
+        return Partition(
+            part.name, Moment.WITHIN, inputs, outputs, written.model, sources, written.definition, at
+        )
+
+
+def _names(nodes: Iterable[Node]) -> list[str]:
+    return [name for node in nodes for name in node.inputs]
+
+
+def embeds_on_host(graph: Graph) -> bool:
+    """Whether the host looks embeddings up: none is left on the chip."""
+    has_parts = any(part.moment is Moment.WITHIN for part in graph.hosts)
+    return has_parts and not any(isinstance(node.op, Embed) for node in graph.nodes)
