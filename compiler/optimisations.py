@@ -21,6 +21,9 @@ class Optimisation(Enum):
     RING = "ring"
     PLACEMENT = "placement"
     PAGING = "paging"
+    SPLIT_CONTEXT = "split-context"
+    SPLIT_SEQUENCES = "split-sequences"
+    GROUP_HEADS = "group-heads"
 
     @property
     def summary(self) -> str:
@@ -34,6 +37,9 @@ _SUMMARIES = {
     Optimisation.PLACEMENT: "lay tiles in compact patches of the mesh, the layout in which messages travel least",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
+    Optimisation.SPLIT_CONTEXT: "deal a KV head's rows in blocks over several tiles, which attend side by side",
+    Optimisation.SPLIT_SEQUENCES: "deal the blocks of all sequences, so that tokens of a batch go to different tiles",
+    Optimisation.GROUP_HEADS: "give the heads' output projection tiles that take the rows of several heads",
     Optimisation.RING: "KV arrays of attention with a window keep the rows that are in reach, and no more",
     Optimisation.PAGING: "sequences share KV arrays in pages where `--kv-tokens` is less than all of them could have",
 }

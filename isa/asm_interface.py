@@ -55,11 +55,16 @@ class Interfaces:
 
     @staticmethod
     def _dealt(s: Statement, cache: KvCache) -> KvCache:
-        if s.option(4) is not None:
-            cache = replace(cache, ring=natural(s.token(4), "rows of a ring"))
+        if s.option(5) is not None:
+            cache = replace(cache, ring=natural(s.token(5), "rows of a ring"))
         if s.option(2) is None:
             return cache
-        return replace(cache, ways=natural(s.token(2), "ways"), block=natural(s.token(3), "block"))
+        return replace(
+            cache,
+            ways=natural(s.token(2), "ways"),
+            blocks=natural(s.token(3), "blocks"),
+            block=natural(s.token(4), "rows"),
+        )
 
     def _heads(self, s: Statement) -> None:
         if not self.caches:

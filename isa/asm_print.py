@@ -265,7 +265,7 @@ def cache_lines(program: Program) -> Iterator[str]:
     """`.cache` lines, each with its heads."""
     for cache in program.caches:
         ring = f" ring {cache.ring}" if cache.ring else ""
-        dealt = f" ways {cache.ways} block {cache.block}" if cache.ways > 1 else ""
+        dealt = f" ways {cache.ways} blocks {cache.blocks} rows {cache.block}" if cache.ways > 1 else ""
         yield f".cache {cache.layer}{' cross' * cache.cross}{dealt}{ring}"
         heads = (heads_text(program.tiles[h.tile].name, h.keys, h.values) for h in cache.heads)
         yield from wrap("  .heads", heads)

@@ -23,8 +23,8 @@ class KvCache:
     are those of the source, written once; else one a token.
 
     With `ways` > 1 each head is dealt over so many entries of `heads` that follow each other, in blocks of `block`
-    rows: block b of sequence s, of N = ceil(longest / block) blocks each, has number s*N + b =: g; it lies in array
-    g mod ways, at rows (g div ways) * block...
+    rows: block b of sequence s, of `blocks` each, has number s * blocks + b =: g; it lies in array g mod ways, at rows
+    (g div ways) * block...
 
     With `ring` a sequence has so many rows of an array, and position p lies at p mod `ring`: the last rows are there.
     """
@@ -34,6 +34,7 @@ class KvCache:
     cross: bool = False
     ways: int = 1
     block: int = 0
+    blocks: int = 0
     ring: int = 0
 
     @property

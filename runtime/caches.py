@@ -110,9 +110,8 @@ def _parts(
         for start in range(0, tokens, step):
             yield 0, first, slice(start, min(start + step, tokens))
         return
-    limits, block = program.limits, cache.block
-    blocks = -(-(limits.max_source if cache.cross else limits.max_context) // block)
-    for number, start in enumerate(range(0, tokens, block), sequence * blocks):
+    block = cache.block
+    for number, start in enumerate(range(0, tokens, block), sequence * cache.blocks):
         slot, way = divmod(number, cache.ways)
         yield way, slot * block, slice(start, min(start + block, tokens))
 

@@ -119,7 +119,10 @@ def _cached(
     for spec in specs:
         if appended.get(spec.name, {wanted}) != {wanted}:
             yield f"Attend looks in {spec.name!r} for rows of {'the source' if wanted else 'tokens'}"
-        yield from _room(spec, need, limits, paged=limits.pages > 0 and not (wanted or op.ring))
+        if op.ways > 1:
+            yield from _dealt_room(spec, need, op, limits)
+        else:
+            yield from _room(spec, need, limits, paged=limits.pages > 0 and not (wanted or op.ring))
     if len({spec.rows for spec in specs}) > 1:
         yield f"{op.keys!r} and {op.values!r} have not as many rows"
 
@@ -139,6 +142,14 @@ def _room(spec: ArraySpec, need: int, limits: Limits, *, paged: bool) -> Iterato
         yield f"array {spec.name!r} is no KV array with as many rows for each of {limits.sequences} sequences"
     elif not 0 < need <= rows:
         yield f"array {spec.name!r} has {rows} rows a sequence, which can have {need}"
+
+
+def _dealt_room(spec: ArraySpec, need: int, op: Attend, limits: Limits) -> Iterator[str]:
+    if op.blocks * op.block < need:
+        yield f"Attend has {op.blocks} blocks of {op.block} rows for a sequence, which can have {need}"
+    slots = -(-limits.sequences * op.blocks // op.ways)
+    if spec.kind is not ArrayKind.KV or spec.rows < slots * op.block:
+        yield f"array {spec.name!r} has {spec.rows} rows, dealt blocks need {slots * op.block}"
 
 
 def _of_ports(template: Template) -> dict[str, set[bool]]:

@@ -6,8 +6,6 @@ it appends them, before it passes over those of the tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import Format, Receive, Send
 from isa.operands import WORD_BYTES
@@ -15,61 +13,93 @@ from isa.program import Direction, Endpoint
 
 from .builder import TileBuilder
 from .core import append, attend, check_attention
+from .deals import Deal, Dealing, deal, heads_together, last_columns
 from .feeds import HubState, Partial, ranges
+from .lanes import Share, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
-from .policies import kept_rows
-from .sections import Domain, Lane, Section
+from .policies import kept_rows, ring_rows
+from .sections import Domain, Section
+from .split import SplitBuilder
 
 _Piece = tuple[TileBuilder, str, int, int]  # tile, value, first column, columns
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """What a KV head needs of a lane: `heads` heads, `cols` columns in all."""
-
-    name: str
-    lane: Lane
-    heads: int
-    cols: int
 
 
 class AttentionBuilder:
     """Builds one attention section."""
 
-    def __init__(self, parts: PartBuilder, section: Section, state: HubState) -> None:
-        self.parts, self.section, self.state = parts, section, state
+    def __init__(self, parts: PartBuilder, section: Section, state: HubState, dealing: Dealing) -> None:
+        self.parts, self.section, self.state, self.dealing = parts, section, state, dealing
         node = section.attention
         assert node is not None and isinstance(node.op, Attention)
         self.node, self.op = node, node.op
         self.group = self.op.heads // self.op.kv_heads
         self.out_cols = self.group * self.op.v_head_dim
-        self.shares = tuple(
-            _Share(name, lane, heads, heads * dim)
-            for name, lane, heads, dim in zip(
-                "qkv",
-                section.lanes,
-                (self.group, 1, 1),
-                (self.op.head_dim, self.op.head_dim, self.op.v_head_dim),
-                strict=True,
-            )
-            if lane is not None
-        )
+        self.shares = shares_of(section, self.op)
         self.is_source = section.domain is Domain.SOURCE
         self.rows_of = Domain.SOURCE if self.op.cross else section.domain  # whose rows the KV arrays hold
 
     def build(self) -> list[Partial]:
         """All parts; returns the partial sums of the output projection, or the heads' outputs if there is none."""
         check_attention(self.parts, self.node, self.op)
+        last = LastLayer({})
+        dealt, is_fused = self._deal(), self._fused_macros() <= self.parts.geometry.hardware.macros_per_tile
+        if self._can_split(dealt) and (dealt.ways > 1 or (self.dealing.groups_heads and not is_fused)):
+            self._split(dealt, last)
+            return list(last.partials.values())
         if self.section.last is not None:
             self.parts.weights.settle(self.section.last, self.out_cols)
-        last = LastLayer({})
-        is_fused = self._fused_macros() <= self.parts.geometry.hardware.macros_per_tile
         for head in range(self.op.kv_heads):
             if is_fused:
                 self._fused(head, last)
             else:
                 self._spread(head, last)
         return list(last.partials.values())
+
+    # ------------------------------------------------------------------------------------- over several tiles
+
+    def _deal(self) -> Deal:
+        """How a head's rows are dealt: over as many tiles as the rule wants, and as the cache needs."""
+        return deal(self.parts.geometry, self.rows_of, self.op, self.dealing)
+
+    def _can_split(self, dealt: Deal) -> bool:
+        """Whether the form over several tiles is there: every lane begins with a linear layer of which a tile can have
+        a head's columns, so can it have its rows of the cache and of the output projection; int8 heads are whole words;
+        and there is no ring."""
+        geometry, op = self.parts.geometry, self.op
+        if self.parts.quantised and (op.head_dim % WORD_BYTES or op.v_head_dim % WORD_BYTES):
+            return False
+        linears = [(share.lane.linear, share.dim) for share in self.shares]
+        fits = all(
+            linear is not None and geometry.columns(linear_shape(self.parts.weights, linear)[0]) >= dim
+            for linear, dim in linears
+        )
+        fits &= dealt.macros(geometry, op) <= geometry.hardware.macros_per_tile
+        fits &= self.section.last is None or geometry.columns(self.out_cols) > 0
+        return fits and not ring_rows(geometry, op, self.rows_of)
+
+    def _split(self, dealt: Deal, last: LastLayer) -> None:
+        """Every head over several tiles, the output projection by groups of heads."""
+        builder = SplitBuilder(self.parts, self.section, self.state, self.shares, dealt)
+        heads, node, geometry = self.op.kv_heads, self.section.last, self.parts.geometry
+        together, cols = 1, 0
+        if node is not None:
+            asked = self.dealing.together if self.dealing.groups_heads else 1
+            together = heads_together(geometry, heads, self.out_cols, asked)
+            self.parts.weights.settle(node, together * self.out_cols)
+            cols = last_columns(geometry, self._width(), together * self.out_cols, together)
+        group: dict[int, list[TileBuilder]] = {}
+        for head in range(heads):
+            pieces = builder.project(head)
+            group[head] = builder.attend(head, pieces, is_source=self.is_source)
+            if node is None:
+                (own,) = group.values()
+                last.add(own[0], builder.finish(head, own, own[0]), head * self.out_cols, self.out_cols)
+                group = {}
+            elif len(group) == together:
+                builder.combine(node, group, cols, last)
+                group = {}
+
+    # ----------------------------------------------------------------------------------------------- one tile
 
     def _kv_macros(self) -> int:
         geometry = self.parts.geometry
@@ -116,7 +146,7 @@ class AttentionBuilder:
         return local[name]
 
     def _lanes(
-        self, tile: TileBuilder, head: int, shares: list[_Share], pieces: dict[str, list[_Piece]] | None
+        self, tile: TileBuilder, head: int, shares: list[Share], pieces: dict[str, list[_Piece]] | None
     ) -> dict[str, str]:
         """The lanes' values on `tile`, by name: first what they begin with, then their operators."""
         ready = pieces or {}
@@ -138,7 +168,7 @@ class AttentionBuilder:
             starts[share.name] = projected[key]
         return {share.name: self._chain(tile, share, head, starts[share.name]) for share in shares}
 
-    def _receive(self, tile: TileBuilder, shares: list[_Share]) -> dict[str, str]:
+    def _receive(self, tile: TileBuilder, shares: list[Share]) -> dict[str, str]:
         """The hub values that linear layers read, as arrays take them, in the order in which they are sent."""
         reads = {self.section.read(share.lane) for share in shares if share.lane.linear is not None}
         received: dict[str, str] = {}
@@ -148,7 +178,7 @@ class AttentionBuilder:
             received[read.name] = self.parts.receive(self.state.feeds[read], tile, stem)
         return received
 
-    def _columns(self, tile: TileBuilder, head: int, shares: list[_Share]) -> dict[str, str]:
+    def _columns(self, tile: TileBuilder, head: int, shares: list[Share]) -> dict[str, str]:
         """The columns of hub values that are heads as they are, in the order in which they are sent."""
         feeds = {share.name: self.state.columns[self.section.read(share.lane)] for share in shares}
         return {
@@ -156,7 +186,7 @@ class AttentionBuilder:
             for share in sorted(shares, key=lambda share: feeds[share.name].order)
         }
 
-    def _chain(self, tile: TileBuilder, share: _Share, head: int, start: str) -> str:
+    def _chain(self, tile: TileBuilder, share: Share, head: int, start: str) -> str:
         """The lane's operators on the heads that `tile` has; returns the last value's name."""
         name = share.lane.linear.output.name if share.lane.linear is not None else share.lane.input
         local = {name: start}
@@ -255,7 +285,7 @@ class AttentionBuilder:
             what = f"a column of {self.out_cols:,} rows"
             check_macros(graph, self.section.last, stacked, have, what, "a target with larger tiles")
 
-    def _first(self, share: _Share, linear: Node, head: int) -> list[_Piece]:
+    def _first(self, share: Share, linear: Node, head: int) -> list[_Piece]:
         """A projection cut by columns over tiles."""
         rows, _ = linear_shape(self.parts.weights, linear)
         feed = self.state.feeds[self.section.read(share.lane)]
@@ -269,7 +299,7 @@ class AttentionBuilder:
             pieces.append((tile, value, col, cols))
         return pieces
 
-    def _gather(self, core: TileBuilder, share: _Share, linear: Node, pieces: list[_Piece]) -> str:
+    def _gather(self, core: TileBuilder, share: Share, linear: Node, pieces: list[_Piece]) -> str:
         core.value(share.name, Format.F32, share.cols)
         received = []
         for index, (tile, value, col, cols) in enumerate(pieces):

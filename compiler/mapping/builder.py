@@ -65,8 +65,8 @@ class TileBuilder:
         self.arrays: dict[str, tuple[ArraySpec, ArrayData | None]] = {}
         self.ports: dict[str, Port] = {}
         self.constants: dict[str, tuple[ConstantSlot, Slice]] = {}
-        self.tables: dict[str, str] = {}  # slot -> tensor
-        self.addresses: dict[str, int] = {}  # slot -> where the tensor lies, once that is known
+        self.tables: dict[str, str] = {}  # slot -> tensor ("": a number that the tile is given)
+        self.addresses: dict[str, int] = {}  # slot -> the number, or where the tensor lies, once that is known
         self.nodes: dict[str, list[str]] = {}
         self.angles: dict[tuple[str, int], str] = {}  # rotary table and pass -> value
 
@@ -80,6 +80,11 @@ class TileBuilder:
     ) -> str:
         """Declare a value; returns its name."""
         self.values[name] = MapValue(name, format, cols, rows, scales)
+        return name
+
+    def parameter(self, name: str, number: int) -> str:
+        """Give the tile a number of its own; returns the parameter's name."""
+        self.tables[name], self.addresses[name] = "", number
         return name
 
     def pass_in(self, round_: int) -> int:
@@ -190,12 +195,22 @@ class MappingBuilder:
         return name
 
     def cache_head(
-        self, layer: int, tile: TileBuilder, keys: str, values: str, *, cross: bool, ring: int = 0
+        self,
+        layer: int,
+        tile: TileBuilder,
+        keys: str,
+        values: str,
+        *,
+        cross: bool,
+        ring: int = 0,
+        ways: int = 1,
+        block: int = 0,
+        blocks: int = 0,
     ) -> None:
-        """Note that the next KV head of graph cache `layer` lies in two arrays of `tile`."""
+        """Note that the next KV head of graph cache `layer`, or of its `ways`, lies in two arrays of `tile`."""
         arrays = list(tile.arrays)
         head = CacheHead(tile.index, arrays.index(keys), arrays.index(values))
-        cache = self._caches.get(layer, KvCache(layer, (), cross, ring=ring))
+        cache = self._caches.get(layer, KvCache(layer, (), cross, ways, block, blocks, ring))
         self._caches[layer] = replace(cache, heads=(*cache.heads, head))
 
     def table(self, tile: TileBuilder, slot: str, tensor: str) -> Space:
@@ -211,6 +226,8 @@ class MappingBuilder:
             tile.x, tile.y = x, y
             chip = self.hardware.chip_of(x, y)
             for slot, tensor in tile.tables.items():
+                if not tensor:
+                    continue
                 region = self.memory.get((chip, tensor))
                 if region is None:
                     region = self.memory[chip, tensor] = self._allocate(chip, tensor)

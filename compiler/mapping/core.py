@@ -51,7 +51,7 @@ def attend(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, q
         tile.keep(query)
         tile.phase = 1
     group = op.heads // op.kv_heads
-    bias, reach = _bias(parts, tile, node, group, head)
+    bias, reach = bias_of(parts, tile, node, group, head)
     block = Attend(
         tile.value("attended", Format.F32, group * op.v_head_dim),
         query,
@@ -96,7 +96,7 @@ def _reach(parts: PartBuilder, node: Node) -> int:
     return min(int(shape[1]) // 2, max(longest - 1, 1)) if len(shape) > 1 else 0
 
 
-def _bias(parts: PartBuilder, tile: TileBuilder, node: Node, group: int, head: int) -> tuple[str, int]:
+def bias_of(parts: PartBuilder, tile: TileBuilder, node: Node, group: int, head: int) -> tuple[str, int]:
     """The constant with the biases of KV head `head`'s queries, laid flat, and how far it reaches (0: slopes)."""
     if len(node.inputs) < 4 or not node.inputs[3]:
         return "", 0

@@ -16,6 +16,7 @@ from isa.program import Limits
 from .attention import AttentionBuilder
 from .builder import MappingBuilder
 from .cutting import cut
+from .deals import Dealing
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
 from .feeds import HubState, Partial
 from .grid import Asked, Cut, Cutter, Shape
@@ -41,6 +42,9 @@ class MapOptions:
 
     `spread`: how many times as many tiles as it needs a feed-forward section may take (0: `rules.room`). `ffn_columns`,
     `ffn_rows`, `ffn_width` fix its cut (`grid.Cut`), else the fastest by `grid.Cutter.cost` is taken.
+
+    `context_ways`: over how many tiles a KV head's rows are dealt (1: no more than they need), `context_block`: in
+    blocks of how many rows; `heads_together`: KV heads that share tiles of the output projection. 0: `deals` decides.
     """
 
     hub_width: int = 0
@@ -53,6 +57,9 @@ class MapOptions:
     ffn_width: int = 0
     kv_tokens: int | None = None
     page_rows: int = 0
+    context_ways: int = 0
+    context_block: int = 0
+    heads_together: int = 0
 
     def does(self, optimisation: Optimisation) -> bool:
         """Whether an optimisation is wanted."""
@@ -159,7 +166,7 @@ class Mapper:
                 is_source = read.domain is Domain.SOURCE
                 self.state.add(HostColumns(read.name, width, is_source, self.state.made), read)
         if section.lanes:
-            pieces = AttentionBuilder(self.parts, section, self.state).build()
+            pieces = AttentionBuilder(self.parts, section, self.state, self._dealing()).build()
         else:
             (read,) = section.reads
             feed = self.state.feeds[read]
@@ -174,6 +181,13 @@ class Mapper:
         self.state.partials[section.output] = pieces
         if section.last is not None:
             self.state.bias[section.output] = section.last
+
+    def _dealing(self) -> Dealing:
+        """How attention is to be dealt over tiles."""
+        options = self.options
+        dealt = Optimisation.SPLIT_CONTEXT, Optimisation.SPLIT_SEQUENCES, Optimisation.GROUP_HEADS
+        asked = options.context_ways, options.context_block, options.heads_together
+        return Dealing(*asked, *map(options.does, dealt))
 
     def _cut(self, section: Section) -> Cut | None:
         """How a feed-forward section is cut; None if nothing fits."""
@@ -225,10 +239,13 @@ def _only_results(graph: Graph, layout: Layout) -> set[str]:
 
 
 def _smaller(options: MapOptions) -> list[MapOptions]:
-    """The options, and those that take fewer tiles: sections as small as can be, then the hub too."""
+    """The options, and those that take fewer tiles: heads on fewer tiles, sections as small as can be, then the hub
+    too."""
     tries = [options]
+    if not options.context_ways:
+        tries += [replace(options, context_ways=ways) for ways in (4, 1)]
     if not options.spread:
-        tries.append(replace(options, spread=1.0))
+        tries.append(replace(tries[-1], spread=1.0))
     if not options.hub_width:
         tries.append(replace(tries[-1], hub_width=WIDEST))
     return tries

@@ -117,12 +117,15 @@ class PartBuilder:
         feed.receive(tile, name, site)
         return name if feed.quantised else self.quantise(tile, name, feed.made_by)
 
-    def quantise(self, tile: TileBuilder, x: str, nodes: list[Node]) -> str:
-        """x as arrays take it: quantised under another name, or x itself in ideal arithmetic."""
+    def quantise(self, tile: TileBuilder, x: str, nodes: list[Node], scales: int = 1) -> str:
+        """x as arrays take it: quantised under another name, or x itself in ideal arithmetic.
+
+        `scales`: of how many equal parts each gets a scale of its own.
+        """
         if not self.quantised:
             return x
         value = tile.values[x]
-        name = tile.value(f"{x}q", Format.Q8, value.cols, value.rows)
+        name = tile.value(f"{x}q", Format.Q8, value.cols, value.rows, scales)
         tile.add(Quantise(name, x), "quantise", nodes)
         return name
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from compiler.ir.graph import Node
-from compiler.ir.mapping import Arithmetic, Format, Quantise, Rows, Send
+from compiler.ir.mapping import Arithmetic, Format, Quantise, Receive, Rows, Send
 from isa.operands import WORD_BYTES
 from isa.program import Direction, Reduce
 
@@ -67,8 +68,26 @@ def share_rows(
     The makers quantise what they have with the scale of the whole row (`offer`): one message a maker, one for the
     scale. In ideal arithmetic the row stays as it is.
     """
-    rows = makers[0].tile.values[makers[0].name].rows
+    first = makers[0].tile
+    rows = first.values[makers[0].name].rows
     feed = offer(parts.builder, makers, nodes, rows)
     taken = [parts.receive(feed, tile, name) for tile in readers]
+    if feed.quantised and first in readers:
+        _receive_first(first)
     feed.connect(parts.builder)
     return taken[0]
+
+
+def _receive_first(tile: TileBuilder) -> None:
+    """Let a tile that sends a row and its scale to itself, too, have its own columns before it sends the scale: a tile
+    has one message on its way out at a time."""
+    sent, received = tile.blocks[-2:]
+    send, receive = sent.op, received.op
+    assert isinstance(send, Send) and isinstance(receive, Receive)
+    own, *others = receive.parts
+    tile.blocks[-2:] = [
+        replace(sent, op=replace(send, scale="")),
+        replace(received, op=Receive(receive.out, (own,))),
+        replace(sent, op=Send(send.value, (), send.scale)),
+        replace(received, op=replace(receive, parts=tuple(others))),
+    ]

@@ -36,14 +36,14 @@ def cached_arrays(program: Program) -> dict[tuple[str, int], Cached]:
     """The arrays of the program's caches, by role and number: of which list they have rows, and how heads are dealt."""
     found: dict[tuple[str, int], Cached] = {}
     for cache in program.caches:
-        over = Over.SOURCE if cache.cross else Over.TOKENS
+        over, form = Over.SOURCE if cache.cross else Over.TOKENS, (cache.ways, cache.block, cache.blocks)
         for at, head in enumerate(cache.heads):
             role = program.tiles[head.tile].role
             for array in (head.keys, head.values):
-                new = Cached(over, cache.ways, cache.block, {}, program.limits.is_paged(cache))
+                new = Cached(over, *form, {}, program.limits.is_paged(cache))
                 cached = found.setdefault((role, array), new)
                 cached.numbers[head.tile] = at % max(cache.ways, 1)
-                if (cached.over, cached.ways, cached.block) != (over, cache.ways, cache.block):
+                if (cached.over, cached.ways, cached.block, cached.blocks) != (over, *form):
                     cached.numbers[head.tile] = -1  # one text for two kinds of caches: nothing is proven
     return found
 

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """An array of a cache: of which list it has rows; over how many arrays a head is dealt, in blocks of how many rows;
-    and of each tile with the role which of these arrays it has (-1: not known); whether sequences share it in pages."""
+    """An array of a cache: of which list it has rows; over how many arrays a head is dealt, in blocks of how many rows,
+    how many of them a sequence; and of each tile with the role which of these arrays it has (-1: not known); whether
+    sequences share it in pages."""
 
     over: Over
     ways: int
     block: int
+    blocks: int
     numbers: dict[int, int]
     paged: bool = False
 
@@ -98,9 +100,7 @@ def _if_any(ctx: Context, rows: Poly) -> Poly:
 
 def _first_number(ctx: Context, state: State, cached: Cached) -> Poly:
     """The number of the first block of the current segment's sequence."""
-    limits = ctx.values.limits
-    longest = limits.max_source if cached.over is Over.SOURCE else limits.max_context
-    return _fact(ctx, state, Special.SEQUENCE).times(-(-longest // cached.block))
+    return _fact(ctx, state, Special.SEQUENCE).times(cached.blocks)
 
 
 def _fact(ctx: Context, state: State, what: Special) -> Poly:

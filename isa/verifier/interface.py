@@ -79,8 +79,10 @@ def _wrong_rows(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
     elif limits.is_paged(cache):
         yield from _wrong_pages(limits, cache, rows)
     elif cache.ways > 1:
-        slots = -(-limits.sequences * -(-needed // cache.block) // cache.ways)
-        if rows < slots * cache.block:
+        slots = -(-limits.sequences * cache.blocks // cache.ways)
+        if cache.blocks * cache.block < needed:
+            yield f"it has {cache.blocks} blocks of {cache.block} rows a sequence; {name} is {needed}"
+        elif rows < slots * cache.block:
             yield f"it has {rows} rows in each of {cache.ways} arrays of a head, and needs {slots * cache.block}"
     elif rows % limits.sequences:
         yield f"its {rows} rows cannot be shared out among {limits.sequences} sequences"

@@ -18,6 +18,9 @@ from isa.hardware import Hardware, load_target
 from isa.program import Limits, Origin, Program, segments_of
 from runtime.machine import Machine
 
+ONE_TILE = frozenset({Optimisation.SPLIT_CONTEXT, Optimisation.GROUP_HEADS})
+"""Without these a KV head is on one tile, or its projections are on others."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -33,6 +36,9 @@ class Choices:
     source: int = 0
     kv_tokens: int | None = None
     without: frozenset[Optimisation] = frozenset()
+    ways: int = 0
+    kv_block: int = 0
+    together: int = 0
 
 
 def with_quantity(hardware: Hardware, part: str, name: str, value: float) -> Hardware:
@@ -58,6 +64,9 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         without=choices.without,
         kv_tokens=choices.kv_tokens,
         page_rows=choices.block if choices.kv_tokens else 0,
+        context_ways=choices.ways,
+        context_block=choices.kv_block,
+        heads_together=choices.together,
     )
     mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
     return with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))

@@ -31,7 +31,7 @@ from isa.verifier import verify
 from runtime.machine import Machine
 from runtime.segments import source_segments_of
 
-from .building import Choices, mapping_of, program_of, tiny
+from .building import ONE_TILE, Choices, mapping_of, program_of, tiny
 from .cross_graphs import Cross, cross
 
 F32 = NDArray[np.float32]
@@ -53,6 +53,10 @@ SOURCE_IDS = RANDOM.integers(0, 32, SOURCE).astype(np.int32)
 
 def _choices(arithmetic: Arithmetic, hub_width: int = 1024, sequences: int = 1) -> Choices:
     return Choices(128, arithmetic, hub_width, sequences=sequences, source=96)
+
+
+def _one_tile() -> Choices:
+    return replace(_choices(Arithmetic.INT8), without=ONE_TILE)
 
 
 def _source(graph: Graph, scale: float = 1.0) -> F32 | NDArray[np.int32]:
@@ -175,9 +179,7 @@ def test_sequences_have_sources_of_their_own() -> None:
 def test_mapping_text(golden, name: str) -> None:  # type: ignore[no-untyped-def]
     kinds = {"t5": Cross(reach=12), "whisper": Cross(), "encoder": Cross(reach=12, encoder=1)}
     graph = cross(kinds[name])
-    golden(
-        f"mapping/cross-{name}.mapping", print_mapping(mapping_of(graph, tiny(), _choices(Arithmetic.INT8)))
-    )
+    golden(f"mapping/cross-{name}.mapping", print_mapping(mapping_of(graph, tiny(), _one_tile())))
 
 
 def test_stages_and_sections_belong_to_a_domain() -> None:
@@ -191,7 +193,7 @@ def test_stages_and_sections_belong_to_a_domain() -> None:
 
 
 def test_keys_and_values_of_the_source_are_written_in_its_pass() -> None:
-    mapping = mapping_of(cross(SHAPES["t5"]), tiny(10), _choices(Arithmetic.INT8))
+    mapping = mapping_of(cross(SHAPES["t5"]), tiny(10), _one_tile())
     template = mapping.template("cross_attention")
     assert template.source_phases == 1
     phases = {type(b.op): b.phase for b in template.blocks if isinstance(b.op, Append | Attend)}
@@ -209,7 +211,7 @@ def test_cross_attention_that_does_not_fit_a_tile_is_spread() -> None:
 
 
 def test_given_keys_and_values_have_arrays_and_nothing_that_writes_them() -> None:
-    mapping = mapping_of(cross(SHAPES["given"]), tiny(10), _choices(Arithmetic.INT8))
+    mapping = mapping_of(cross(SHAPES["given"]), tiny(10), _one_tile())
     template = mapping.template("cross_attention")
     assert not template.source_phases
     assert not any(isinstance(b.op, Append) for b in template.blocks)
@@ -218,7 +220,7 @@ def test_given_keys_and_values_have_arrays_and_nothing_that_writes_them() -> Non
 
 def test_every_cache_of_the_graph_has_its_heads() -> None:
     graph = cross(SHAPES["whisper"])
-    mapping = mapping_of(graph, tiny(10), _choices(Arithmetic.INT8))
+    mapping = mapping_of(graph, tiny(10), _one_tile())
     assert [(c.layer, c.cross, len(c.heads)) for c in mapping.caches] == [
         (number, cache.cross, cache.kv_heads) for number, cache in enumerate(graph.caches)
     ]
@@ -340,7 +342,7 @@ def test_a_source_without_room_is_refused() -> None:
 
 
 def test_a_source_too_long_is_refused_with_one_that_fits() -> None:
-    text = _refused(cross(SHAPES["t5"]), replace(_choices(Arithmetic.INT8), source=4096))
+    text = _refused(cross(SHAPES["t5"]), replace(_one_tile(), source=4096))
     assert "4,096 rows of the source" in text and "--max-source 1024 would fit" in text
 
 
@@ -351,6 +353,6 @@ def test_more_biases_than_an_instruction_takes_are_refused() -> None:
 
 
 def test_biases_reach_no_further_than_the_context() -> None:
-    mapping = mapping_of(cross(Cross(reach=2000)), tiny(), _choices(Arithmetic.INT8))
+    mapping = mapping_of(cross(Cross(reach=2000)), tiny(), _one_tile())
     (attend,) = (b.op for b in mapping.template("attention").blocks if isinstance(b.op, Attend))
     assert attend.reach == 127

@@ -1,0 +1,99 @@
+"""How an attention section is spread over tiles: over how many a head's cached rows, in which blocks, which heads share
+an output projection. Each choice is a field of `MapOptions`, or follows from sizes by a function here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.ir.graph import Attention
+
+from .parts import Geometry
+from .sections import Domain
+
+MOST_WAYS = (
+    16  # tiles of a head, if nothing else is said: more of them wait for each other longer than they work
+)
+LAST_ROWS = 1024  # rows of an output projection's arrays: they take as long to come as its columns to go
+LONGEST_CHUNK = 16  # tokens of a segment, at most: it lies within a block
+
+
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """What is asked for: `ways` tiles a head (1: no more than its cache needs) in blocks of `block` rows, `together` KV
+    heads at an output projection; 0 where a rule decides.
+
+    `by_context`: a head may be dealt at all. `by_sequence`: the blocks of all sequences are, so that there may be more
+    tiles than a sequence has blocks. `groups_heads`: several heads may share an output projection.
+    """
+
+    ways: int = 0
+    block: int = 0
+    together: int = 0
+    by_context: bool = True
+    by_sequence: bool = True
+    groups_heads: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """A head's cached rows over `ways` tiles, in blocks of `block` rows, `blocks` of them a sequence; an array has
+    `rows`."""
+
+    ways: int
+    block: int
+    blocks: int
+    rows: int
+
+    def macros(self, geometry: Geometry, op: Attention) -> int:
+        """Macros of a tile's keys and values."""
+        return geometry.macros(self.rows, op.head_dim) + geometry.macros(self.rows, op.v_head_dim)
+
+
+def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> Deal:
+    """The deal of a head. By rule a macro's rows make a block, and there are as many tiles as blocks, up to
+    `MOST_WAYS`; in any case as many as its cache needs, if there can be so many."""
+    rows, sequences = geometry.hardware.macro_rows, geometry.limits.sequences
+    block = min(asked.block or rows, geometry.block(domain))
+    blocks = -(-geometry.longest(domain) // block)
+    most = blocks * (sequences if asked.by_sequence else 1)
+    is_paged = geometry.limits.pages > 0 and domain is Domain.TOKENS
+    if block % LONGEST_CHUNK or not asked.by_context or is_paged:
+        most = 1
+    ways = min(asked.ways or MOST_WAYS, most)
+    while True:
+        found = _dealt(geometry, domain, ways, block, blocks)
+        if ways >= most or found.macros(geometry, op) <= geometry.hardware.macros_per_tile:
+            return found
+        ways += 1
+
+
+def _dealt(geometry: Geometry, domain: Domain, ways: int, block: int, blocks: int) -> Deal:
+    """The deal over about so many tiles, such that the order in which a sequence's blocks are added up is the same for
+    all sequences: each has whole rounds of the tiles, or a power of two of them (sums are taken in pairs)."""
+    sequences = geometry.limits.sequences
+    if ways <= blocks:
+        blocks = -(-blocks // ways) * ways
+    else:
+        even = 1 << (blocks - 1).bit_length()
+        ways = max(ways // even * even, blocks)
+        blocks = even if ways >= even else blocks
+    if ways == 1:
+        block, rows = geometry.block(domain), geometry.kv_rows(domain)
+        return Deal(1, block, rows // block // sequences, rows)
+    before = -(-(sequences - 1) * blocks // ways)  # slots in front of the last sequence's first block
+    return Deal(ways, block, blocks, (before + -(-blocks // ways)) * block)
+
+
+def heads_together(geometry: Geometry, heads: int, cols: int, asked: int) -> int:
+    """How many KV heads of `cols` columns share tiles of the output projection: `asked`, or by `LAST_ROWS`; a divisor
+    of `heads`, and no more than a tile's arrays can be stacked."""
+    most = asked or max(LAST_ROWS // cols, 1)
+    fits = [n for n in range(1, heads + 1) if heads % n == 0 and geometry.columns(n * cols)]
+    return max((n for n in fits if n <= most), default=1)
+
+
+def last_columns(geometry: Geometry, width: int, rows: int, heads: int) -> int:
+    """Columns of the output projection on a tile: as many tiles as heads at least, so that each finishes one."""
+    most, unit = geometry.columns(rows), geometry.hardware.macro_cols
+    tiles = max(-(-width // most), heads)
+    return min(most, -(-width // (tiles * unit)) * unit)

@@ -1,0 +1,35 @@
+"""What a KV head needs of the lanes of its section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compiler.ir.graph import Attention
+
+from .sections import Lane, Section
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a KV head needs of a lane: `heads` heads of `dim` columns."""
+
+    name: str
+    lane: Lane
+    heads: int
+    dim: int
+
+    @property
+    def cols(self) -> int:
+        """Columns in all."""
+        return self.heads * self.dim
+
+
+def shares_of(section: Section, op: Attention) -> tuple[Share, ...]:
+    """The shares of a KV head: q, k, v, as far as the section computes them."""
+    group = op.heads // op.kv_heads
+    sizes = (group, op.head_dim), (1, op.head_dim), (1, op.v_head_dim)
+    return tuple(
+        Share(name, lane, *size)
+        for name, lane, size in zip("qkv", section.lanes, sizes, strict=True)
+        if lane is not None
+    )

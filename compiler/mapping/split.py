@@ -1,0 +1,261 @@
+"""Attention over several tiles: projections, blocks of cached rows and the output projection on tiles of their own.
+
+project   q, k, v of a KV head, with all that follows up to attention; sends them on as arrays take them
+attend    some blocks of the head's cached rows (see `compiler.ir.operations.Append`); the parts are added up in the
+          network, referred to the largest score of all
+combine   rows of the output projection that belong to a group of heads, by some of its columns; one of these tiles
+          finishes each head, and the group's heads are shared among all of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from compiler.ir.graph import Attention, Node
+from compiler.ir.mapping import Append, Attend, Finish, Format, Receive, Scale, Send
+from compiler.ir.operations import Part
+from isa.operands import WORD_BYTES
+from isa.program import ArrayKind, ArraySpec, Direction, Reduce
+
+from .builder import TileBuilder
+from .core import bias_of
+from .deals import Deal
+from .feeds import HubState, Shard, ranges
+from .lanes import Share
+from .parts import LastLayer, PartBuilder, linear_shape
+from .sections import Domain, Section
+from .sharing import exchange, share_rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Columns of q, k or v of a KV head: value `name` on a project tile, ready for attention."""
+
+    tile: TileBuilder
+    name: str
+    col: int
+    cols: int
+
+
+class SplitBuilder:
+    """Builds the heads of one attention section, each over `deal.ways` tiles."""
+
+    def __init__(
+        self, parts: PartBuilder, section: Section, state: HubState, shares: Sequence[Share], deal: Deal
+    ) -> None:
+        self.parts, self.section, self.state, self.shares, self.deal = parts, section, state, shares, deal
+        node = section.attention
+        assert node is not None and isinstance(node.op, Attention)
+        self.node, self.op = node, node.op
+        self.group = self.op.heads // self.op.kv_heads
+        self.out_cols = self.group * self.op.v_head_dim
+
+    # ------------------------------------------------------------------------------------------- projections
+
+    def project(self, head: int) -> dict[str, list[_Piece]]:
+        """q, k and v of a KV head, each whole heads at a time; shares that fit one tile together are on one."""
+        pieces: dict[str, list[_Piece]] = {share.name: [] for share in self.shares}
+        left: list[tuple[Share, int, int]] = []
+        for share in self.shares:
+            left += [(share, col, cols) for col, cols in ranges(share.cols, self._most(share))]
+        while left:
+            first = left[0][0]
+            together = self._together(left)
+            tile = self.parts.builder.new_tile("project", is_source=first.lane.domain is Domain.SOURCE)
+            x = self.parts.receive(self.state.feeds[self.section.read(first.lane)], tile)
+            for share, col, cols in together:
+                pieces[share.name].append(self._piece(tile, share, head, x, col, cols))
+            left = left[len(together) :]
+        return pieces
+
+    def _most(self, share: Share) -> int:
+        """Columns of a share that fit a tile, whole heads."""
+        assert share.lane.linear is not None
+        rows, _ = linear_shape(self.parts.weights, share.lane.linear)
+        return max(self.parts.geometry.columns(rows) // share.dim, 1) * share.dim
+
+    def _together(self, left: list[tuple[Share, int, int]]) -> list[tuple[Share, int, int]]:
+        """The first of `left`, and those after it that read the same and fit the same tile."""
+        taken: list[tuple[Share, int, int]] = []
+        macros, read = 0, self.section.read(left[0][0].lane)
+        for share, col, cols in left:
+            assert share.lane.linear is not None
+            rows, _ = linear_shape(self.parts.weights, share.lane.linear)
+            macros += self.parts.geometry.macros(rows, cols)
+            is_full = macros > self.parts.geometry.hardware.macros_per_tile
+            if taken and (is_full or self.section.read(share.lane) != read):
+                break
+            taken.append((share, col, cols))
+        return taken
+
+    def _piece(self, tile: TileBuilder, share: Share, head: int, x: str, col: int, cols: int) -> _Piece:
+        """Columns of a share on `tile`, from the linear layer to what attention takes."""
+        linear, weights = share.lane.linear, self.parts.weights
+        assert linear is not None
+        rows, _ = linear_shape(weights, linear)
+        stem = share.name if share.name not in tile.values else f"{share.name}{col}"
+        at = head * share.cols + col, self.op.kv_heads * share.cols
+        y = self.parts.multiply(tile, linear, x, stem, (0, at[0]), (rows, cols), bias=True)
+        local = {linear.output.name: y}
+        name = linear.output.name
+        for node in share.lane.chain:
+            self.parts.headwise(tile, node, local, cols // share.dim, at)
+            name = node.output.name
+        value = local[name]
+        if share.name == "q" and self.op.scale != 1:
+            tile.add(Scale(value, value, self.op.scale), "scale", [self.node])
+        if self._is_quantised(share):
+            value = self.parts.quantise(tile, value, [self.node], scales=cols // share.dim)
+        return _Piece(tile, value, col, cols)
+
+    def _is_quantised(self, share: Share) -> bool:
+        return self.parts.quantised and share.dim % WORD_BYTES == 0
+
+    def _hand_on(self, share: Share, pieces: list[_Piece], readers: list[TileBuilder]) -> None:
+        """Let `readers` receive q, k or v under its name."""
+        quantised, builder = self._is_quantised(share), self.parts.builder
+        format_ = Format.Q8 if quantised else Format.F32
+        data: list[Part] = []
+        scales: list[Part] = []
+        for reader in readers:
+            reader.value(share.name, format_, share.cols, scales=share.cols // share.dim if quantised else 1)
+        for index, piece in enumerate(pieces):
+            out = piece.tile.port(f"{piece.name}_out", Direction.OUT)
+            scale = piece.tile.port(f"{piece.name}_scale", Direction.OUT) if quantised else ""
+            piece.tile.add(Send(piece.name, ((out, 0, piece.cols),), scale), "multicast", [self.node])
+            name = share.name if len(pieces) == 1 else f"{share.name}{index}"
+            ends = [reader.end(reader.port(name, Direction.IN)) for reader in readers]
+            builder.connect(f"{share.name}{len(builder.channels)}", [piece.tile.end(out)], ends)
+            data.append((name, piece.col, piece.cols))
+            if quantised:
+                ends = [reader.end(reader.port(f"{name}_scale", Direction.IN)) for reader in readers]
+                builder.connect(f"{share.name}_scale{len(builder.channels)}", [piece.tile.end(scale)], ends)
+                scales.append((f"{name}_scale", piece.col // share.dim, piece.cols // share.dim))
+        for reader in readers:
+            reader.add(
+                Receive(share.name, tuple(data), scales=tuple(scales)), f"{share.name}_in", [self.node]
+            )
+
+    # --------------------------------------------------------------------------------------------- attention
+
+    def attend(self, head: int, pieces: dict[str, list[_Piece]], *, is_source: bool) -> list[TileBuilder]:
+        """The tiles of a head: each has values `attended` and `sums` of its own blocks."""
+        kind = "cross_attend" if self.op.cross else "attend"
+        tiles = [self.parts.builder.new_tile(kind, is_source=is_source) for _ in range(self.deal.ways)]
+        for way, tile in enumerate(tiles if self.deal.ways > 1 else ()):
+            tile.parameter("way", way)
+        early = [share for share in self.shares if share.lane.domain is not self.section.domain]
+        late = [share for share in self.shares if share not in early]
+        for shares in (early, late) if early else (late,):
+            for share in shares:
+                self._hand_on(share, pieces[share.name], tiles)
+            for tile in tiles:
+                if any(share.name == "k" for share in shares):
+                    self._append(tile)
+                if shares is early:
+                    tile.source_phases = tile.phase = 1
+        to, back = exchange(self.parts.builder, tiles, "top", Reduce.MAX)
+        for tile in tiles:
+            self._attend(tile, head, to, back)
+        return tiles
+
+    def _arrays(self, tile: TileBuilder) -> tuple[str, str]:
+        rows, dtype = self.deal.rows, self.parts.builder.arithmetic.dtype
+        keys = tile.array(ArraySpec("keys", ArrayKind.KV, rows, self.op.head_dim, dtype), None)
+        return keys, tile.array(ArraySpec("values", ArrayKind.KV, rows, self.op.v_head_dim, dtype), None)
+
+    def _append(self, tile: TileBuilder) -> None:
+        deal = self.deal
+        for array, name in zip(self._arrays(tile), "kv", strict=True):
+            op = Append(array, name)
+            if deal.ways > 1:
+                op = Append(array, name, deal.ways, "way", deal.block, deal.blocks)
+            tile.add(op, f"append_{name}", [self.node])
+
+    def _attend(self, tile: TileBuilder, head: int, to: str, back: str) -> None:
+        op, deal = self.op, self.deal
+        keys, values = self._arrays(tile)
+        if op.cache is not None:
+            form = (deal.ways, deal.block, deal.blocks) if deal.ways > 1 else (1, 0, 0)
+            names = dict(zip(("ways", "block", "blocks"), form, strict=True))
+            self.parts.builder.cache_head(op.cache, tile, keys, values, cross=op.cross, **names)
+        if not op.causal and not op.cross:  # all keys and values first
+            tile.keep("q")
+            tile.phase = 1
+        bias, reach = bias_of(self.parts, tile, self.node, self.group, head)
+        block = Attend(
+            tile.value("attended", Format.F32, self.out_cols),
+            "q",
+            keys,
+            values,
+            self.group,
+            op.head_dim,
+            op.v_head_dim,
+            1.0,
+            deal.block,
+            op.window or 0 if not op.cross else 0,
+            op.softcap or 0.0,
+            op.causal and not op.cross,
+            op.cross,
+            bias,
+            reach,
+        )
+        if deal.ways > 1:
+            sums = tile.value("sums", Format.F32, 2 * self.group)
+            block = replace(block, ways=deal.ways, way="way", blocks=deal.blocks, sums=sums, to=to, back=back)
+        tile.add(block, "attention", [self.node])
+
+    # ---------------------------------------------------------------------------------- the end of the heads
+
+    def finish(self, head: int, tiles: list[TileBuilder], at: TileBuilder) -> str:
+        """Add up the parts of a head on tile `at`, and do what follows attention; returns the value's name there."""
+        if self.deal.ways == 1:
+            return self._after(head, tiles[0], "attended")
+        builder, names = self.parts.builder, []
+        for name, cols in (("sums", 2 * self.group), ("attended", self.out_cols)):
+            whole = f"{name}_sum"
+            port = at.port(whole, Direction.IN)
+            for tile in tiles:
+                out = tile.port(f"{name}_out", Direction.OUT)
+                tile.add(Send(name, ((out, 0, cols),)), "merge", [self.node])
+            ends = [tile.end(f"{name}_out") for tile in tiles]
+            builder.connect(f"{name}{len(builder.channels)}", ends, [at.end(port)], Reduce.SUM)
+            at.value(whole, Format.F32, cols)
+            at.add(Receive(whole, ((port, 0, cols),)), "merge", [self.node])
+            names.append(whole)
+        sums, attended = names
+        out = at.value("head", Format.F32, self.out_cols)
+        at.add(Finish(out, attended, sums, self.group), "merge", [self.node])
+        return self._after(head, at, out)
+
+    def _after(self, head: int, tile: TileBuilder, value: str) -> str:
+        local, name = {self.node.output.name: value}, self.node.output.name
+        at = head * self.out_cols, self.op.heads * self.op.v_head_dim
+        for node in self.section.inner[1:]:
+            self.parts.headwise(tile, node, local, self.group, at)
+            name = node.output.name
+        return local[name]
+
+    def combine(
+        self, last_node: Node, heads: dict[int, list[TileBuilder]], cols_each: int, last: LastLayer
+    ) -> None:
+        """The rows of the output projection that belong to a group of `heads`, by columns on tiles of their own.
+
+        The heads are finished on these tiles if there are enough, else each on the first of its own.
+        """
+        first, rows = min(heads), len(heads) * self.out_cols
+        width = linear_shape(self.parts.weights, last_node)[1]
+        is_source = next(iter(heads.values()))[0].is_source
+        columns = list(ranges(width, cols_each))
+        tiles = [self.parts.builder.new_tile("combine", is_source=is_source) for _ in columns]
+        makers: list[Shard] = []
+        for number, (head, own) in enumerate(heads.items()):
+            at = tiles[number] if len(own) > 1 and len(heads) <= len(tiles) else own[0]
+            name = self.finish(head, own, at)
+            makers.append(Shard(at, name, (head - first) * self.out_cols, self.out_cols))
+        x = share_rows(self.parts, makers, tiles, "x", [self.node])
+        for tile, (col, cols) in zip(tiles, columns, strict=True):
+            at_, size = (first * self.out_cols, col), (rows, cols)
+            y = self.parts.multiply(tile, last_node, x, "o", at_, size, bias=False)
+            last.add(tile, y, col, cols)

@@ -1,0 +1,142 @@
+"""A KV head dealt over several tiles gives what one tile gives, however it is dealt."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.ir.operations import Attend
+from isa.diagnostics import CimError
+from isa.program import Program, segments_of
+from isa.verifier import verify
+from runtime.machine import Machine
+from runtime.timing import Simulator
+
+from .building import ONE_TILE, Choices, mapping_of, program_of, reference, run, tiny
+from .cross_graphs import Cross, cross
+from .graphs import Shape, decoder
+
+LENGTH = 100
+IDS = np.random.default_rng(1).integers(0, 64, LENGTH)
+SHAPES = {
+    "groups": Shape(),
+    "biased": Shape(bias=True, kv_heads=4, layers=1),
+    "head-norm": Shape(head_norm=True, layers=1),
+    "window": Shape(window=90, softcap=5.0, layers=1),
+    "encoder": Shape(causal=False, layers=1),
+    "wide": Shape(width=320, layers=1, heads=4, kv_heads=4, inner=256, vocabulary=64),
+}
+DEALS = {  # tiles of a head, rows of a block, heads at an output projection
+    "two": (2, 32, 1),
+    "uneven": (3, 16, 0),
+    "each": (8, 16, 2),
+    "one": (1, 64, 4),
+}
+
+
+def _choices(deal: str, sequences: int = 1, arithmetic: Arithmetic = Arithmetic.INT8) -> Choices:
+    ways, block, together = DEALS[deal]
+    return Choices(
+        128, arithmetic, sequences=sequences, ways=ways, kv_block=block, together=together, source=96
+    )
+
+
+def _dealt(mapping: Mapping) -> set[int]:
+    """Over how many tiles heads are dealt."""
+    return {b.op.ways for t in mapping.templates for b in t.blocks if isinstance(b.op, Attend)}
+
+
+@pytest.mark.parametrize("deal", DEALS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_ideal_arithmetic_equals_the_reference(name: str, deal: str) -> None:
+    graph, choices = decoder(SHAPES[name]), replace(_choices(deal, 1, Arithmetic.FLOAT32), source=0)
+    assert _dealt(mapping_of(graph, tiny(14), choices)) == {DEALS[deal][0]}
+    expected = reference(graph, IDS)
+    got = run(Machine(program_of(graph, tiny(14), choices)), IDS)
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("deal", DEALS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_int8_is_close_to_one_tile(name: str, deal: str) -> None:
+    graph, choices = decoder(SHAPES[name]), replace(_choices(deal), source=0)
+    program = program_of(graph, tiny(14), choices)
+    verify(program)
+    one = run(Machine(program_of(graph, tiny(14), replace(choices, without=ONE_TILE))), IDS)
+    error = np.sqrt(np.mean((run(Machine(program), IDS) - one) ** 2)) / np.std(one)
+    assert error < 0.03
+
+
+@pytest.mark.parametrize("sequences", [1, 3])
+@pytest.mark.parametrize("kind", ["t5", "encoder"])
+@pytest.mark.parametrize("deal", DEALS)
+def test_cross_attention_and_encoders_verify(deal: str, kind: str, sequences: int) -> None:
+    shape = Cross(reach=12) if kind == "t5" else Cross(encoder=1)
+    verify(program_of(cross(shape), tiny(14), _choices(deal, sequences)))
+
+
+@pytest.fixture(scope="module", params=["uneven", "each"])
+def program(request: pytest.FixtureRequest) -> Program:
+    choices = replace(_choices(request.param, 3), source=0)
+    return program_of(decoder(Shape(layers=1)), tiny(14), choices)
+
+
+@settings(max_examples=8)
+@given(st.lists(st.integers(1, LENGTH - 1), max_size=8, unique=True), st.integers(0, 2))
+def test_cutting_a_sequence_into_steps_changes_no_bit(program: Program, cuts: list[int], at: int) -> None:
+    whole = run(Machine(program), IDS)
+    machine, borders = Machine(program), [0, *sorted(cuts), LENGTH]
+    parts = [run(machine, IDS[a:b], a, at) for a, b in itertools.pairwise(borders)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_sequences_share_a_step(program: Program) -> None:
+    verify(program)
+    chunk, rows = program.limits.chunk, (IDS[:40], IDS[50:75], IDS[3:90])
+    cuts = [segments_of(len(ids), 0, chunk, last_only=False, sequence=at) for at, ids in enumerate(rows)]
+    ids = np.concatenate(rows).astype(np.int32)[:, None]
+    found = Machine(program).step(list(itertools.chain(*cuts)), {"input_ids": ids})["logits"]
+    expected = np.concatenate([run(Machine(program), ids) for ids in rows])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("sequence", [0, 2])
+def test_caches_are_read_and_written_where_blocks_lie(sequence: int) -> None:
+    graph = decoder(Shape(layers=1))
+    choices = replace(_choices("uneven", 3), source=0)
+    machine = Machine(program_of(graph, tiny(14), choices))
+    run(machine, IDS, 0, sequence)
+    keys, values = machine.read_cache(0, sequence, LENGTH)
+    plain = Machine(program_of(graph, tiny(14), replace(choices, without=ONE_TILE)))
+    run(plain, IDS, 0, sequence)
+    for found, expected in zip((keys, values), plain.read_cache(0, sequence, LENGTH), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    other = Machine(machine.program)
+    other.write_cache(0, sequence, keys[:, :60], values[:, :60])
+    whole = run(Machine(machine.program), IDS)
+    np.testing.assert_allclose(
+        run(other, IDS[60:], 60, sequence), whole[60:], atol=0.02 * np.abs(whole).max()
+    )
+
+
+def test_a_cache_too_large_for_a_tile_is_dealt_over_as_many_as_it_needs() -> None:
+    graph, context = decoder(Shape(layers=1)), 4096
+    with pytest.raises(CimError) as error:
+        mapping_of(graph, tiny(16), Choices(context, without=ONE_TILE))
+    assert error.value.diagnostics[0].code == "E0304"
+    mapping = mapping_of(graph, tiny(16), Choices(context, ways=1))
+    assert min(_dealt(mapping)) > 1
+
+
+def test_more_tiles_a_head_make_a_long_context_faster() -> None:
+    graph, cycles = decoder(Shape(layers=1)), []
+    for ways in (1, 4, 16):
+        program = program_of(graph, tiny(16), Choices(1024, ways=ways))
+        cycles.append(Simulator(program).step(segments_of(1, 1000, program.limits.chunk)).cycles)
+    assert cycles[0] > cycles[1] > cycles[2]
