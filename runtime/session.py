@@ -25,7 +25,7 @@ from .hostside import HostSide
 from .inputs import cross_caches
 from .machine import Machine
 from .padding import check_ids
-from .paging import PagePool
+from .paging import KvUse, PagePool
 from .segments import check_segments, source_segments_of
 from .within import parts_around
 
@@ -112,7 +112,8 @@ class _Source:
 class Session:
     """A decoder program ready to run, with its host partitions if it has some.
 
-    `on_step(segments)` is called after each step; `observer` after each instruction (see runtime/engine).
+    `steps` are those it has made, `uses` how full the KV arrays were in each. `on_step(segments)` is called after each
+    step; `observer` after each instruction (see runtime/engine).
     Raises `CimError` E0603 for a shapes-only program, E0601 for one that is not a decoder of tokens.
     """
 
@@ -134,6 +135,7 @@ class Session:
         self.program = program
         self.engine = engine
         self.steps: list[Step] = []
+        self.uses: list[KvUse] = []
         self._on_step = on_step
         self._machine = Machine(program, observer=observer)
         self._positions = [0] * program.limits.sequences
@@ -205,6 +207,7 @@ class Session:
             else:
                 self._positions[segment.sequence] = segment.position + segment.tokens
         self.steps.append(step)
+        self.uses.append(self.pool.use)
         if self._on_step is not None:
             self._on_step(step)
         return logits
@@ -256,7 +259,7 @@ class Session:
         ids = self._checked_ids(tokens)
         if not ids.size:
             raise fail("E0601", "a step needs at least one token", help="give a prompt that is not empty")
-        self._check_room(start + len(ids))
+        self.check_room(start + len(ids))
         segments = segments_of(
             len(ids), start, self.program.limits.chunk, last_only=last_only, sequence=sequence
         )
@@ -294,7 +297,8 @@ class Session:
             raise fail("E0601", f"position {position} leaves a gap: the sequence has {end} tokens")
         return end if position is None else position
 
-    def _check_room(self, tokens: int) -> None:
+    def check_room(self, tokens: int) -> None:
+        """Raise `CimError` E0602 if a sequence cannot have so many tokens."""
         most = self.program.limits.max_context
         if tokens > most:
             raise fail(
@@ -337,7 +341,7 @@ class Session:
         """
         if max_new_tokens < 1 or temperature < 0:
             raise fail("E0601", "at least one new token and a temperature of at least 0 are needed")
-        self._check_room(len(prompt) + max_new_tokens - 1)  # the last token is not fed back
+        self.check_room(len(prompt) + max_new_tokens - 1)  # the last token is not fed back
         rng = np.random.default_rng(seed)
         before, tokens = len(self.steps), list[int]()
         logits = self.prefill(prompt, sequence=sequence)
