@@ -9,7 +9,7 @@ from .events import Event, Static
 from .nodes import NodeName, short_name
 
 if TYPE_CHECKING:
-    from .sinks.statistics import Statistics
+    from .sinks.statistics import KvRecord, Statistics
 
 _ROWS = 16  # of a table by layer or by part; the rest is one line
 _PREFIXES = (
@@ -90,6 +90,7 @@ def _summary(stats: Statistics) -> str:
             f"{stats.bound_by}: {share(critical[stats.bound_by], stats.cycles)} of the critical path",
         ),
         *_bound_lines(stats),
+        *_kv_lines(stats),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
     )
     return "\n".join(f"{name:<10}{text}" for name, text in lines)
@@ -104,6 +105,20 @@ def _bound_lines(stats: Statistics) -> list[tuple[str, str]]:
         )
         for index, b in enumerate(stats.bounds)
     ]
+
+
+def _kv_lines(stats: Statistics) -> list[tuple[str, str]]:
+    """How full the KV arrays were."""
+    return [] if stats.kv_cache is None else [("KV cache", kv_text(stats.kv_cache))]
+
+
+def kv_text(kv: KvRecord) -> str:
+    """How full the KV arrays were, in a line."""
+    return (
+        f"room for {_count(kv.capacity, 'token')} of {_count(kv.sequences, 'sequence')} in {_count(kv.pages, 'page')} "
+        f"of {kv.page_rows:,}; most at a time: {_count(kv.peak_pages, 'page')}, {_count(kv.peak_tokens, 'token')}; "
+        f"{share(kv.fragmentation, 1)} of sequences' pages empty"
+    )
 
 
 def _components(stats: Statistics) -> str:

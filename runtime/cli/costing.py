@@ -12,6 +12,7 @@ from .console import Console
 
 if TYPE_CHECKING:
     from isa.program import Program, Segment
+    from runtime.paging import KvUse
     from runtime.sinks.statistics import Statistics
     from runtime.timing import StepCost
 
@@ -54,12 +55,20 @@ class Costing:
                 costs.append(with_hosts(self.program, segments, simulator.step(segments, sink)))
         return costs
 
-    def statistics(self, costs: Sequence[StepCost], engine: str, wall_s: float) -> Statistics:
-        """The statistics of the steps; saved if that was asked for."""
+    def statistics(
+        self, costs: Sequence[StepCost], engine: str, wall_s: float, uses: Sequence[KvUse] = ()
+    ) -> Statistics:
+        """The statistics of the steps, and of how full KV arrays were in them; saved if that was asked for."""
         from runtime.sinks.statistics import statistics, write_statistics
 
         stats = statistics(
-            self.program, costs, engine=engine, wall_s=wall_s, per_step=True, segments=self._segments
+            self.program,
+            costs,
+            engine=engine,
+            wall_s=wall_s,
+            per_step=True,
+            segments=self._segments,
+            uses=uses,
         )
         if self._options.stats is not None:
             write_statistics(self._options.stats, stats)

@@ -1,7 +1,7 @@
 """Continue a prompt, token by token, on the simulated chip; then say what it took.
 
 The text goes to standard output as it is generated, the report to standard error. A model whose tokens are bytes takes
-its prompt as text; for others give token ids.
+its prompt as text; for others give token ids. Several prompts are a batch: they share steps (docs/batching.md).
 """
 
 from __future__ import annotations
@@ -9,29 +9,32 @@ from __future__ import annotations
 import argparse
 import codecs
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from isa.diagnostics import NamedPlace, fail
 
 from .console import Console
 from .costing import Costing, add_cost_options
 from .files import read_arrays
 from .loading import engine_of, program_or_model
 from .options import add_compile_options, fraction, natural, positive
+from .prompts import BYTES, generate_batch, given_prompts, prompt_ids, say_batch
 
 if TYPE_CHECKING:
     from runtime.session import Generation, Session
     from runtime.sinks.statistics import Statistics
-
-BYTES = 256  # the vocabulary of a model whose tokens are bytes
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """`cim generate MODEL.onnx|OUT.cim --prompt TEXT ...`"""
     parser.add_argument("model", metavar="MODEL.onnx|OUT.cim", help="a model (compiled first) or a program")
     prompt = parser.add_mutually_exclusive_group(required=True)
-    prompt.add_argument("--prompt", metavar="TEXT", help="text to continue")
-    prompt.add_argument("--prompt-ids", type=_ids, metavar="1,2,3", help="token ids to continue")
+    prompt.add_argument("--prompt", action="append", metavar="TEXT", help="text to continue (repeatable)")
+    prompt.add_argument(
+        "--prompt-ids", action="append", type=_ids, metavar="1,2,3", help="token ids to continue (repeatable)"
+    )
+    prompt.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="texts to continue, one a line; or their token ids"
+    )
     parser.add_argument(
         "--source",
         metavar="FILE.npz",
@@ -52,7 +55,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-timing", action="store_true", help="only values: no cycles and joules")
     add_cost_options(parser)
     add_compile_options(parser)
-    parser.set_defaults(usage_error=parser.error)
+    parser.add_argument(
+        "--prefill-tokens",
+        type=positive,
+        default=64,
+        metavar="N",
+        help="of a batch: tokens of prompts that go through in a step at most (default: %(default)s)",
+    )
+    parser.set_defaults(usage_error=parser.error, batch=None)
 
 
 def _ids(text: str) -> tuple[int, ...]:
@@ -65,35 +75,31 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     if options.no_timing and (options.stats or options.trace):
         options.usage_error("--stats and --trace need the timing that --no-timing leaves out")
+    prompts = given_prompts(options)
+    options.batch = options.batch or len(prompts)
     program = program_or_model(options.model, options, console)
     session = Session(program, engine=engine_of(options.engine))
     if options.source:
         session.set_source_inputs(read_arrays(options.source))
-    prompt = prompt_ids(options, session.vocabulary)
+    ids = [prompt_ids(prompt, session.vocabulary, options.model) for prompt in prompts]
     began = time.perf_counter()
-    generation = _generate(session, prompt, options, console)
+    made = (
+        [_generate(session, ids[0], options, console)]
+        if len(ids) == 1
+        else generate_batch(session, ids, options, console)
+    )
     seconds = time.perf_counter() - began
     stats = None
     if not options.no_timing:
         costing = Costing(program, options, console)
-        costs = costing.steps(generation.steps)
-        stats = costing.statistics(costs, options.engine, time.perf_counter() - began)
-        _say_costs(stats, console)
+        costs = costing.steps(session.steps)
+        stats = costing.statistics(costs, options.engine, time.perf_counter() - began, session.uses)
+        say_costs(stats, console) if len(ids) == 1 else say_batch(stats, made, console)
     console.say(
         f"simulated in {seconds:.1f} s of values" + (f", {stats.wall_s:.1f} s in all" if stats else "")
     )
-    console.data(_record(generation, session.vocabulary, stats))
+    console.data(_record(made, session.vocabulary, stats))
     return 0
-
-
-def prompt_ids(options: argparse.Namespace, vocabulary: int) -> tuple[int, ...]:
-    """The prompt as token ids. Raises `CimError` E0601 where text cannot be told apart into tokens."""
-    if options.prompt_ids is not None:
-        return tuple(options.prompt_ids)
-    if vocabulary != BYTES:
-        message = f"the model has a vocabulary of {vocabulary:,}: its tokens are not bytes, and no tokenizer is here"
-        raise fail("E0601", message, NamedPlace(options.model), "give token ids: --prompt-ids 1,2,3")
-    return tuple(options.prompt.encode("utf-8"))
 
 
 def _generate(
@@ -111,8 +117,8 @@ def _generate(
             return
         console.write(decoder.decode(bytes([token])) if session.vocabulary == BYTES else f"{token} ")
 
-    if not console.json and options.prompt is not None:
-        console.write(options.prompt)
+    if not console.json and options.prompt_ids is None and session.vocabulary == BYTES:
+        console.write(bytes(prompt).decode("utf-8", errors="replace"))
     with console.activity("generating") as activity:
         generation = session.generate(
             prompt,
@@ -125,7 +131,7 @@ def _generate(
     return generation
 
 
-def _say_costs(stats: Statistics, console: Console) -> None:
+def say_costs(stats: Statistics, console: Console) -> None:
     """Time of the prompt, speed of what follows, energy."""
     from runtime.report import si
 
@@ -145,12 +151,19 @@ def _say_costs(stats: Statistics, console: Console) -> None:
     )
 
 
-def _record(generation: Generation, vocabulary: int, stats: Statistics | None) -> dict[str, object]:
+def _record(made: list[Generation], vocabulary: int, stats: Statistics | None) -> dict[str, object]:
+    """One generation with the statistics; of a batch all of them."""
+    records = [_one(generation, vocabulary) for generation in made]
+    found = stats.model_dump(mode="json", by_alias=True) if stats else None
+    first = records[0] if len(records) == 1 else {"generations": records}
+    return {**first, "statistics": found}
+
+
+def _one(generation: Generation, vocabulary: int) -> dict[str, object]:
     text = bytes(generation.tokens).decode("utf-8", errors="replace") if vocabulary == BYTES else None
     return {
         "prompt": list(generation.prompt),
         "tokens": list(generation.tokens),
         "text": text,
         "stopped": generation.stopped.value,
-        "statistics": stats.model_dump(mode="json", by_alias=True) if stats else None,
     }

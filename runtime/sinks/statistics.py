@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 from isa.instruction import Unit
-from isa.program import Program, Segment
+from isa.program import Limits, Program, Segment
 from runtime.bounds import by_phase
 from runtime.energy import Energy, energy, powered
 from runtime.events import Bound, Category, Event, Resource, Static
+from runtime.paging import KvUse
 from runtime.timing.result import StepCost
 
 from .files import whole_file
@@ -73,6 +74,18 @@ class PhaseRecord(_Model):
     binding: str = Field(description="the resource that the bound comes from")
 
 
+class KvRecord(_Model):
+    """How full the KV arrays of tokens were, in rows of one array (docs/batching.md)."""
+
+    sequences: int = Field(description="how many sequences can be resident")
+    pages: int = Field(description="that sequences share; without paging one each, of the longest context")
+    page_rows: int
+    capacity: int = Field(description="tokens that there is room for: pages x page_rows")
+    peak_pages: int = Field(description="most pages that belonged to sequences at a time")
+    peak_tokens: int = Field(description="most tokens in the arrays at a time")
+    fragmentation: float = Field(description="empty part of the rows of sequences' pages, mean over steps")
+
+
 class Statistics(_Model):
     """Everything that a run cost and what bounded it."""
 
@@ -104,6 +117,7 @@ class Statistics(_Model):
         default=[], description="by phase; empty if the model's work is unknown"
     )
     per_step: list[StepRecord] | None = None
+    kv_cache: KvRecord | None = Field(default=None, description="of runs whose sequences the session led")
 
     def to_json(self) -> str:
         """The JSON text."""
@@ -181,6 +195,19 @@ def _records(steps: Sequence[StepCost]) -> list[StepRecord]:
     ]
 
 
+def kv_record(limits: Limits, uses: Sequence[KvUse]) -> KvRecord:
+    """How full the KV arrays were, from how full they were in each step (one at least)."""
+    return KvRecord(
+        sequences=limits.sequences,
+        pages=uses[0].pages,
+        page_rows=uses[0].page_rows,
+        capacity=uses[0].capacity,
+        peak_pages=max(use.pages_used for use in uses),
+        peak_tokens=max(use.tokens for use in uses),
+        fragmentation=sum(use.fragmentation for use in uses) / len(uses),
+    )
+
+
 def _bounds(
     program: Program, segments: Sequence[tuple[Segment, ...]], steps: Sequence[StepCost]
 ) -> list[PhaseRecord]:
@@ -205,8 +232,12 @@ def statistics(
     wall_s: float,
     per_step: bool = False,
     segments: Sequence[tuple[Segment, ...]] = (),
+    uses: Sequence[KvUse] = (),
 ) -> Statistics:
-    """The statistics of steps run one after another; with their segments, beside their lower bounds."""
+    """The statistics of steps run one after another; with their segments, beside their lower bounds.
+
+    `uses` say how full the KV arrays were in each, where the session knows.
+    """
     cycles = sum(step.cycles for step in steps)
     instructions = _added(step.instructions for step in steps)
     critical = _added(step.critical for step in steps)
@@ -239,6 +270,7 @@ def statistics(
         ),
         bounds=_bounds(program, segments, steps) if segments else [],
         per_step=_records(steps) if per_step else None,
+        kv_cache=kv_record(program.limits, uses) if uses else None,
     )
 
 

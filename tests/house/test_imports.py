@@ -25,7 +25,7 @@ OURS = {
 
 # A module of `runtime` that imports the compiler may be imported by these only.
 TOPS = {
-    "runtime.session": ("runtime.session", "runtime.check", "runtime.cli", "benchmarks"),
+    "runtime.session": ("runtime.session", "runtime.batching", "runtime.check", "runtime.cli", "benchmarks"),
     "runtime.onnx_backend": ("runtime.onnx_backend", "runtime.cli", "benchmarks"),
     "runtime.check": ("runtime.check", "runtime.cli", "benchmarks"),
     "runtime.cli": ("runtime.cli",),
