@@ -40,6 +40,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --timing-only: tokens already in the cache (default: 0)",
     )
     parser.add_argument(
+        "--segments",
+        type=_pieces,
+        metavar="N@P,...",
+        help="with --timing-only, instead of these two: a step of several sequences, tokens@position of each"
+        " (32@0,1@500,1@17)",
+    )
+    parser.add_argument(
         "--source",
         type=natural,
         metavar="N",
@@ -51,6 +58,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_cost_options(parser)
     parser.set_defaults(usage_error=parser.error)
+
+
+def _pieces(text: str) -> tuple[tuple[int, int], ...]:
+    """`32@0,1@500`: tokens and position of each sequence."""
+    pieces = []
+    for piece in text.split(","):
+        tokens, at, position = piece.partition("@")
+        if not at:
+            raise argparse.ArgumentTypeError(f"{piece!r} is not TOKENS@POSITION")
+        pieces.append((positive(tokens), natural(position)))
+    return tuple(pieces)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -70,31 +88,41 @@ def _check_usage(options: argparse.Namespace) -> None:
     """Options that only make sense together. Exits with 2."""
     if options.timing_only and (options.inputs or options.outputs):
         options.usage_error(
-            "--timing-only computes no values: it takes --tokens, --position and --source, not files"
+            "--timing-only computes no values: it takes --tokens, --position, --segments and --source, not files"
         )
     if not options.timing_only and not options.inputs:
         options.usage_error("--inputs IN.npz is needed to compute values; or give --timing-only")
-    given = (options.tokens, options.position, options.source)
+    place = (options.tokens, options.position)
+    given = (*place, options.source, options.segments)
     if not options.timing_only and any(value is not None for value in given):
-        options.usage_error("--tokens, --position and --source belong to --timing-only")
+        options.usage_error("--tokens, --position, --segments and --source belong to --timing-only")
+    if options.segments and any(value is not None for value in place):
+        options.usage_error(
+            "--segments says tokens and position of each sequence: leave out --tokens and --position"
+        )
 
 
 def _timing_step(program: Program, options: argparse.Namespace) -> list[tuple[Segment, ...]]:
     from isa.diagnostics import fail
     from isa.program import Direction, segments_of
+    from runtime.paging import with_pages
     from runtime.segments import check_segments, source_segments_of
 
     limits = program.limits
-    tokens, position = options.tokens or 1, options.position or 0
+    pieces = options.segments or ((options.tokens or 1, options.position or 0),)
     source = limits.max_source if options.source is None else options.source
     if source and not limits.max_source:
         raise fail("E0601", "the program looks at no source", help="leave --source out")
     fed = any(stream.source and stream.direction is Direction.IN for stream in program.streams)
-    front = source_segments_of(source, limits.chunk) if fed and not position else ()
-    own = segments_of(tokens, position, limits.chunk)
-    step = (*front, *(replace(segment, source=source) for segment in own))
-    check_segments(limits, step)
-    return [step]
+    front: list[Segment] = []
+    step: list[Segment] = []
+    for sequence, (tokens, position) in enumerate(pieces):
+        if fed and not position:
+            front += source_segments_of(source, limits.chunk, sequence=sequence)
+        cuts = segments_of(tokens, position, limits.chunk, sequence=sequence)
+        step += (replace(segment, source=source) for segment in cuts)
+    check_segments(replace(limits, pages=0), [*front, *step])
+    return [with_pages(limits, [*front, *step])]
 
 
 def _values(program: Program, options: argparse.Namespace, console: Console) -> list[tuple[Segment, ...]]:

@@ -13,7 +13,7 @@ from benchmarks.registry import BENCHMARKS
 from compiler.frontend.importer import import_model
 from runtime.sinks.statistics import read_statistics
 from tests.backend.test_caches import with_source
-from tests.cli.conftest import Cim
+from tests.cli.conftest import Cim, Result
 from tests.frontend.oracle import expected, feeds_for, write_small
 
 
@@ -111,6 +111,55 @@ def test_generate_depends_on_the_seed_alone(cim: Cim, program: Path) -> None:
     assert tokens("--temperature", 1.5, "--seed", 1) == tokens("--temperature", 1.5, "--seed", 1)
     assert tokens("--temperature", 1.5, "--seed", 1) != tokens("--temperature", 1.5, "--seed", 2)
     assert tokens() == tokens("--seed", 2)
+
+
+def test_a_batch_gives_what_each_prompt_gives_alone(cim: Cim, model: Path, tmp_path: Path) -> None:
+    sizes = ("--max-new-tokens", 4, "--max-context", 200, "--target", "tiny", "--json")
+    prompts = ["ab" * 30, "c", "the third"]
+    batch = cim("generate", model, *sizes, *(w for p in prompts for w in ("--prompt", p)), "--kv-tokens", 320)
+    found = [one["text"] for one in batch.data["generations"]]
+    assert found == [
+        cim("generate", model, *sizes, "--prompt", p, "--no-timing").data["text"] for p in prompts
+    ]
+    stats = batch.data["statistics"]
+    assert stats["tokens"] == sum(map(len, prompts)) + 3 * 3
+    kv = stats["kv_cache"]
+    assert (kv["sequences"], kv["capacity"], kv["pages"] * kv["page_rows"]) == (3, 320, 320)
+    assert kv["peak_tokens"] <= kv["peak_pages"] * kv["page_rows"]
+    assert 0 < kv["fragmentation"] < 1
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(prompts) + "\n")
+    fewer = cim("generate", model, *sizes, "--prompts", file, "--batch", 2, "--prefill-tokens", 7)
+    assert [one["text"] for one in fewer.data["generations"]] == found
+    assert fewer.data["statistics"]["kv_cache"]["sequences"] == 2
+
+
+def test_a_batch_is_written_line_by_line(cim: Cim, program: Path, tmp_path: Path) -> None:
+    done = cim("generate", program, "--prompt", "ab", "--prompt", "cd", "--max-new-tokens", 2)
+    assert done.code == 0
+    assert [line[:2] for line in done.out.splitlines()] == ["ab", "cd"]
+    assert "new tokens/s" in done.err
+    assert "of sequences' pages empty" in done.err
+    assert cim("generate", program, "--prompts", tmp_path / "none.txt").code == 1
+    (tmp_path / "none.txt").write_text("\n")
+    assert "no prompts" in cim("generate", program, "--prompts", tmp_path / "none.txt").err
+
+
+def test_timing_of_a_step_of_several_sequences(cim: Cim, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "batch.cim"
+    words = ("--max-context", 200, "--target", "tiny", "--batch", 3, "--kv-tokens", 320)
+    assert cim("compile", model, "-o", out, *words).code == 0
+
+    def run(*options: object) -> Result:
+        return cim("run", out, "--timing-only", *options, "--json")
+
+    mixed = run("--segments", "32@0,1@150,1@17").data
+    assert mixed["tokens"] == 34
+    assert mixed["cycles"] > run("--segments", "32@0").data["cycles"]
+    assert run("--segments", "1@150").data["cycles"] == run("--position", 150).data["cycles"]
+    assert "E0607" in run("--segments", "1@199,1@199,1@199").err
+    assert run("--segments", "1@0", "--tokens", 2).code == 2
+    assert run("--segments", "1").code == 2
 
 
 def test_generate_beyond_the_context(cim: Cim, program: Path) -> None:
