@@ -52,6 +52,23 @@ def _arithmetic(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", default="dcim22", metavar="NAME|FILE.toml", help="default: %(default)s")
 
 
+def _suite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", metavar="TEXT", default="", help="cases with this in their names")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", default=os.cpu_count() or 1, help="processes (default: %(default)s)"
+    )
+
+
+def _mapping(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--full", action="store_true", help="every case (hours) instead of a selection")
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="OLD.json",
+        help="compare with what an earlier run printed with --json",
+    )
+
+
 def _plain(parser: argparse.ArgumentParser) -> None:
     """No options."""
 
@@ -95,6 +112,12 @@ BENCHMARKS = (
         "decoders among these files, token by token: 16 generated tokens against ONNX Runtime on whole prefixes",
         "benchmarks.decoders:bench",
         (_folder,),
+    ),
+    Benchmark(
+        "mapping",
+        "standard shapes on several systems, each step beside its lower bound",
+        "benchmarks.mapping.bench:bench",
+        (_suite, _mapping),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isa import instructions as t
-from isa.hardware import load_target
+from isa.hardware import load_target, target_names
 from isa.program import Segment
 from runtime.energy import STATIC_NODE, Energy, energy, energy_of, powered
 from runtime.events import Category, Component, Event, Static
@@ -112,7 +112,7 @@ def test_longer_contexts_cost_more_energy() -> None:
     assert len(set(totals)) == len(totals)
 
 
-@pytest.mark.parametrize("target", ["tiny", "dcim22", "dcim22-system"])
+@pytest.mark.parametrize("target", target_names())
 def test_every_event_has_a_constant(target: str) -> None:
     hardware = load_target(target)
     assert all(event.joules(hardware) >= 0 for event in Event)

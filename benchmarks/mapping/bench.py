@@ -1,0 +1,63 @@
+"""`cim bench mapping`: the suite, setup by setup in parallel processes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.mapping.cases import Model, Setup, full, quick
+from benchmarks.mapping.measure import Result, measure
+from benchmarks.mapping.table import data, read_baseline, text
+from benchmarks.registry import Report, Say
+from compiler.optimisations import Optimisation
+from models import PYTINY
+from models import path as model_path
+from models.make import make
+
+Job = tuple[Setup, frozenset[Optimisation]]
+
+
+def bench(options: Namespace, say: Say) -> Report:
+    """`cim bench mapping [--full] [--only TEXT] [--jobs N] [--baseline OLD.json]`."""
+    baseline = read_baseline(options.baseline) if options.baseline is not None else None
+    chosen = full() if options.full else quick()
+    setups = [setup for setup in chosen if options.only in setup.name]
+    results = [r for some in run([(s, frozenset()) for s in setups], options.jobs, say) for r in some]
+    return Report(text(results, baseline), data(results), bool(results))
+
+
+def run(jobs: Sequence[Job], processes: int, say: Say) -> list[list[Result]]:
+    """The results of each job, in the jobs' order. What takes long begins first."""
+    found: dict[int, list[Result]] = {}
+    with TemporaryDirectory() as folder:
+        files = {model: path for model, path in _files({setup.model for setup, _ in jobs}, Path(folder))}
+        order = sorted(range(len(jobs)), key=lambda index: -jobs[index][0].tokens)
+        for index, results in _measured([(i, *jobs[i], files[jobs[i][0].model]) for i in order], processes):
+            found[index] = results
+            say(f"{len(found)} of {len(jobs)}: {jobs[index][0].name}")
+    return [found[index] for index in range(len(jobs))]
+
+
+def _files(models: Iterable[Model], folder: Path) -> Iterator[tuple[Model, Path]]:
+    """A file for each model: the one that ships, or shapes alone."""
+    for model in models:
+        path = model_path(PYTINY) if model.trained else folder / f"{model.name}.onnx"
+        if not model.trained:
+            make(model.config, path, layers=model.layers or None, shapes_only=True)
+        yield model, path
+
+
+def _measured(
+    jobs: Sequence[tuple[int, Setup, frozenset[Optimisation], Path]], processes: int
+) -> Iterator[tuple[int, list[Result]]]:
+    if processes == 1:
+        for index, setup, without, path in jobs:
+            yield index, measure(setup, path, without)
+        return
+    with ProcessPoolExecutor(processes) as pool:
+        waiting = {pool.submit(measure, setup, path, without): index for index, setup, without, path in jobs}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()

@@ -1,0 +1,158 @@
+"""Measuring a setup: compile it, simulate a step of each phase, hold it against its bound."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from benchmarks.mapping.cases import PREFILL, Phase, Setup, System
+from benchmarks.mapping.systems import FILL, hardware_for
+from compiler.driver import compile_model
+from compiler.optimisations import Optimisation
+from compiler.passes import GRAPH_PIPELINE
+from compiler.pipeline import Compilation, CompileOptions, run_pipeline
+from compiler.workload import workload_of
+from isa.diagnostics import CimError
+from isa.hardware import Hardware
+from isa.program import Program, Segment, segments_of
+from isa.workload import Workload
+from runtime.bounds import bound_of
+from runtime.energy import energy
+from runtime.hostwork import with_hosts
+from runtime.timing import Simulator
+
+TOO_FEW = "E0303"
+"""The refusal that more chips help."""
+
+FILLS = (FILL, FILL / 1.5, FILL / 2, FILL / 3)
+"""How full a system is made: the fullest that the compiler can use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a case: cycles, bound and what binds it, or the code with which the compiler refused.
+
+    `fill` is the share of macros for which the system was made.
+    """
+
+    case: str
+    model: str
+    context: int
+    batch: int
+    system: str
+    phase: str
+    measured: int = 0
+    bound: int = 0
+    binding: str = ""
+    spent_on: str = ""
+    policy: str = ""
+    energy_j: float = 0.0
+    tokens: int = 0
+    latency_s: float = 0.0
+    chips: int = 0
+    tiles: int = 0
+    fill: float = 0.0
+    compile_s: float = 0.0
+    simulate_s: float = 0.0
+    refused: str = ""
+    reason: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Measured over bound; 0 if there is none."""
+        return self.measured / self.bound if self.bound else 0.0
+
+    @property
+    def energy_per_token_j(self) -> float:
+        """Joules a token."""
+        return self.energy_j / self.tokens if self.tokens else 0.0
+
+
+@lru_cache(maxsize=16)
+def work_of(model: Path) -> Workload:
+    """The work of a model file."""
+    compilation = run_pipeline(GRAPH_PIPELINE, Compilation(model, CompileOptions(shapes_only=True)))
+    return workload_of(compilation.require_graph())
+
+
+def steps_of(setup: Setup, phase: Phase, chunk: int) -> tuple[Segment, ...]:
+    """The segments of a phase's step: every sequence takes part."""
+    if setup.model.encoder:
+        tokens, position = setup.context, 0
+    else:
+        tokens = 1 if phase is Phase.DECODE else PREFILL
+        position = setup.context - tokens
+    last_only = not setup.model.encoder
+    return tuple(
+        segment
+        for sequence in range(setup.batch)
+        for segment in segments_of(tokens, position, chunk, last_only=last_only, sequence=sequence)
+    )
+
+
+def measure(setup: Setup, model: Path, without: frozenset[Optimisation] = frozenset()) -> list[Result]:
+    """The results of a setup's phases. A refusal is a result."""
+    blank = [_blank(setup, phase) for phase in setup.phases]
+    work, refusal = work_of(model), None
+    for fill in FILLS:
+        hardware = hardware_for(setup.system, work, setup.context, setup.batch, fill)
+        began = time.perf_counter()
+        try:
+            program = _compiled(setup, model, hardware, without)
+        except CimError as error:
+            refusal = error
+            if setup.system is System.SMALL or error.diagnostics[0].code != TOO_FEW:
+                break
+        else:
+            took = time.perf_counter() - began
+            return [
+                replace(_measured(setup, Phase(result.phase), program, result), fill=fill, compile_s=took)
+                for result in blank
+            ]
+    assert refusal is not None
+    first = refusal.diagnostics[0]
+    return [replace(result, refused=first.code, reason=first.message) for result in blank]
+
+
+def _blank(setup: Setup, phase: Phase) -> Result:
+    name = f"{setup.name}, {phase.value}"
+    return Result(name, setup.model.name, setup.context, setup.batch, setup.system.value, phase.value)
+
+
+def _compiled(setup: Setup, model: Path, hardware: Hardware, without: frozenset[Optimisation]) -> Program:
+    options = CompileOptions(
+        max_context=setup.context,
+        batch=setup.batch,
+        place="attention" if setup.system is System.HYBRID else "auto",
+        shapes_only=True,
+        without=without,
+    )
+    return compile_model(model, options, hardware).require_program()
+
+
+def _measured(setup: Setup, phase: Phase, program: Program, blank: Result) -> Result:
+    began = time.perf_counter()
+    segments = steps_of(setup, phase, program.limits.chunk)
+    cost = with_hosts(program, segments, Simulator(program).step(segments))
+    least, target = bound_of(program, segments), program.target
+    return replace(
+        blank,
+        measured=cost.cycles,
+        bound=least.cycles if least is not None else 0,
+        binding=least.binding.value if least is not None else "",
+        spent_on=cost.bound_by.value,
+        policy=policy_of(program),
+        energy_j=energy(target, program, [cost]).total,
+        tokens=cost.tokens,
+        latency_s=cost.cycles / target.clock.si,
+        chips=int(target.system.chips_x.value * target.system.chips_y.value),
+        tiles=len(program.tiles),
+        simulate_s=time.perf_counter() - began,
+    )
+
+
+def policy_of(program: Program) -> str:
+    """Where keys and values lie: the policies of the program's caches, or `none`."""
+    return "resident" if program.caches else "none"

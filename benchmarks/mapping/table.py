@@ -1,0 +1,110 @@
+"""The suite's results as text and JSON: a line a case, geometric means by group, beside an earlier run's."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.mapping.measure import Result
+from isa.diagnostics import NamedPlace, fail
+from runtime.report import si
+from runtime.report import table as text_table
+
+GROUPS: tuple[tuple[str, Callable[[Result], str]], ...] = (
+    ("system and phase", lambda r: f"{r.system} {r.phase}"),
+    ("model", lambda r: r.model),
+    ("batch", lambda r: f"batch {r.batch}"),
+    ("all", lambda r: "all"),
+)
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """The geometric mean of positive numbers; 0 of none."""
+    logs = [math.log(value) for value in values if value > 0]
+    return math.exp(sum(logs) / len(logs)) if logs else 0.0
+
+
+def means(results: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """Measured over bound: geometric means by group."""
+    ran = [result for result in results if not result.refused]
+    return {
+        name: {
+            group: geometric_mean(r.ratio for r in ran if key(r) == group)
+            for group in dict.fromkeys(key(r) for r in ran)
+        }
+        for name, key in GROUPS
+    }
+
+
+def record(result: Result) -> dict[str, object]:
+    """A result as JSON values."""
+    return asdict(result) | {"ratio": result.ratio, "energy_per_token_j": result.energy_per_token_j}
+
+
+def data(results: Sequence[Result]) -> dict[str, object]:
+    """All results as JSON values, for printing and for `--baseline`."""
+    return {
+        "suite": "mapping",
+        "cases": [record(result) for result in results],
+        "geometric_means": means(results),
+    }
+
+
+def read_baseline(path: Path) -> dict[str, Result]:
+    """The results of an earlier run, by case. Raises `CimError` E0001, E0605."""
+    try:
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        names = set(Result.__dataclass_fields__)
+        results = [Result(**{key: value for key, value in case.items() if key in names}) for case in cases]
+    except OSError as error:
+        raise fail("E0001", f"cannot read it: {error.strerror}", NamedPlace(str(path))) from None
+    except (KeyError, TypeError, ValueError):
+        help_text = "give what `cim bench mapping --json` printed"
+        raise fail("E0605", "it has no results of the suite", NamedPlace(str(path)), help_text) from None
+    return {result.case: result for result in results}
+
+
+def _line(result: Result, before: Result | None) -> tuple[str, ...]:
+    if result.refused:
+        return (result.case, "-", "-", "-", "", "", "", "", result.refused)
+    change = f"{result.measured / before.measured:.3f}" if before and before.measured else ""
+    return (
+        result.case,
+        f"{result.measured:,}",
+        f"{result.bound:,}",
+        f"{result.ratio:.2f}",
+        result.binding,
+        result.policy,
+        si(result.energy_per_token_j, "J"),
+        f"{result.chips}",
+        change,
+    )
+
+
+def text(results: Sequence[Result], baseline: dict[str, Result] | None = None) -> str:
+    """The table, the refusals with their reasons, and the geometric means."""
+    before = baseline or {}
+    heads = ("case", "cycles", "bound", "ratio", "binds", "KV", "energy/token", "chips")
+    lines = [_line(result, before.get(result.case)) for result in results]
+    parts = [text_table((*heads, "to baseline" if before else ""), lines)]
+    refused = {(r.refused, r.reason) for r in results if r.refused}
+    parts += ["\n".join(f"{code}  {reason}" for code, reason in sorted(refused))] if refused else []
+    groups = [
+        (group, f"{mean:.3f}", _before(results, before, name, group))
+        for name, some in means(results).items()
+        for group, mean in some.items()
+    ]
+    parts.append(text_table(("measured / bound", "geometric mean", "baseline" if before else ""), groups))
+    return "\n\n".join(parts)
+
+
+def _before(results: Sequence[Result], before: dict[str, Result], name: str, group: str) -> str:
+    """The mean of a group in the earlier run, over the cases that this run has too."""
+    if not before:
+        return ""
+    same = [before[r.case] for r in results if not r.refused and r.case in before]
+    mean = means(same).get(name, {}).get(group)
+    return f"{mean:.3f}" if mean else "-"
