@@ -16,6 +16,7 @@ from compiler.ir.operations import (
     MulRow,
     Multiply,
     Normalise,
+    NormQuantise,
     Operation,
     Part,
     Quantise,
@@ -206,6 +207,28 @@ def _(op: Normalise, e: Emitter) -> None:
     e.add(Vscale(out, x, total, e.at(op.gain), n, cols) if op.gain else Vmulc(out, x, total, n, cols))
     if op.shift:
         e.add(Vaddr(out, out, e.at(op.shift), n, cols))
+
+
+@emit.register
+def _(op: NormQuantise, e: Emitter) -> None:
+    n, cols = e.rows(op.out), e.value(op.x).cols
+    x, scaled, scale = e.at(op.x), e.tmp("scaled"), e.at(f"{op.out}.scale")
+    total, part, largest = e.tmp("sum"), e.tmp("part"), e.tmp("largest")
+    to, back = e.port(op.to), e.port(op.back)
+    if op.kind is NormKind.LAYER:
+        mean = e.tmp("mean")
+        e.add(Vsum(part, x, n, cols), SendWords(to, part, n, 1), Recv(back, mean, n, 1))
+        e.add(Vmuli(mean, mean, n, 1, 1 / op.width), Vsubc(scaled, x, mean, n, cols))
+        x = scaled
+    e.add(Vsumsq(part, x, n, cols), SendWords(to, part, n, 1), Recv(back, total, n, 1))
+    if op.gain:
+        e.add(Vmulr(scaled, x, e.at(op.gain), n, cols))
+        x = scaled
+    e.add(Vamax(largest, x, n, cols), SendWords(e.port(op.peak), largest, n, 1))
+    e.add(Recv(e.port(op.top), scale, n, 1))
+    e.add(Vmuli(scale, scale, n, 1, 1 / 127), Quantx(e.at(op.out), scale, x, n, cols))
+    e.add(Vmuli(total, total, n, 1, 1 / op.width), Vaddi(total, total, n, 1, op.eps))
+    e.add(Vrsqrt(total, total, n, 1), Vmul(scale, scale, total, n, 1))
 
 
 @emit.register

@@ -13,7 +13,16 @@ from enum import Enum
 
 from compiler.ir.graph import Function, NormKind
 from compiler.ir.mapping import Arithmetic, Block, Format, MapValue, Rows, Template
-from compiler.ir.operations import Activate, Append, Attend, Multiply, Normalise, Operation, Quantise
+from compiler.ir.operations import (
+    Activate,
+    Append,
+    Attend,
+    Multiply,
+    Normalise,
+    NormQuantise,
+    Operation,
+    Quantise,
+)
 from isa.hardware import Hardware
 from isa.instruction import DType
 from isa.program import ArraySpec, Constant, Limits, Region
@@ -80,6 +89,9 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
         case Normalise(kind=kind, groups=groups, to=to):
             columns = ["sum", *(["mean"] if kind is NormKind.LAYER else []), *(["part"] if to else [])]
             return dict.fromkeys(columns, 4 * groups)
+        case NormQuantise(kind=kind, x=x):
+            columns = ["sum", "part", "largest", *(["mean"] if kind is NormKind.LAYER else [])]
+            return {"scaled": 4 * _value(template, x).cols} | dict.fromkeys(columns, 4)
         case Quantise(to=to) if to:
             return {"part": 4}
         case Activate(function=Function.QUICK_GELU, x=x):

@@ -138,6 +138,27 @@ class Normalise:
 
 
 @dataclass(frozen=True, slots=True)
+class NormQuantise:
+    """out (Q8) = x normalised, times `gain`, with one scale a row; the row is split over tiles.
+
+    With d = x (layer norm: x minus the mean) and r = 1 / sqrt(mean of d^2 + eps): d gain is quantised by its own
+    largest magnitude, and the row's scale is times r. So the sum of squares (ports `to`, `back`, as a mean before it)
+    and the largest magnitude (ports `peak`, `top`) are combined at the same time.
+    """
+
+    out: str
+    x: str
+    kind: NormKind
+    eps: float
+    width: int
+    gain: str
+    to: str
+    back: str
+    peak: str
+    top: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quantise:
     """out (Q8) = x with one scale a row, or one for each of `MapValue.scales` equal parts of it. If the row is split
     over tiles, its largest magnitude goes through ports `to` and `back`."""
@@ -263,6 +284,7 @@ Operation = (
     | Scale
     | Activate
     | Normalise
+    | NormQuantise
     | Quantise
     | Multiply
     | Rotate
@@ -285,6 +307,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Scale,
         Activate,
         Normalise,
+        NormQuantise,
         Quantise,
         Multiply,
         Rotate,

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compiler.ir.graph import Activation, Add, Embed, Function, Graph, Input, Mul, Node, Norm, Role, Rotary
+from compiler.ir.graph import (
+    Activation,
+    Add,
+    Embed,
+    Function,
+    Graph,
+    Input,
+    Mul,
+    Node,
+    Norm,
+    Role,
+    Rotary,
+)
 from compiler.ir.mapping import (
     Activate,
     AddRow,
@@ -16,7 +28,6 @@ from compiler.ir.mapping import (
     LoadRows,
     Lookup,
     MulRow,
-    Normalise,
     Part,
     Receive,
     Rotate,
@@ -32,9 +43,10 @@ from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
 from .feeds import ColumnFeed, HubState, Partial, Shard, ranges
+from .norms import norm
 from .parts import load_angles
 from .sections import Domain, Read, Stage, node_place, refuse
-from .sharing import exchange, offer
+from .sharing import offer, send_rows
 from .weights import Weights
 
 _ROWS = (Role.OTHER, Role.SOURCE)
@@ -42,11 +54,17 @@ _ROWS = (Role.OTHER, Role.SOURCE)
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What bounds a stage: columns of a hub value a tile takes, rows of the longest sequence, and of all."""
+    """What bounds a stage: columns of a hub value a tile takes, rows of the longest sequence, and of all.
+
+    `joins_norms`: norms that only arrays read are normalised and quantised in one (`NormQuantise`). `carried`:
+    values that more than one stage works on.
+    """
 
     columns: int
     context: int
     positions: int
+    joins_norms: bool = True
+    carried: frozenset[str] = frozenset()
 
 
 class StageBuilder:
@@ -56,24 +74,26 @@ class StageBuilder:
         self, graph: Graph, builder: MappingBuilder, weights: Weights, state: HubState, sizes: Sizes
     ) -> None:
         self.graph, self.builder, self.weights, self.state, self.sizes = graph, builder, weights, state, sizes
-        self.producers = graph.producers()
+        self.producers, self.consumers = graph.producers(), graph.consumers()
+        self.reads: tuple[Read, ...] = ()
         self.local: dict[str, str] = {}  # graph value -> name on this stage's tiles
         self.tiles: list[TileBuilder] = []
         self.slots: list[tuple[int, int]] = []
         self.is_source, self.round = False, 0
+        self.quantised: dict[str, list[Shard]] = {}  # norms that were quantised at once
 
     def build(self, stage: Stage, only_results: set[str], kind: str) -> None:
         """Make the stage's tiles and record its values and feeds in the state.
 
         Of the values `only_results` no rows are needed but those whose outputs are wanted.
         """
-        self.is_source, self.round = stage.domain is Domain.SOURCE, stage.round
+        self.is_source, self.round, self.reads = stage.domain is Domain.SOURCE, stage.round, stage.reads
         self.slots = list(ranges(stage.width, self.sizes.columns))
         self.tiles = [self.builder.new_tile(kind, is_source=self.is_source) for _ in self.slots]
         for tile in self.tiles:
             tile.rounds = [stage.round]
         for name in stage.holds:
-            self._bring(name)
+            self.bring(name)
         for node in stage.nodes:
             self._node(node, self._rows(node.output.name, only_results))
         self._serve([read for read in stage.reads if not read.is_late], only_results)
@@ -81,7 +101,7 @@ class StageBuilder:
             self.to_host(name)
         late = [read for read in stage.reads if read.is_late]
         for read in late:
-            self._bring(read.name)
+            self.bring(read.name)
         for tile in self.tiles if late else ():
             for read in late:
                 tile.keep(self.local[read.name])
@@ -103,7 +123,7 @@ class StageBuilder:
 
     def to_host(self, name: str) -> None:
         """Send a hub value to the host: the rows whose outputs are wanted, or all of the source."""
-        local, parts = self._bring(name), []
+        local, parts = self.bring(name), []
         every = name in self.builder.every
         wanted = not self.is_source and not every
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
@@ -120,7 +140,7 @@ class StageBuilder:
 
     # ------------------------------------------------------------------------------------------------ inputs
 
-    def _bring(self, name: str) -> str:
+    def bring(self, name: str) -> str:
         """The local name of a hub value, received from where it is if it is not here."""
         if name not in self.local:
             self.local[name] = f"x{len(self.local)}"
@@ -151,7 +171,7 @@ class StageBuilder:
         self._record(name, local)
 
     def _record(self, name: str, local: str) -> None:
-        self.state.values[name] = self._shards(local)
+        self.state.values[name] = self.shards(local)
 
     def _bring_carried(self, name: str) -> None:
         local = self.local[name]
@@ -218,7 +238,7 @@ class StageBuilder:
             case Embed():
                 self._embed(node)
             case Norm():
-                self._norm(node, rows)
+                norm(self, node, rows)
             case Activation(kind=kind):
                 self._activation(node, kind)
             case Add() | Mul():
@@ -228,7 +248,8 @@ class StageBuilder:
             case _:
                 raise refuse(self.graph, node, "this operator cannot work on whole rows", "report this model")
 
-    def _out(self, node: Node, rows: Rows = Rows.TOKENS) -> str:
+    def out(self, node: Node, rows: Rows = Rows.TOKENS) -> str:
+        """Declare a node's value on the stage's tiles; returns its local name."""
         name = f"x{len(self.local)}"
         self.local[node.output.name] = name
         for tile, (_, cols) in zip(self.tiles, self.slots, strict=True):
@@ -240,7 +261,7 @@ class StageBuilder:
         source = next(i for i in self.graph.inputs if i.name == node.inputs[0])
         is_position = source.role is Role.POSITIONS
         ids = "" if is_position else self._ids(source)
-        out = self._out(node)
+        out = self.out(node)
         assert isinstance(node.op, Embed)
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
             tensor = self.weights.columns(node.inputs[1], col, cols)
@@ -289,34 +310,17 @@ class StageBuilder:
             self.builder.streams.append(Stream(stream, Direction.IN, DType.I32, 1, (part,), self.is_source))
         return name
 
-    def _norm(self, node: Node, rows: Rows) -> None:
-        op = node.op
-        assert isinstance(op, Norm)
-        x = self._bring(node.inputs[0])
-        out = self._out(node, rows)
-        width = sum(cols for _, cols in self.slots) // op.groups
-        to, back = exchange(self.builder, self.tiles, out, Reduce.SUM) if op.groups == 1 else ("", "")
-        for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
-            groups = 1 if op.groups == 1 else cols // width  # whole groups on each tile: see `slot_width`
-            size, at = cols // groups, col if op.groups == 1 else 0
-            gain = tile.constant(f"{out}_gain", size, self.weights.row(node.inputs[1], width, at))
-            shift = ""
-            if len(node.inputs) > 2 and node.inputs[2]:
-                shift = tile.constant(f"{out}_shift", size, self.weights.row(node.inputs[2], width, at))
-            block = Normalise(out, x, op.kind, op.eps, width, gain, shift, to, back, groups)
-            tile.add(block, "norm", [node])
-
     def _rotary(self, node: Node, op: Rotary) -> None:
-        x = self._bring(node.inputs[0])
-        out = self._out(node)
+        x = self.bring(node.inputs[0])
+        out = self.out(node)
         tensor = self.weights.rotary_table(node, self.sizes.positions)
         for tile in self.tiles:
             angles = load_angles(self.builder, tile, tensor, op.rotary_dim, node)
             tile.add(Rotate(out, x, angles, op.head_dim, op.rotary_dim, op.interleaved), "rotary", [node])
 
     def _activation(self, node: Node, kind: Function) -> None:
-        x = self._bring(node.inputs[0])
-        out = self._out(node)
+        x = self.bring(node.inputs[0])
+        out = self.out(node)
         for tile in self.tiles:
             tile.add(Activate(out, x, kind), "activation", [node])
 
@@ -324,16 +328,16 @@ class StageBuilder:
         a, b = node.inputs
         if a in self.graph.constants:
             a, b = b, a
-        left = self._bring(a)
+        left = self.bring(a)
         adds = isinstance(node.op, Add)
         if b not in self.graph.constants:
-            right = self._bring(b)
-            out = self._out(node)
+            right = self.bring(b)
+            out = self.out(node)
             block = AddBlock(out, left, right) if adds else MulBlock(out, left, right)
             for tile in self.tiles:
                 tile.add(block, "residual", [node])
             return
-        out = self._out(node)
+        out = self.out(node)
         factor = None if adds else self.weights.scalar(b)
         width = sum(cols for _, cols in self.slots)
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
@@ -347,17 +351,22 @@ class StageBuilder:
 
     def _feed(self, read: Read, rows: Rows) -> None:
         """Quantise a value once and send it to whatever will read it."""
-        shards, made_by = self._shards(self._bring(read.name)), self._maker(read.name)
+        made_by, made = self._maker(read.name), self.state.made
+        if read.name in self.quantised:
+            self.state.add(send_rows(self.quantised[read.name], made_by, rows, order=made), read)
+            return
+        shards = self.shards(self.bring(read.name))
         stem = "late" if read.is_late else ""
-        self.state.add(offer(self.builder, shards, made_by, rows, stem, self.state.made), read)
+        self.state.add(offer(self.builder, shards, made_by, rows, stem, made), read)
 
     def _columns(self, read: Read) -> None:
         """Let attention read columns of a value as they are."""
-        shards, made_by = self._shards(self._bring(read.name)), self._maker(read.name)
+        shards, made_by = self.shards(self.bring(read.name)), self._maker(read.name)
         sends = [Send(shard.name, ()) for shard in shards]
         for shard, send in zip(shards, sends, strict=True):
             shard.tile.add(send, "columns", made_by)
         self.state.add(ColumnFeed(shards, sends, made_by, self.state.made), read)
 
-    def _shards(self, local: str) -> list[Shard]:
+    def shards(self, local: str) -> list[Shard]:
+        """A local value as pieces of the whole row."""
         return [Shard(t, local, col, cols) for t, (col, cols) in zip(self.tiles, self.slots, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
@@ -80,7 +81,7 @@ class Mapper:
         self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
         self.state = HubState()
         self.layout: Layout = cut(graph)
-        self.only_results = _only_results(graph, self.layout)
+        self.only_results, self.carried = _only_results(graph, self.layout), _carried(self.layout)
         self.slots: dict[tuple[Domain, int], int] = {}
         self.cuts: dict[Shape, Cut | None] = {}
 
@@ -104,7 +105,10 @@ class Mapper:
             kind = "source" if stage.depth == 0 else "source_residual"
         longest = self.parts.geometry.longest
         most = max(map(longest, Domain))
-        sizes = Sizes(self._shard(stage.domain, stage.width), longest(stage.domain), most)
+        joins = self.options.does(Optimisation.NORM_EXCHANGE)
+        sizes = Sizes(
+            self._shard(stage.domain, stage.width), longest(stage.domain), most, joins, self.carried
+        )
         builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
         builder.build(stage, self.only_results, kind)
 
@@ -236,6 +240,14 @@ def _only_results(graph: Graph, layout: Layout) -> set[str]:
     results = (s for s in layout.sections if s.is_result and s.domain is Domain.TOKENS)
     wanted = {read.name for s in results for read in s.reads}
     return wanted - others - set(graph.outputs)
+
+
+def _carried(layout: Layout) -> frozenset[str]:
+    """Values that more than one stage sends or keeps."""
+    stages = Counter(
+        name for s in layout.stages for name in {*(read.name for read in s.reads), *s.outputs, *s.holds}
+    )
+    return frozenset(name for name, count in stages.items() if count > 1)
 
 
 def _smaller(options: MapOptions) -> list[MapOptions]:

@@ -30,6 +30,11 @@ def exchange(
     return to, back
 
 
+def is_whole_words(shards: Sequence[Shard]) -> bool:
+    """Whether the int8 columns of every shard are whole words, which is how they travel."""
+    return all(shard.cols % WORD_BYTES == 0 for shard in shards)
+
+
 def offer(
     builder: MappingBuilder,
     shards: Sequence[Shard],
@@ -43,21 +48,27 @@ def offer(
     int8 rows travel in whole words; others go as float32, and whoever gets them quantises. `stem` sets the names on the
     makers' tiles apart if one value is offered twice. The feed is to be connected when all who read it are known.
     """
-    is_whole_words = all(shard.cols % WORD_BYTES == 0 for shard in shards)
-    quantised = builder.arithmetic is Arithmetic.INT8 and is_whole_words
-    tiles, sent = [shard.tile for shard in shards], []
-    first = f"{shards[0].name}{stem}q"
-    to, back = exchange(builder, tiles, first, Reduce.MAX) if quantised else ("", "")
-    for index, shard in enumerate(shards):
-        tile, name = shard.tile, shard.name
-        if quantised:
-            name = tile.value(f"{name}{stem}q", Format.Q8, shard.cols, rows)
-            tile.add(Quantise(name, shard.name, to, back), "quantise", nodes)
-        data = tile.port(f"{name}{stem}_out", Direction.OUT)
-        scale = tile.port(f"{name}_scale", Direction.OUT) if quantised and index == 0 else ""
-        tile.add(Send(name, ((data, 0, shard.cols),), scale, rows is Rows.OUTPUTS), "multicast", nodes)
-        sent.append(Shard(tile, name, shard.col, shard.cols))
-    return Feed(sent, f"{stem}_out", quantised, [[] for _ in sent], [], rows, nodes, order)
+    if builder.arithmetic is not Arithmetic.INT8 or not is_whole_words(shards):
+        return send_rows(shards, nodes, rows, stem, order)
+    tiles, quantised = [shard.tile for shard in shards], []
+    to, back = exchange(builder, tiles, f"{shards[0].name}{stem}q", Reduce.MAX)
+    for shard in shards:
+        name = shard.tile.value(f"{shard.name}{stem}q", Format.Q8, shard.cols, rows)
+        shard.tile.add(Quantise(name, shard.name, to, back), "quantise", nodes)
+        quantised.append(Shard(shard.tile, name, shard.col, shard.cols))
+    return send_rows(quantised, nodes, rows, stem, order)
+
+
+def send_rows(shards: Sequence[Shard], nodes: list[Node], rows: Rows, stem: str = "", order: int = 0) -> Feed:
+    """Let the shards' tiles send their columns as they are, of int8 rows the first tile the scales too."""
+    first = shards[0]
+    quantised = first.tile.values[first.name].format is Format.Q8
+    for shard in shards:
+        data = shard.tile.port(f"{shard.name}{stem}_out", Direction.OUT)
+        scale = shard.tile.port(f"{shard.name}_scale", Direction.OUT) if quantised and shard is first else ""
+        parts = ((data, 0, shard.cols),)
+        shard.tile.add(Send(shard.name, parts, scale, rows is Rows.OUTPUTS), "multicast", nodes)
+    return Feed(list(shards), f"{stem}_out", quantised, [[] for _ in shards], [], rows, nodes, order)
 
 
 def share_rows(

@@ -76,6 +76,7 @@ class Weights:
         self.kept: set[str] = set()
         self._cells: dict[str, _Cells] = {}
         self._steps: dict[str, int] = {}
+        self._shifts: dict[str, str] = {}
 
     def shape(self, node: Node) -> tuple[int, int]:
         """Rows K and columns N of a linear layer's weight."""
@@ -188,11 +189,28 @@ class Weights:
             return self.notes
         return [f"weights: {len(self.kept)} keep the integers and scales of the file", *self.notes]
 
+    def shift(self, value: str, constant: str) -> None:
+        """Say that linear layers get `value` without a row that belongs to it: W (x + b) = W x + W b."""
+        self._shifts[value] = constant
+
     def bias(self, node: Node, col: int) -> Slice | None:
-        """The bias of a linear layer from column `col` on, or None if it has none."""
-        if len(node.inputs) < 3 or not node.inputs[2]:
-            return None
-        return self.row(node.inputs[2], int(self.shape(node)[1]), col)
+        """The bias of a linear layer from column `col` on, or None if it has none: its own, and what the weights make
+        of a shift that its input came without."""
+        own = node.inputs[2] if len(node.inputs) > 2 else ""
+        shift = self._shifts.get(node.inputs[0])
+        cols = self.shape(node)[1]
+        if shift is None:
+            return self.row(own, cols, col) if own else None
+
+        def make() -> NDArray[np.float32]:
+            row = float32(self.graph.constants[shift]).reshape(-1).astype(np.float64)
+            total = row @ float32(self.graph.constants[node.inputs[1]])
+            return np.asarray(
+                total + (float32(self.graph.constants[own]).reshape(-1) if own else 0), np.float32
+            )
+
+        name = f"{node.inputs[1]}.shifted"
+        return Slice(self.builder.tensor(name, DType.F32, (cols,), make), (col,))
 
     def row(self, name: str, cols: int, col: int) -> Slice:
         """A constant of one row of `cols` columns (a single number is repeated), from column `col` on."""

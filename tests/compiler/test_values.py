@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.ir.mapping import Arithmetic
+from compiler.optimisations import Optimisation
 from isa.program import Program, segments_of
 from isa.verifier import verify
 from runtime.machine import Machine
@@ -46,13 +47,38 @@ def test_programs_verify(name: str, arithmetic: Arithmetic, hub_width: int) -> N
     verify(program_of(decoder(SHAPES[name]), tiny(14), Choices(128, arithmetic, hub_width)))
 
 
+@pytest.mark.parametrize("hub_width", [1024, 32])
 @pytest.mark.parametrize("name", SHAPES)
-def test_int8_is_close_to_the_reference(name: str) -> None:
+def test_int8_is_close_to_the_reference(name: str, hub_width: int) -> None:
     graph = decoder(SHAPES[name])
-    logits, expected = run(Machine(program_of(graph, tiny(14), Choices(128))), IDS), reference(graph, IDS)
+    machine = Machine(program_of(graph, tiny(14), Choices(128, hub_width=hub_width)))
+    logits, expected = run(machine, IDS), reference(graph, IDS)
     error = np.sqrt(np.mean((logits - expected) ** 2)) / np.std(expected)
     assert error < 0.03
     assert np.mean(logits.argmax(1) == expected.argmax(1)) >= 0.94
+
+
+@pytest.mark.parametrize("arithmetic", Arithmetic)
+@pytest.mark.parametrize("name", SHAPES)
+def test_without_any_optimisation_values_are_right(name: str, arithmetic: Arithmetic) -> None:
+    graph = decoder(SHAPES[name])
+    choices = Choices(128, arithmetic, 0, without=frozenset(Optimisation))
+    logits, expected = run(Machine(program_of(graph, tiny(14), choices)), IDS), reference(graph, IDS)
+    error = np.sqrt(np.mean((logits - expected) ** 2)) / np.std(expected)
+    assert error < (0.03 if arithmetic is Arithmetic.INT8 else 1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt"])
+def test_a_norm_quantised_at_once_is_as_close(name: str) -> None:
+    graph = decoder(SHAPES[name])
+    expected = reference(graph, IDS)
+    errors, templates = [], []
+    for without in (frozenset[Optimisation](), frozenset({Optimisation.NORM_EXCHANGE})):
+        program = program_of(graph, tiny(14), Choices(128, hub_width=32, without=without))
+        templates.append([role.code for role in program.roles])
+        errors.append(np.sqrt(np.mean((run(Machine(program), IDS) - expected) ** 2)))
+    assert templates[0] != templates[1]
+    assert errors[0] < 1.3 * errors[1]
 
 
 def test_scheduling_changes_no_bit() -> None:
