@@ -58,6 +58,8 @@ class KonataLog:
                 self._file.write(f"C\t{cycle - at}\n")
                 at = cycle
             self._file.write(line + "\n")
+        if self._base > at:  # messages to the host are under way when the last instruction has ended
+            self._file.write(f"C\t{self._base - at}\n")
 
 
 @contextmanager

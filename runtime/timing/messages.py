@@ -86,12 +86,12 @@ class Messages:
         by_tile = start == last.start
         cause = last.started if by_tile else meeting.host_record
         record = ledger.records.add(start, cause, by_tile, first.tile.index, first.op.index, bound)
-        arrivals = self._network.transmit(plan, size, start, record, ledger.records)
-        latest = max(arrivals, key=lambda a: a.end)
+        journey = self._network.transmit(plan, size, start, record, ledger.records)
+        latest = max(journey.arrivals, key=lambda a: a.end)
         ledger.finish(latest.end, latest.record)
-        senders = 0 if meeting.is_barrier else len(meeting.sources)
+        ends = journey.arrivals if meeting.is_barrier else [*journey.departures, *journey.arrivals]
         for post in posts:
-            arrival = latest if post.end < senders else arrivals[post.end - senders]
+            arrival = ends[post.end]
             tile = post.operation.tile
             ledger.busy[Resource.NETWORK] += max(0, arrival.end - max(start, tile.network_until))
             tile.network_until = max(tile.network_until, arrival.end)

@@ -65,10 +65,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """When the last byte is at a receiver, and the record that decides it."""
+    """When the last byte is at a receiver, or has left a sender, and the record that decides it."""
 
     end: int
     record: int
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """When the last byte has left each sender, and when it is at each receiver."""
+
+    departures: list[Arrival]
+    arrivals: list[Arrival]
 
 
 class Network:
@@ -160,12 +168,13 @@ class Network:
         planner = _Planner(self, reduce_cycles)
         return planner.plan([self.node(e.tile) for e in sources], [self.node(e.tile) for e in dests])
 
-    def transmit(self, plan: Plan, size: int, ready: int, record: int, records: Records) -> list[Arrival]:
-        """Send `size` bytes along a plan from `ready` on; the arrival at each receiver."""
+    def transmit(self, plan: Plan, size: int, ready: int, record: int, records: Records) -> Journey:
+        """Send `size` bytes along a plan from `ready` on."""
         places = len(plan.delay)
         head, tail, holder = [0] * places, [0] * places, [record] * places
+        left, sent = [0] * places, ready + ceil_div(size, self._buffer_width)
         for place in plan.sources:
-            head[place], tail[place] = ready, ready + ceil_div(size, self._buffer_width)
+            head[place], tail[place], left[place] = ready, sent, sent
         for edge in plan.edges:
             link, before, after = edge.link, edge.before, edge.after
             begin, mine = head[before] + plan.delay[before], holder[before]
@@ -180,7 +189,11 @@ class Network:
             if begin + link.latency >= head[after]:
                 head[after], holder[after] = begin + link.latency, mine
             tail[after] = max(tail[after], last, begin + link.latency + occupied)
-        return [Arrival(tail[place] + plan.delay[place], holder[place]) for place in plan.dests]
+            left[before] = max(left[before], begin + occupied)
+        return Journey(
+            [Arrival(left[place], holder[place]) for place in plan.sources],
+            [Arrival(tail[place] + plan.delay[place], holder[place]) for place in plan.dests],
+        )
 
 
 class _Planner:

@@ -95,7 +95,7 @@ def test_a_sent_range_is_not_overwritten_before_it_is_gone() -> None:
     sender = (N, send(), t.Vfill(at(0), R(1), 8, 0.0))
     listener = Listener()
     simulate(pair(sender, (N, *wait(20), recv())), ONE_TOKEN, sink=listener)
-    assert listener.times(Unit.VECTOR)[0][0] == 21 + 37
+    assert listener.times(Unit.VECTOR)[0][0] == 21 + 32  # it has left; the receiver has it 5 hops later
 
 
 def crossing(late: int) -> Program:
@@ -126,6 +126,14 @@ def test_the_first_to_be_ready_gets_the_link() -> None:
     assert max(ends.values()) >= 1 + 2 * 32
 
 
+def test_a_sender_is_free_when_the_last_byte_has_left() -> None:
+    # two messages of 256 bytes one after the other: the second follows the first at the link's 32 cycles
+    roles = [role("s", (N, send(), send(port=P1)), ports="oo"), role("r", (N, recv()), ports="i")]
+    channels = [channel([(0, 0)], [(1, 0)]), channel([(0, 1)], [(2, 0)])]
+    p = program([roles[0], roles[1], roles[1]], [(0, 0), (2, 0), (2, 3)], channels)
+    assert [end for _, end in messages(p)] == [1 + 2 + 32, 1 + 32 + 5 + 32]
+
+
 def test_multicast_shares_the_common_path() -> None:
     roles = [role("s", (N, send()), ports="o"), role("r", (N, recv()), ports="i")]
     p = program(
@@ -134,7 +142,7 @@ def test_multicast_shares_the_common_path() -> None:
     listener = Listener()
     result = simulate(p, ONE_TOKEN, sink=listener)
     ends = {tile: end for tile, unit, _, end, _ in listener.ops if unit is Unit.NETWORK}
-    assert ends == {0: 1 + 5 + 32, 1: 1 + 2 + 32, 2: 1 + 5 + 32}
+    assert ends == {0: 1 + 32, 1: 1 + 2 + 32, 2: 1 + 5 + 32}
     assert result.count(Event.HOP_BYTE) == 5 * 256  # not 7
 
 
@@ -191,7 +199,7 @@ def test_host_messages_cross_the_host_link() -> None:
     times = [(end - start, size) for _, start, end, size in listener.messages]
     assert sorted(times) == sorted([(ids, 16), (91, 0), (90 + 1 + 1, 4), (logits, 1024)])
     assert result.count(Event.HOST_LINK_BYTE) == 16 + 4 + 1024
-    assert result.critical[Bound.HOST_LINK] > result.cycles * 0.9
+    assert result.critical[Bound.HOST_LINK] > result.cycles * 0.8
     assert result.tokens == 5
 
 
