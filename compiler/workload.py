@@ -21,17 +21,24 @@ from compiler.ir.graph import (
 )
 from compiler.mapping.cutting import cut
 from compiler.mapping.sections import Domain, Layout, Section, Stage
-from isa.workload import AttentionWork, Block, Product, RowWork, SectionWork, Task, Workload, folded
+from isa.workload import AttentionWork, Block, Place, Product, RowWork, SectionWork, Task, Workload, folded
 
 _FUNCTIONS: Mapping[Function, Task] = {function: Task(function.value) for function in Function}
 
 
-def workload_of(graph: Graph, weight_bits: int = 8, is_ideal: bool = False) -> Workload:
-    """The work of a canonical graph on one row; `is_ideal` in float32 arithmetic.
+HOST_BITS = 32
+"""Bits of a weight on the host, which computes in float32."""
+
+
+def workload_of(
+    graph: Graph, weight_bits: int = 8, is_ideal: bool = False, chip: Graph | None = None
+) -> Workload:
+    """The work of a canonical graph on one row; `is_ideal` in float32 arithmetic. The host does what is not in `chip`,
+    the chip's part of it.
 
     Raises `CimError` E0306 for structures that cannot be cut.
     """
-    return replace(_Worker(graph, cut(graph), weight_bits).run(), is_ideal=is_ideal)
+    return replace(_Worker(graph, cut(graph), weight_bits, chip or graph).run(), is_ideal=is_ideal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,8 @@ class _Depth:
 class _Worker:
     """Turns a layout into blocks."""
 
-    def __init__(self, graph: Graph, layout: Layout, bits: int) -> None:
+    def __init__(self, graph: Graph, layout: Layout, bits: int, chip: Graph) -> None:
+        self.on_chip = {node.output.name for node in chip.nodes}
         self.graph, self.layout, self.bits = graph, layout, bits
         self.hub = {node.output.name: node for stage in layout.stages for node in stage.nodes}
         self.width: dict[str, int] = {i.name: _columns(i.value.shape) for i in graph.inputs}
@@ -120,33 +128,43 @@ class _Worker:
                 data = (self.width.get(name, 0) for name in node.inputs if name not in self.graph.constants)
                 return max(data, default=0)
 
+    def _place(self, node: Node) -> Place:
+        return Place.CHIP if node.output.name in self.on_chip else Place.HOST
+
     def _row(self, node: Node) -> RowWork:
-        width = self.width[node.output.name]
+        task, width, entries = self._task(node), self.width[node.output.name], 0
+        if isinstance(node.op, Embed):
+            entries = int(self.graph.constants[node.inputs[1]].shape[0])
+        return RowWork(task, width, entries, self._place(node))
+
+    def _task(self, node: Node) -> Task:
         match node.op:
             case Embed():
                 source = next((i for i in self.graph.inputs if i.name == node.inputs[0]), None)
                 is_position = source is not None and source.role is Role.POSITIONS
-                entries = int(self.graph.constants[node.inputs[1]].shape[0])
-                return RowWork(Task.POSITION if is_position else Task.EMBED, width, entries)
+                return Task.POSITION if is_position else Task.EMBED
             case Norm(kind=kind):
-                return RowWork(Task.RMS if kind is NormKind.RMS else Task.LAYER, width)
+                return Task.RMS if kind is NormKind.RMS else Task.LAYER
             case Activation(kind=function):
-                return RowWork(_FUNCTIONS[function], width)
+                return _FUNCTIONS[function]
             case Rotary():
-                return RowWork(Task.ROTARY, width)
+                return Task.ROTARY
             case Mul():
-                return RowWork(Task.MUL, width)
+                return Task.MUL
             case _:
-                return RowWork(Task.ADD, width)
+                return Task.ADD
 
     def _product(self, nodes: Iterable[Node]) -> tuple[Product, ...]:
         """Linear layers side by side, those that read the same value as one."""
-        columns: dict[str, tuple[int, int]] = {}
+        columns: dict[tuple[str, Place], tuple[int, int]] = {}
         for node in nodes:
             rows, cols = (int(extent) for extent in self.graph.constants[node.inputs[1]].shape)
-            _, others = columns.get(node.inputs[0], (rows, 0))
-            columns[node.inputs[0]] = rows, others + cols
-        return tuple(Product(rows, cols, self.bits) for rows, cols in columns.values())
+            key = node.inputs[0], self._place(node)
+            columns[key] = rows, columns.get(key, (rows, 0))[1] + cols
+        return tuple(
+            Product(rows, cols, self.bits if place is Place.CHIP else HOST_BITS, place)
+            for (_, place), (rows, cols) in columns.items()
+        )
 
     def _section(self, section: Section, on_path: bool) -> SectionWork:
         own = section.first

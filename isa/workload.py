@@ -45,6 +45,7 @@ class RowWork:
     task: Task
     width: int
     entries: int = 0
+    place: Place = Place.CHIP
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Product:
     rows: int
     cols: int
     bits: int = 8
+    place: Place = Place.CHIP
 
     @property
     def bytes(self) -> int:
@@ -105,12 +107,16 @@ class SectionWork:
     last: Product | None = None
     is_result: bool = False
     on_path: bool = True
-    place: Place = Place.CHIP
 
     @property
     def products(self) -> tuple[Product, ...]:
         """All linear layers."""
         return (*self.first, *self.source, *(() if self.last is None else (self.last,)))
+
+    @property
+    def on_chip(self) -> tuple[Product, ...]:
+        """The linear layers on the chip."""
+        return tuple(product for product in self.products if product.place is Place.CHIP)
 
     @property
     def columns(self) -> int:
@@ -176,12 +182,12 @@ class Workload:
     @property
     def weights(self) -> int:
         """How many weights linear layers on the chip have: cells of arrays."""
-        return sum(p.rows * p.cols for s in self.sections() if s.place is Place.CHIP for p in s.products)
+        return sum(p.rows * p.cols for s in self.sections() for p in s.on_chip)
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights of linear layers on the chip."""
-        return sum(p.bytes for s in self.sections() if s.place is Place.CHIP for p in s.products)
+        return sum(p.bytes for s in self.sections() for p in s.on_chip)
 
     @property
     def kv_row_bytes(self) -> int:

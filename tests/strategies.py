@@ -277,8 +277,9 @@ def _values(
 def workloads() -> st.SearchStrategy[Workload]:
     """Any work, of a few parts."""
     size, some = st.integers(0, 99999), lambda parts: st.lists(parts, max_size=2).map(tuple)
-    rows = st.builds(RowWork, st.sampled_from(Task), size, size)
-    products = st.builds(Product, size, size, st.integers(1, 8))
+    places = st.sampled_from(Place)
+    rows = st.builds(RowWork, st.sampled_from(Task), size, size, places)
+    products = st.builds(Product, size, size, st.integers(1, 32), places)
     attention = st.builds(AttentionWork, *[size] * 5, *[st.booleans()] * 3)
     section = st.builds(
         SectionWork,
@@ -288,7 +289,6 @@ def workloads() -> st.SearchStrategy[Workload]:
         some(rows),
         st.none() | products,
         *[st.booleans()] * 2,
-        st.sampled_from(Place),
     )
     block = st.builds(Block, st.booleans(), some(rows), some(rows), some(section), size)
     return st.builds(Workload, some(st.builds(Repeat, size, some(block))), size, st.booleans())

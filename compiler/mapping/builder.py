@@ -66,7 +66,9 @@ class TileBuilder:
         self.ports: dict[str, Port] = {}
         self.constants: dict[str, tuple[ConstantSlot, Slice]] = {}
         self.tables: dict[str, str] = {}  # slot -> tensor ("": a number that the tile is given)
-        self.addresses: dict[str, int] = {}  # slot -> the number, or where the tensor lies, once that is known
+        self.addresses: dict[
+            str, int
+        ] = {}  # slot -> the number, or where the tensor lies, once that is known
         self.nodes: dict[str, list[str]] = {}
         self.angles: dict[tuple[str, int], str] = {}  # rotary table and pass -> value
 

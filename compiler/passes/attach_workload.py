@@ -19,6 +19,6 @@ class AttachWorkload(Pass):
 
         weights = c.options.weights
         is_ideal = arithmetic_of(weights) is not Arithmetic.INT8
-        work = workload_of(c.require_graph(), weight_bits(weights), is_ideal)
+        work = workload_of(c.require_graph(), weight_bits(weights), is_ideal, c.chip)
         c.program = replace(c.require_program(), workload=work)
         return True

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from isa import instructions as table
 from isa.hardware import Hardware
 from isa.instruction import Inst
-from isa.workload import AttentionWork, Block, Product, RowWork, SectionWork, Task
+from isa.workload import AttentionWork, Block, Place, Product, RowWork, SectionWork, Task
 
 from .distances import Distances
 from .rates import Rates
@@ -84,6 +84,8 @@ class Latency:
     def hub(self, work: RowWork) -> Spent:
         """An operator on whole rows."""
         r = self.rates
+        if work.place is Place.HOST:
+            return spent(Limit.HOST, r.on_host(work))
         match work.task:
             case Task.EMBED:
                 return spent(Limit.DRAM, r.lookup(work.width, work.entries))
@@ -146,8 +148,7 @@ class Latency:
         parts = work.rows / high
         arrays = np.array([r.activation(k, n) for k, n in zip(low, columns, strict=True)])
         sums = np.where(parts > 1, self._addition * np.log2(np.maximum(parts, 1.0)), 0.0)
-        link = np.where(parts > 3, r.link, r.fastest_link)
-        leaving = np.where(parts > 1, 4 * columns / link, 0.0)
+        leaving = np.where(parts > 1, 4 * columns / min(r.fastest_link, r.buffer_width), 0.0)
         per_column = 0.0 if self.is_ideal else r.dequantise
         start = 0 if self.is_ideal else r.startup
         vector = quantising + start + np.maximum(1.0, columns[:, None] * pieces * per_column)
@@ -168,11 +169,14 @@ class Latency:
         """The tiles that a section's weights take."""
         if not self.resident:
             return 1
-        weights = sum(product.rows * product.cols for product in section.products)
+        weights = sum(product.rows * product.cols for product in section.on_chip)
         return max(1, -(-weights // self.rates.tile_cells))
 
     def _section(self, section: SectionWork, context: int) -> Spent:
         """A section for a row that looks at `context` rows: the least over its number of tiles."""
+        elsewhere = self._on_host(section)
+        if not section.on_chip and section.attention is None:
+            return elsewhere
         reach, best = self.distances.round_trip(self.least_tiles(section)), Spent()
         while not best.by or reach < best.total:
             tiles = self.distances.tiles_within(reach + _STRIDE - 1)
@@ -183,21 +187,40 @@ class Latency:
             if tiles >= self.rates.tiles:
                 break
             reach += _STRIDE
-        return best
+        return best + elsewhere
+
+    def _on_host(self, section: SectionWork) -> Spent:
+        """A section's linear layers on the host, and the rows of attention that cross the link."""
+        r, chain = self.rates, Spent()
+        hosted = [product for product in section.first if product.place is Place.HOST]
+        if hosted:
+            chain += longest([spent(Limit.HOST, r.on_host(product)) for product in hosted])
+        if section.attention is not None and hosted:
+            chain += spent(Limit.HOST_LINK, r.crossing(max(product.cols for product in hosted)))
+        if section.last is not None and section.last.place is Place.HOST:
+            chain += spent(Limit.HOST, r.on_host(section.last))
+            if section.attention is not None:
+                chain += spent(Limit.HOST_LINK, r.crossing(section.last.rows))
+        return chain
 
     def on_tiles(self, section: SectionWork, context: int, tiles: int) -> Spent:
         """A section on up to `tiles` tiles, without the way to them."""
-        chain = longest([self.product(product, tiles) for product in section.first])
+        on_chip = [product for product in section.first if product.place is Place.CHIP]
+        chain = longest([self.product(product, tiles) for product in on_chip])
         for work in section.before:
             chain += self._columns(work, tiles)
         if section.attention is not None:
             chain += self.attention(section.attention, context, tiles)
         for work in section.inner:
             chain += self._columns(work, tiles)
-        return chain + (self.product(section.last, tiles) if section.last is not None else Spent())
+        if section.last is not None and section.last.place is Place.CHIP:
+            chain += self.product(section.last, tiles)
+        return chain
 
     def _columns(self, work: RowWork, tiles: int) -> Spent:
         """An operator column by column or head by head."""
+        if work.place is Place.HOST:
+            return spent(Limit.HOST, self.rates.on_host(work))
         kind = FUNCTIONS.get(work.task, table.Vsumsq)
         return spent(Limit.VECTOR, self.rates.vector(kind, work.width / min(tiles, work.width)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from isa.hardware import Hardware, Quantity
 from isa.instruction import Dim, Inst, Mode
 from isa.instructions import Deqc, Mvm
+from isa.workload import Product, RowWork
 
 
 class Rates:
@@ -36,6 +37,9 @@ class Rates:
         self.into_tile = 2 * self.link + 2 * self.fastest_link
         self.host_latency = hardware.cycles(hardware.host_link.latency)
         self.host_width = hardware.bytes_per_cycle(hardware.host_link.bandwidth)
+        self.dispatch = hardware.host.dispatch.si * hardware.clock.si
+        self.host_flops = hardware.host.flops.si / hardware.clock.si
+        self.host_memory = hardware.host.bandwidth.si / hardware.clock.si
         self.gbuf_latency = hardware.cycles(hardware.gbuf.latency)
         self.gbuf_bytes = int(hardware.gbuf.capacity.si)
         self.gbuf_width = hardware.bytes_per_cycle(hardware.gbuf.bandwidth) * int(
@@ -45,6 +49,19 @@ class Rates:
         self.dram_width = hardware.bytes_per_cycle(hardware.dram.bandwidth) * int(
             hardware.dram.channels.value
         )
+
+    def on_host(self, work: RowWork | Product, rows: int = 1) -> float:
+        """Cycles that the host takes for an operator on `rows` rows: one call, its arithmetic or its bytes."""
+        flops, size = 0.0, 0.0
+        if isinstance(work, Product):
+            flops, size = 2.0 * rows * work.rows * work.cols, float(work.bytes)
+        else:
+            size = 4.0 * rows * work.width
+        return self.dispatch + max(flops / self.host_flops, size / self.host_memory)
+
+    def crossing(self, columns: int) -> float:
+        """Cycles in which a row of so many columns gets from the host to the chip or back."""
+        return self.host_latency + 4 * columns / self.host_width
 
     def lookup(self, width: int, entries: int) -> float:
         """Cycles to get a row of a table, from DRAM or, if they can hold it, from global buffers."""

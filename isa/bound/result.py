@@ -15,6 +15,7 @@ class Limit(Enum):
     NETWORK = "network"
     DRAM = "dram"
     HOST_LINK = "host_link"
+    HOST = "host"
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ class _Step:
             Term("vector work over all tiles", Limit.VECTOR, _cycles(self._vector() / self.rates.tiles)),
             Term("bytes from DRAM", Limit.DRAM, _cycles(self._dram())),
             Term("rows to the host", Limit.HOST_LINK, _cycles(self._to_host())),
+            Term("operators of the host", Limit.HOST, _cycles(self._host())),
         ]
         if self._others() > chain.total:
             terms[0] = Term(terms[0].name, Limit.ARRAYS, terms[0].cycles)
@@ -179,6 +180,8 @@ class _Step:
 
     def _row(self, item: RowWork) -> float:
         r = self.rates
+        if item.place is Place.HOST:
+            return 0.0
         match item.task:
             case Task.EMBED | Task.POSITION | Task.ADD:
                 return 0.0
@@ -190,8 +193,6 @@ class _Step:
                 return r.work(FUNCTIONS[task], item.width)
 
     def _vector_section(self, section: SectionWork, count: int, rows: _Rows) -> float:
-        if section.place is Place.HOST:
-            return 0.0
         work = count * sum(self._row(item) for item in (*section.before, *section.inner))
         source = self.source.count if section.source else 0
         work += sum(self._product(p) * count for p in section.first)
@@ -204,7 +205,7 @@ class _Step:
 
     def _product(self, product: Product) -> float:
         """Quantising the input once, and dequantising each sum once."""
-        if self.workload.is_ideal:
+        if self.workload.is_ideal or product.place is Place.HOST:
             return 0.0
         r = self.rates
         return min(r.work(table.Quant, product.rows), r.work(table.Quantx, product.rows)) + (
@@ -218,6 +219,19 @@ class _Step:
         if not self.workload.is_ideal:
             total += (r.work(table.Deqr, 4096) + r.work(table.Quantw, 4096)) / 4096
         return attention.heads * total
+
+    def _host(self) -> float:
+        """The host's operators, one after another, each on all rows of the step."""
+        total = 0.0
+        for repeat in self.workload.repeats:
+            for block in repeat.blocks:
+                rows = self._count(self.source if block.is_source else self.tokens, block)
+                work: list[RowWork | Product] = [*block.hub, *block.aside]
+                for section in block.sections:
+                    work += [*section.before, *section.inner, *section.products]
+                hosted = [item for item in work if item.place is Place.HOST]
+                total += repeat.count * sum(self.rates.on_host(item, rows) for item in hosted) * bool(rows)
+        return total
 
     # ------------------------------------------------------------------------------------------------ memories
 
