@@ -15,6 +15,7 @@ class Optimisation(Enum):
     """An optimisation; its value is its name on the command line."""
 
     SCHEDULE = "schedule"
+    DOUBLE_BUFFER = "double-buffer"
     HUB = "hub"
     FFN_GRID = "ffn-grid"
     SKIP_WINDOW = "skip-window"
@@ -34,6 +35,7 @@ class Optimisation(Enum):
 
 _SUMMARIES = {
     Optimisation.SCHEDULE: "reorder the instructions of straight pieces so that units work side by side",
+    Optimisation.DOUBLE_BUFFER: "values of consecutive segments in two places of the buffer, taken in turn",
     Optimisation.HUB: "cut hub values by columns over as many tiles as pays, not over as few as fit",
     Optimisation.PLACEMENT: "lay tiles in compact patches of the mesh, the layout in which messages travel least",
     Optimisation.NORM_EXCHANGE: "norms over several tiles combine sum of squares and largest magnitude at once",

@@ -49,7 +49,7 @@ def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
 
     def total(template: Template, chunk: int) -> int:
         limits = replace(mapping.limits, chunk=chunk)
-        return plan_buffer(template, mapping.arithmetic, limits, hardware).total
+        return plan_buffer(template, mapping.arithmetic, limits, hardware, double=False).total
 
     wanted = [c for c in CHUNKS if most is None or c <= most] or [1]
     for chunk in wanted:
@@ -75,9 +75,9 @@ def _largest(template: Template, mapping: Mapping) -> str:
     return ", ".join(f"{name} {size:,}" for size, name in sorted(sizes, reverse=True)[:3])
 
 
-def build_role(template: Template, mapping: Mapping, hardware: Hardware) -> Role:
-    """The role of a template: buffer plan, code, line table."""
-    plan = plan_buffer(template, mapping.arithmetic, mapping.limits, hardware)
+def build_role(template: Template, mapping: Mapping, hardware: Hardware, *, double: bool = True) -> Role:
+    """The role of a template: buffer plan, code, line table. `double`: values may have two places (`BufferPlan`)."""
+    plan = plan_buffer(template, mapping.arithmetic, mapping.limits, hardware, double=double)
     emitter = Emitter(template, plan, mapping.arithmetic, mapping.limits)
     sites = template.sites
     for index, block in enumerate(template.blocks):
@@ -103,12 +103,14 @@ def _tile(tile: MapTile) -> Tile:
     )
 
 
-def build_program(mapping: Mapping, hardware: Hardware, origin: Origin, *, shapes_only: bool) -> Program:
+def build_program(
+    mapping: Mapping, hardware: Hardware, origin: Origin, *, shapes_only: bool, double: bool = True
+) -> Program:
     """The Program of a Mapping whose chunk is chosen."""
     return Program(
         hardware,
         mapping.limits,
-        tuple(build_role(t, mapping, hardware) for t in mapping.templates),
+        tuple(build_role(t, mapping, hardware, double=double) for t in mapping.templates),
         tuple(_tile(t) for t in mapping.tiles),
         mapping.channels,
         mapping.barriers,

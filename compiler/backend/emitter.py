@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from compiler.ir.mapping import Arithmetic, Format, MapValue, Rows, Template
 from isa.instruction import Inst
-from isa.instructions import Add, Div, Halt, Ldp, Loop, Mod, Mul, Page, Seg, Sseg, Sub, Sys
+from isa.instructions import Add, And, Div, Halt, Ldp, Loop, Mod, Mul, Page, Seg, Sseg, Sub, Sys
 from isa.operands import ZERO, Addr, ArrayRef, Count, PortRef, Reg, Special
 from isa.program import ArraySpec, Limits
 
@@ -15,7 +15,8 @@ from .layout import BufferPlan, scratch_name
 
 SEGMENTS, INDEX, TOKENS, POSITION, OUTPUTS = Reg(1), Reg(2), Reg(3), Reg(4), Reg(5)
 KV_BASE, KV_ROW, LENGTH, END = Reg(6), Reg(7), Reg(8), Reg(9)
-_FIRST_FREE, _FIRST_TABLE, _LAST = 10, 24, 31
+PLACE = Reg(10)  # which of two places the segment's values have: how far from the first, in bytes
+_FIRST_FREE, _FIRST_TABLE, _LAST = 11, 24, 31
 
 Deferred = Callable[[int], Inst]
 
@@ -36,6 +37,7 @@ class _Phase:
     `facts` are the registers among those with fixed meanings that its code uses; `rows` is how many rows of a KV
     array a sequence has, of the array for which KV_BASE and KV_ROW stand (0 while there is none); `page_rows` are those
     of a page, where they stand for arrays that sequences share. With `is_source` the segments are those of the source.
+    `distance` is that of two places of a value.
     """
 
     head: list[Line] = field(default_factory=list)
@@ -44,6 +46,7 @@ class _Phase:
     shared: dict[str, Reg] = field(default_factory=dict)
     facts: set[Reg] = field(default_factory=set)
     is_source: bool = False
+    distance: int = 0
     rows: int = 0
     page_rows: int = 0
     free: int = _FIRST_FREE
@@ -65,6 +68,8 @@ class _Phase:
         """Code that makes a segment the current one, and reads what the pass uses of it."""
         facts = self.facts
         code: list[Inst] = [Sseg(INDEX) if self.is_source else Seg(INDEX), Sys(TOKENS, Special.TOKENS)]
+        if PLACE in facts:
+            code += [And(PLACE, INDEX, 1), Mul(PLACE, PLACE, self.distance)]
         if facts & {POSITION, KV_ROW, LENGTH}:
             code.append(Sys(POSITION, Special.POSITION))
         if OUTPUTS in facts:
@@ -123,7 +128,9 @@ class Emitter:
         if phase == len(self.phases):
             is_source = phase < self.template.source_phases
             page_rows = 0 if is_source else self.limits.page_rows
-            self.phases.append(_Phase(is_source=is_source, page_rows=page_rows))
+            self.phases.append(
+                _Phase(is_source=is_source, distance=self.plan.distance, page_rows=page_rows)
+            )
         if phase != len(self.phases) - 1:
             raise ValueError(f"template {self.template.name}: blocks are not in the order of their phases")
 
@@ -140,7 +147,7 @@ class Emitter:
         Of a value that holds whole sequences, the address of the segment's first row.
         """
         value = self.values.get(name.removesuffix(".scale"))
-        base = ZERO
+        base = self.fact(PLACE) if name in self.plan.twice else ZERO
         if value is not None and value.rows is Rows.SEQUENCE:
             size = value.cols * (1 if value.format is Format.Q8 else 4)
             size = 4 * value.scales if name not in self.values else size

@@ -1,15 +1,19 @@
 """Where values lie in the tile buffer.
 
-Constants come first. Values follow, each with room for a whole segment of `chunk` rows. If all fit side by side
-they are kept apart, so that the next segment's transfers can begin early; otherwise values that are never alive
-together share places (first fit, in the order in which they are first written).
+Constants come first. Values follow, each with room for a whole segment of `chunk` rows. Values of a segment have two
+places, a fixed distance apart, which segments take in turn: so the units of a tile can work on consecutive segments. If
+there is no room for that, only what comes and goes in messages has two, or only what comes.
+
+If all fit side by side they are kept apart; otherwise values that are never alive together share places (first fit, in
+the order in which they are first written).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from enum import Enum
+from itertools import product
 
 from compiler.ir.graph import Function, NormKind
 from compiler.ir.mapping import Arithmetic, Block, Format, MapValue, Rows, Template
@@ -22,6 +26,8 @@ from compiler.ir.operations import (
     NormQuantise,
     Operation,
     Quantise,
+    Receive,
+    Send,
 )
 from isa.hardware import Hardware
 from isa.instruction import DType
@@ -29,6 +35,9 @@ from isa.program import ArraySpec, Constant, Limits, Region
 
 GROUP_SUMS = ("sums", "odd_sums")
 """Working spaces of a product with groups of scales: sums of even and of odd groups."""
+
+SECOND = "second"
+"""The region with the second places of values."""
 
 
 class Extent(Enum):
@@ -67,14 +76,23 @@ class Need:
         return self.bytes_per_row * self.extent.rows(limits)
 
 
+_Sized = tuple[Need, int]  # with its size in bytes
+_Placing = Callable[[list[_Sized], int], dict[str, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class BufferPlan:
-    """Offsets in bytes by name, and the bytes used in all."""
+    """Offsets in bytes by name, and the bytes used in all.
+
+    The values in `twice` have a second place, for every other segment, `distance` bytes behind the first.
+    """
 
     offsets: dict[str, int]
     constants: tuple[Constant, ...]
     regions: tuple[Region, ...]
     total: int
+    distance: int = 0
+    twice: frozenset[str] = frozenset()
 
 
 def operands(op: Operation) -> tuple[str, ...]:
@@ -167,8 +185,13 @@ def _scratch_needs(index: int, block: Block, template: Template, arithmetic: Ari
         yield Need(scratch_name(index, name), size, index, index)
 
 
-def plan_buffer(template: Template, arithmetic: Arithmetic, limits: Limits, hardware: Hardware) -> BufferPlan:
-    """Offsets for segments of `limits.chunk` tokens. The total may exceed the buffer; the caller decides what then."""
+def plan_buffer(
+    template: Template, arithmetic: Arithmetic, limits: Limits, hardware: Hardware, *, double: bool = True
+) -> BufferPlan:
+    """Offsets for segments of `limits.chunk` tokens. The total may exceed the buffer; the caller decides what then.
+
+    `double`: values of a segment may have two places.
+    """
     granule = hardware.granule_bytes
 
     def align(size: int) -> int:
@@ -180,17 +203,46 @@ def plan_buffer(template: Template, arithmetic: Arithmetic, limits: Limits, hard
         constants.append(Constant(slot.name, at, DType.F32, (slot.cols,)))
         at += align(4 * slot.cols)
     wanted = [(need, align(need.bytes(limits))) for need in needs(template, arithmetic)]
-    if at + sum(size for _, size in wanted) <= hardware.buffer_bytes:
-        placed = _apart(wanted, at)
-    else:
-        placed = _shared(wanted, at)
-    total = max([at, *(offset + size for (need, size) in wanted for offset in (placed[need.name],))])
+    sets = _sets_to_double(template, wanted) if double and limits.segments > 1 else []
+    for twice, place in product([*sets, frozenset[str]()], (_apart, _shared)):
+        placed, distance, total = _place(wanted, at, twice, place)
+        if total <= hardware.buffer_bytes:
+            break
+    regions = [Region(need.name, placed[need.name], size) for need, size in wanted]
+    if distance:
+        regions.append(Region(SECOND, at + distance, distance))
     offsets = {c.name: c.offset for c in constants} | placed
-    regions = tuple(Region(need.name, placed[need.name], size) for need, size in wanted)
-    return BufferPlan(offsets, tuple(constants), regions, total)
+    return BufferPlan(offsets, tuple(constants), tuple(regions), total, distance, twice)
 
 
-def _apart(wanted: list[tuple[Need, int]], at: int) -> dict[str, int]:
+def _sets_to_double(template: Template, wanted: list[_Sized]) -> list[frozenset[str]]:
+    """What may have two places, from the most to the least: all values of a segment, messages, what is received."""
+    once = {need.name for need, _ in wanted if need.extent is not Extent.SEGMENT}
+    received = {b.op.out for b in template.blocks if isinstance(b.op, Receive)}
+    sent = {b.op.value for b in template.blocks if isinstance(b.op, Send)}
+    names = [need.name for need, _ in wanted if need.name not in once]
+    sets = [
+        frozenset(names),
+        frozenset(name for name in names if name.removesuffix(".scale") in received | sent),
+        frozenset(name for name in names if name.removesuffix(".scale") in received),
+    ]
+    return [names for names in sets if names]
+
+
+def _place(
+    wanted: list[_Sized], at: int, twice: frozenset[str], place: _Placing
+) -> tuple[dict[str, int], int, int]:
+    """Offsets from `at` on: values in `twice`, their second places, the others; the distance, the end of all."""
+    double = [(need, size) for need, size in wanted if need.name in twice]
+    single = [(need, size) for need, size in wanted if need.name not in twice]
+    placed = place(double, at)
+    distance = max((placed[need.name] + size for need, size in double), default=at) - at
+    end = at + 2 * distance
+    placed |= place(single, end)
+    return placed, distance, max([end, *(placed[need.name] + size for need, size in single)])
+
+
+def _apart(wanted: list[_Sized], at: int) -> dict[str, int]:
     placed = {}
     for need, size in wanted:
         placed[need.name] = at
@@ -198,10 +250,10 @@ def _apart(wanted: list[tuple[Need, int]], at: int) -> dict[str, int]:
     return placed
 
 
-def _shared(wanted: list[tuple[Need, int]], base: int) -> dict[str, int]:
+def _shared(wanted: list[_Sized], base: int) -> dict[str, int]:
     """First fit among the ranges of needs that are alive at the same time."""
     placed: dict[str, int] = {}
-    done: list[tuple[Need, int]] = []
+    done: list[_Sized] = []
     for need, size in wanted:
         taken = sorted(
             (placed[other.name], placed[other.name] + extent)

@@ -1,9 +1,10 @@
 """Reorder instructions inside straight pieces of a role so that units work side by side.
 
-A tile issues in order: an instruction that waits holds up all behind it. A list scheduler therefore puts first
-what can start first, and among those what the longest chain of others waits for. The order of network
-instructions among themselves is kept, so that what the verifier shows of channels does not change. Buffer ranges
-are compared by the region they lie in, at full size: an order that is right for the longest segment is right.
+A unit starts its instructions in order: one that waits holds up all behind it in its queue. A list scheduler
+therefore puts first what can start first, and among those what the longest chain of others waits for. The order of
+network instructions among themselves is kept, so that what the verifier shows of channels does not change. Buffer
+ranges are compared by the region they lie in, at full size: an order that is right for the longest segment is right.
+An address with a base register stays within the region that its offset lies in, or within the second place of it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,29 @@ from isa.instructions import Halt, Loop, Seg, Sseg
 from isa.operands import ZERO, Addr, ArrayRef, Reg
 from isa.program import Role
 
+from .layout import SECOND
+
 _BARRIERS = (Halt, Loop, Seg, Sseg)
+_ANYWHERE = 1 << 30
 _MEMORY_CYCLES, _MESSAGE_CYCLES = 60, 30  # rough: only the order depends on them
 
 Range = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an operand may lie: in the regions start..stop-1 behind `base`, whatever that is in any of `spans`."""
+
+    base: Reg
+    start: int
+    stop: int
+    spans: tuple[Range, ...]
+
+    def meets(self, other: _Place) -> bool:
+        """Whether both may have a byte in common. (If the base changes between, other dependences say so.)"""
+        if self.base == other.base:
+            return self.start < other.stop and other.start < self.stop
+        return any(a < d and c < b for a, b in self.spans for c, d in other.spans)
 
 
 @dataclass(slots=True)
@@ -29,7 +49,7 @@ class _Item:
 
     inst: Inst
     site: int
-    ranges: list[tuple[Range, bool]]
+    places: list[tuple[_Place, bool]]
     uses: list[tuple[object, bool]]
     cycles: int
     after: set[int]
@@ -38,12 +58,11 @@ class _Item:
 
 def schedule(role: Role, hardware: Hardware) -> Role:
     """The role with its straight pieces reordered; meaning and length are unchanged."""
-    spans = [(c.offset, c.offset + c.bytes) for c in role.constants]
-    spans += [(r.offset, r.offset + r.bytes) for r in role.regions]
+    regions = _Regions(role)
     code: list[Inst] = []
     lines: list[int] = []
     for start, stop in _pieces(role):
-        items = [_item(role.code[i], role.lines[i], role, hardware, spans) for i in range(start, stop)]
+        items = [_item(role.code[i], role.lines[i], role, hardware, regions) for i in range(start, stop)]
         for index in _order(items):
             code.append(items[index].inst)
             lines.append(items[index].site)
@@ -67,26 +86,22 @@ def _pieces(role: Role) -> Iterator[Range]:
         yield start, len(role.code)
 
 
-def _item(inst: Inst, site: int, role: Role, hardware: Hardware, spans: list[Range]) -> _Item:
-    ranges: list[tuple[Range, bool]] = []
+def _item(inst: Inst, site: int, role: Role, hardware: Hardware, regions: _Regions) -> _Item:
+    places: list[tuple[_Place, bool]] = []
     uses: list[tuple[object, bool]] = []
     for f in inst.layout:
         value = getattr(inst, f.name)
         for register in _registers(value):
             uses.append((register, f.writes_register))
         if f.access is not None:
-            span = _span(value, spans)
-            wrote = f.access.mode is not Mode.READ
-            ranges.append((span, wrote))
-            if f.access.mode is Mode.UPDATE or (wrote and getattr(inst, "acc", False)):
-                ranges.append((span, False))
+            places.append((regions.place(value), f.access.mode is not Mode.READ))
         if f.array is not None:
             uses.append((f"array{value.index}", f.array.mode in (ArrayMode.WRITE, ArrayMode.WRITE_SCALES)))
         if f.memory is not None:
             uses.append((f.name + "memory", f.memory.mode is not Mode.READ))
     if inst.unit is Unit.NETWORK:
         uses.append(("network", True))
-    return _Item(inst, site, ranges, uses, _cycles(inst, role, hardware), set())
+    return _Item(inst, site, places, uses, _cycles(inst, role, hardware), set())
 
 
 def _registers(value: object) -> Iterator[Reg]:
@@ -98,14 +113,26 @@ def _registers(value: object) -> Iterator[Reg]:
             yield register
 
 
-def _span(address: Addr, spans: list[Range]) -> Range:
-    """All of the regions that an address lies in; the whole buffer if its base is a register."""
-    if address.base != ZERO:
-        return 0, 1 << 30
-    hits = [span for span in spans if span[0] <= address.offset < span[1]]
-    if not hits:
-        return address.offset, 1 << 30
-    return min(h[0] for h in hits), max(h[1] for h in hits)
+class _Regions:
+    """The named ranges of a role's buffer; those before the second places have one of their own there."""
+
+    def __init__(self, role: Role) -> None:
+        self._spans = [(c.offset, c.offset + c.bytes) for c in role.constants]
+        self._spans += [(r.offset, r.offset + r.bytes) for r in role.regions if r.name != SECOND]
+        second = next((r for r in role.regions if r.name == SECOND), None)
+        self._distance = second.bytes if second else 0
+        self._twice = (second.offset - second.bytes, second.offset) if second else (0, 0)
+
+    def place(self, address: Addr) -> _Place:
+        """Where an operand may lie: all of the regions that its offset lies in, and, behind a base, their seconds."""
+        hits = [span for span in self._spans if span[0] <= address.offset < span[1]]
+        if not hits:
+            return _Place(address.base, 0, _ANYWHERE, ((0, _ANYWHERE),))
+        start, stop = min(h[0] for h in hits), max(h[1] for h in hits)
+        spans = ((start, stop),)
+        if address.base != ZERO and self._twice[0] <= start < self._twice[1]:
+            spans += ((start + self._distance, stop + self._distance),)
+        return _Place(address.base, start, stop, spans)
 
 
 def _cycles(inst: Inst, role: Role, hardware: Hardware) -> int:
@@ -145,11 +172,9 @@ def _depends(later: _Item, earlier: _Item) -> bool:
         for b, wrote_b in earlier.uses:
             if (wrote_a or wrote_b) and a == b:
                 return True
-    for (start_a, stop_a), wrote_a in later.ranges:
-        for (start_b, stop_b), wrote_b in earlier.ranges:
-            if (wrote_a or wrote_b) and start_a < stop_b and start_b < stop_a:
-                return True
-    return False
+    return any(
+        (wrote_a or wrote_b) and a.meets(b) for a, wrote_a in later.places for b, wrote_b in earlier.places
+    )
 
 
 def _order(items: list[_Item]) -> list[int]:

@@ -15,8 +15,13 @@ class EmitProgram(Pass):
         """Sets `c.program`."""
         from compiler.backend.build import build_program
         from compiler.backend.origin import origin_of
+        from compiler.optimisations import Optimisation
 
         c.program = build_program(
-            c.require_mapping(), c.require_target(), origin_of(c), shapes_only=c.options.shapes_only
+            c.require_mapping(),
+            c.require_target(),
+            origin_of(c),
+            shapes_only=c.options.shapes_only,
+            double=c.options.does(Optimisation.DOUBLE_BUFFER),
         )
         return True

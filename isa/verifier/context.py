@@ -14,7 +14,7 @@ from .arithmetic import Arithmetic
 from .bounds import Bounds
 from .buffer import Span
 from .dealt import Cached
-from .poly import Poly
+from .poly import NOTHING, Poly
 from .report import Report
 from .script import Range, Recorder
 from .segments import Over
@@ -126,7 +126,12 @@ class Context:
     def granules(self, state: State, span: Span) -> Range:
         """The granules from the first to the last byte that a span may cover."""
         bounds, granule = self.bounds(state), self.job.program.target.granule_bytes
-        return Range(bounds.lower(span.start) // granule, -(-bounds.upper(span.end) // granule))
+        low, high = bounds.lower(span.start) // granule, -(-bounds.upper(span.end) // granule)
+        base = Poly(0, span.start.terms)
+        if not base.terms or not base.divisible_by(granule):
+            return Range(low, high, NOTHING, low, high)
+        end = -(-bounds.upper(span.end - base) // granule)
+        return Range(span.start.const // granule, end, base, low, high)
 
 
 def open_context(job: Job) -> Context:

@@ -3,7 +3,8 @@
 A role's script is a list of phases: straight parts, and bodies of loops over the step's segments or source segments.
 An event waits for earlier events of its phase that must be complete before the tile can come to it. The hardware that
 is assumed is the most restrictive one that is allowed: one send in flight, one receive outstanding at a port, an
-operation waits for all in flight whose ranges (first to last byte, in granules) may overlap its own.
+operation waits for all in flight whose ranges (first to last byte, in granules) may overlap its own. Addresses behind the
+same register value are compared whatever that value is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 
 from isa.program import Direction
 
-from .poly import Poly
+from .poly import NOTHING, Poly
 from .segments import Over
 
 
@@ -38,14 +39,23 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Granules low..high-1 of the buffer."""
+    """Granules low..high-1 of the buffer, behind a `base` in bytes, a multiple of granules, which holds the same all
+    through a pass. Whatever the base is, they lie in granules least..most-1."""
 
     low: int
     high: int
+    base: Poly
+    least: int
+    most: int
 
     def meets(self, other: Range) -> bool:
-        """Whether both have a granule in common."""
-        return self.low < other.high and other.low < self.high
+        """Whether both may have a granule in common."""
+        if self.base == other.base:
+            return self.low < other.high and other.low < self.high
+        return self.least < other.most and other.least < self.most
+
+
+NOWHERE = Range(0, 0, NOTHING, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ class Recorder:
     def barrier(self, index: int, port: Poly) -> None:
         """A barrier is come to when all else is complete; nothing goes on before it has opened."""
         self._wait_for(self._flying)
-        self._add(Direction.BARRIER, index, port, (Poly(), Poly()), Range(0, 0))
+        self._add(Direction.BARRIER, index, port, (Poly(), Poly()), NOWHERE)
         self._wait_for(self._flying)
 
     def _wait_for(self, flights: list[_Flight]) -> None:

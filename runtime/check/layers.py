@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.backend.emitter import PLACE
 from compiler.ir import graph as g
 from compiler.ir import mapping as m
 from compiler.ir.evaluate import evaluate
 from compiler.pipeline import Compilation
 from isa.instruction import DType, Inst
-from isa.operands import ZERO, Addr
-from isa.program import Program
+from isa.operands import ZERO, Addr, Reg
+from isa.program import Program, Role
 from runtime.engine.state import TileState
 from runtime.engine.trap import TrapError
 from runtime.session import Session
@@ -51,7 +52,7 @@ class LayerError:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """Where a tile's part of an operator's value lies: `cols` float32 columns at `offset` in the tile's buffer.
+    """Where a tile's part of an operator's value lies: `cols` float32 columns at `offset` behind `base` in the buffer.
 
     It is complete when instructions of `site` have written it. `column` is the first of these columns in the whole
     value, where the Mapping says so (the weight block's own); otherwise parts go side by side in the order of tiles.
@@ -59,6 +60,7 @@ class Tap:
 
     tile: int
     site: int
+    base: Reg
     offset: int
     cols: int
     column: int | None
@@ -134,14 +136,22 @@ def _makers(mapping: m.Mapping, program: Program) -> Iterator[_Maker]:
         template, role = mapping.template(tile.template), program.role(tile.template)
         values = {value.name: value for value in template.values}
         offsets = {region.name: region.offset for region in role.regions}
+        twice = _behind_place(role)
         for block in template.blocks:
             out = getattr(block.op, "out", None)
             if out is None or values[out].format is not m.Format.F32:
                 continue
             site = role.sites.index(block.site)
             names = frozenset(tile.nodes[site].split(" "))
-            tap = Tap(number, site, offsets[out], values[out].cols, None)
+            offset = offsets[out]
+            tap = Tap(number, site, PLACE if offset in twice else ZERO, offset, values[out].cols, None)
             yield _multiplier(block.op, names, tap, template, tile) or _Maker(block.op, names, tap)
+
+
+def _behind_place(role: Role) -> set[int]:
+    """Offsets of values that have two places, taken in turn by segments."""
+    operands = (getattr(inst, field.name) for inst in role.code for field in inst.layout)
+    return {at.offset for at in operands if isinstance(at, Addr) and at.base == PLACE}
 
 
 def _multiplier(
@@ -212,7 +222,7 @@ class Recorder:
         for tap in self._at.get((tile, self._lines[tile][index]), ()):
             segment = state.segments[state.segment]
             try:
-                rows = state.read(Addr(ZERO, tap.offset), DType.F32, segment.tokens, tap.cols)
+                rows = state.read(Addr(tap.base, tap.offset), DType.F32, segment.tokens, tap.cols)
             except TrapError:  # not all of it has been written yet
                 continue
             self._parts[tap][segment.position] = rows.copy()
