@@ -128,9 +128,7 @@ class Emitter:
         if phase == len(self.phases):
             is_source = phase < self.template.source_phases
             page_rows = 0 if is_source else self.limits.page_rows
-            self.phases.append(
-                _Phase(is_source=is_source, distance=self.plan.distance, page_rows=page_rows)
-            )
+            self.phases.append(_Phase(is_source=is_source, distance=self.plan.distance, page_rows=page_rows))
         if phase != len(self.phases) - 1:
             raise ValueError(f"template {self.template.name}: blocks are not in the order of their phases")
 

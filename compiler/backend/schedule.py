@@ -129,7 +129,7 @@ class _Regions:
         if not hits:
             return _Place(address.base, 0, _ANYWHERE, ((0, _ANYWHERE),))
         start, stop = min(h[0] for h in hits), max(h[1] for h in hits)
-        spans = ((start, stop),)
+        spans: tuple[Range, ...] = ((start, stop),)
         if address.base != ZERO and self._twice[0] <= start < self._twice[1]:
             spans += ((start + self._distance, stop + self._distance),)
         return _Place(address.base, start, stop, spans)

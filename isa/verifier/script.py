@@ -3,8 +3,8 @@
 A role's script is a list of phases: straight parts, and bodies of loops over the step's segments or source segments.
 An event waits for earlier events of its phase that must be complete before the tile can come to it. The hardware that
 is assumed is the most restrictive one that is allowed: one send in flight, one receive outstanding at a port, an
-operation waits for all in flight whose ranges (first to last byte, in granules) may overlap its own. Addresses behind the
-same register value are compared whatever that value is.
+operation waits for all in flight whose ranges (first to last byte, in granules) may overlap its own. Addresses behind
+the same register value are compared whatever that value is.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_places_do_not_overlap() -> None:
                 start = region.offset + plan.distance
                 ranges.append((start, start + region.bytes))
         ranges.sort()
-        assert all(a[1] <= b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(ranges))
         assert ranges[-1][1] <= plan.total <= tiny().buffer_bytes
 
 
