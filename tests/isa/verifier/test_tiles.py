@@ -140,6 +140,23 @@ def test_receives_posted_ahead_break_a_circle() -> None:
     assert codes(joined([used], [("swap", 0), ("swap", 1)], wires)) == ["E0406"]
 
 
+@pytest.mark.parametrize(
+    ("distance", "target", "expected"),
+    [
+        (128, 64, []),  # two places of two granules: what is sent is apart from what comes back
+        (128, 32, ["E0406"]),  # into the granule being sent
+        (96, 64, ["E0406"]),  # the second place begins within a granule: ranges are compared as wholes
+    ],
+)
+def test_offsets_behind_the_same_place_are_compared(distance: int, target: int, expected: list[str]) -> None:
+    place: list[Item] = [t.And(I, R(2), 1), t.Mul(I, I, distance)]
+    send = t.Send(PortRef(0), at(0, I.index), ONE, 8)
+    receive = t.Recv(PortRef(1), at(target, I.index), ONE, 8)
+    swap = role("swap", each_segment(*place, send, receive), 1, 1)
+    program = joined([swap], [("swap", 0), ("swap", 1)], [(0, 0, 1, 1), (1, 0, 0, 1)])
+    assert codes(program) == expected
+
+
 COUNT = 5000
 
 
