@@ -7,7 +7,7 @@ tight for compiler output is what the tests show.
 
 from __future__ import annotations
 
-from .poly import Poly
+from .poly import Mono, Poly
 from .symbols import Limit, Symbol, SymbolTable
 
 FUEL = 400  # eliminations a question may take; what is not found by then is answered by intervals
@@ -22,19 +22,27 @@ class Bounds:
         self._uppers: dict[int, list[Limit]] = {}
         self._lowers: dict[int, list[Limit]] = {}
         self._memo: dict[Poly, int] = {}
+        self._related: dict[int, set[int]] = {}
         self._fuel = FUEL
         for poly in assumed:
             self._assume(poly)
 
     def upper(self, poly: Poly) -> int:
-        """A value that `poly` never exceeds."""
+        """A value that `poly` never exceeds; of a sum of independent parts, at most the sum of theirs."""
+        parts = self._parts(poly)
+        if len(parts) == 1:
+            self._fuel = FUEL
+            return self._upper(poly)
+        total = poly.const
+        for part in parts:
+            self._fuel = FUEL
+            total += self._upper(part)
         self._fuel = FUEL
-        return self._upper(poly)
+        return min(total, self._upper(poly))
 
     def lower(self, poly: Poly) -> int:
         """A value that `poly` is never below."""
-        self._fuel = FUEL
-        return -self._upper(poly.times(-1))
+        return -self.upper(poly.times(-1))
 
     def at_most(self, poly: Poly, limit: int) -> bool:
         """Whether poly <= limit is proven."""
@@ -60,6 +68,30 @@ class Bounds:
                 low, high = min(ends), max(ends)
             total += high
         return total
+
+    def _parts(self, poly: Poly) -> list[Poly]:
+        """Sums that add up to `poly`, but for the constant, and neither share symbols nor limit each other's."""
+        groups: list[tuple[set[int], list[tuple[Mono, int]]]] = []
+        for mono, coefficient in poly.terms:
+            symbols, terms = (
+                set(mono).union(*(self._limited_by(number) for number in mono)),
+                [(mono, coefficient)],
+            )
+            for group in [group for group in groups if group[0] & symbols]:
+                groups.remove(group)
+                symbols |= group[0]
+                terms += group[1]
+            groups.append((symbols, terms))
+        return [Poly(0, tuple(sorted(terms))) for _, terms in groups]
+
+    def _limited_by(self, number: int) -> set[int]:
+        """The symbols in a symbol's own limits."""
+        found = self._related.get(number)
+        if found is None:
+            symbol = self.table.symbols[number]
+            polys = [*(limit for limit, _ in (*symbol.uppers, *symbol.lowers)), *symbol.upper_choices]
+            found = self._related[number] = set().union(*(poly.symbols() for poly in polys))
+        return found
 
     def _upper(self, poly: Poly) -> int:
         if not poly.terms:

@@ -220,6 +220,7 @@ def test_registers_are_those_that_mean_nothing_else(tables: int) -> None:
     emitter = Emitter(
         template, plan_buffer(template, made.arithmetic, made.limits, TARGET), made.arithmetic, made.limits
     )
+    emitter.begin(0, 0, 0)
     given = [emitter.register() for _ in range(21 - tables)]
     assert len({*given, *emitter.table_register.values()}) == 21
     assert min(register.index for register in given) == 11
