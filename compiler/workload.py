@@ -19,15 +19,12 @@ from compiler.ir.graph import (
     Role,
     Rotary,
 )
+from compiler.ir.tensor import DType
 from compiler.mapping.cutting import cut
 from compiler.mapping.sections import Domain, Layout, Section, Stage
 from isa.workload import AttentionWork, Block, Place, Product, RowWork, SectionWork, Task, Workload, folded
 
 _FUNCTIONS: Mapping[Function, Task] = {function: Task(function.value) for function in Function}
-
-
-HOST_BITS = 32
-"""Bits of a weight on the host, which computes in float32."""
 
 
 def workload_of(
@@ -157,12 +154,15 @@ class _Worker:
     def _product(self, nodes: Iterable[Node]) -> tuple[Product, ...]:
         """Linear layers side by side, those that read the same value as one."""
         columns: dict[tuple[str, Place], tuple[int, int]] = {}
+        bits = 32  # of a weight on the host, which computes in the file's own format
         for node in nodes:
+            if self.graph.constants[node.inputs[1]].dtype is DType.FLOAT16:
+                bits = 16
             rows, cols = (int(extent) for extent in self.graph.constants[node.inputs[1]].shape)
             key = node.inputs[0], self._place(node)
             columns[key] = rows, columns.get(key, (rows, 0))[1] + cols
         return tuple(
-            Product(rows, cols, self.bits if place is Place.CHIP else HOST_BITS, place)
+            Product(rows, cols, self.bits if place is Place.CHIP else bits, place)
             for (_, place), (rows, cols) in columns.items()
         )
 

@@ -1,10 +1,10 @@
-"""How far apart tiles are, in cycles: the least way from somewhere over the farthest of `n` tiles to somewhere else.
+"""How far apart tiles are, in cycles: the least way from any place to the farthest of `n` tiles.
 
 Ways on the mesh are sums of a way along x and a way along y; a hop costs more where it leaves a chip. So the number of
-tiles t with d(s, t) + d(t, s') <= E follows from the two axes apart: with A(e), B(e) the most coordinates of an axis
-whose own sum is at most e, whatever the two ends,
+tiles t with d(s, t) <= r follows from the two axes apart: with A(e), B(e) the most coordinates of an axis within e of
+any of its coordinates,
 
-    tiles within E  <=  sum over e of (A(e) - A(e - 1)) x B(E - e).
+    tiles within r  <=  sum over e of (A(e) - A(e - 1)) x B(r - e).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Distances:
         self.tiles = hardware.tiles
         self._within: list[int] = []
 
-    def round_trip(self, tiles: int) -> int:
-        """The least cycles of latency on the way from any tile over the farthest of `tiles` tiles to any tile."""
+    def reach(self, tiles: int) -> int:
+        """The least cycles of latency from any place to the farthest of `tiles` tiles."""
         if tiles <= 1:
             return 0
         wanted, most = min(tiles, self.tiles), max(len(self._within), 32)
@@ -41,7 +41,7 @@ class Distances:
         return bisect.bisect_left(self._within, wanted)
 
     def tiles_within(self, cycles: int) -> int:
-        """The most tiles that such a way of at most `cycles` can lead over."""
+        """The most tiles within so many cycles of any place."""
         while len(self._within) <= cycles and (not self._within or self._within[-1] < self.tiles):
             self._within = self._counts(2 * max(len(self._within), cycles, 16))
         return self._within[min(cycles, len(self._within) - 1)]
@@ -56,7 +56,7 @@ class Distances:
 
 @lru_cache(maxsize=64)
 def _coordinates(width: int, chips: int, hop: int, border: int, most: int) -> NDArray[np.int64]:
-    """For e = 0..most: the most coordinates of an axis on a way of at most e from one coordinate to another.
+    """For e = 0..most: the most coordinates of an axis within e of one of them.
 
     The axis is taken as endless on both sides, but no more coordinates count than it has.
     """
@@ -66,15 +66,10 @@ def _coordinates(width: int, chips: int, hop: int, border: int, most: int) -> ND
     start = -(-reach // width) * width
     places = np.arange(2 * start + width)
     at = places * hop + places // width * crossing
-    least = np.zeros(most + 1, dtype=np.int64)
+    within = np.zeros(most + 1, dtype=np.int64)
     budget = np.arange(most + 1)
     for here in range(start, start + width):
-        for there in range(here, min(here + reach, len(at) - 1) + 1):
-            between = at[there] - at[here]
-            if between > most:
-                break
-            rest = (budget - between) // 2
-            upper = np.searchsorted(at, at[there] + rest, side="right")
-            lower = np.searchsorted(at, at[here] - rest, side="left")
-            least = np.maximum(least, np.where(budget >= between, upper - lower, 0))
-    return np.minimum(least, total)
+        upper = np.searchsorted(at, at[here] + budget, side="right")
+        lower = np.searchsorted(at, at[here] - budget, side="left")
+        within = np.maximum(within, upper - lower)
+    return np.minimum(within, total)

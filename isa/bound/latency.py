@@ -97,14 +97,14 @@ class Latency:
                 return spent(Limit.VECTOR, r.vector(FUNCTIONS[task], max(1.0, work.width / r.tiles)))
 
     def _norm(self, task: Task, width: int) -> Spent:
-        """A norm: sums of the row, made whole over q tiles, a root, and the factor applied."""
+        """A norm: its mean, made whole over q tiles, and what is left without it. Its factor may wait: it is a factor
+        of the sums of products too."""
         r, best = self.rates, Spent()
-        applied: tuple[type[Inst], ...] = (table.Vmulc,) if task is Task.RMS else (table.Vsubc, table.Vmulc)
-        points = _points(1.0, float(width))
-        for low, high in pairwise(points):
+        if task is Task.RMS:
+            return best
+        for low, high in pairwise(_points(1.0, float(width))):
             tiles = width / high
-            vector = r.vector(table.Vsumsq, low) + r.vector(table.Vrsqrt, 1)
-            vector += sum(r.vector(kind, low) for kind in applied)
+            vector = r.vector(table.Vsum, low) + r.vector(table.Vsubc, low)
             network = self.combine(tiles) + 2 if tiles > 1 else 0.0
             if not best.by or vector + network < best.total:
                 best = Spent({Limit.VECTOR: vector, Limit.NETWORK: network})
@@ -134,8 +134,8 @@ class Latency:
                 pieces[i, j] = parts
                 if parts > 1:
                     both = r.vector(table.Vamax, low[j]) + r.vector(table.Quantx, low[j])
-                    whole = self.distances.round_trip(math.ceil(parts)) + self.combine(parts) + 2
-                    vector[i, count + j], network[i, count + j] = both, whole + arriving
+                    vector[i, count + j] = both
+                    network[i, count + j] = self.combine(parts) + 2 + arriving
                     pieces[i, count + j] = 1.0
         return low, high, vector, network, pieces
 
@@ -177,7 +177,7 @@ class Latency:
         elsewhere = self._on_host(section)
         if not section.on_chip and section.attention is None:
             return elsewhere
-        reach, best = self.distances.round_trip(self.least_tiles(section)), Spent()
+        reach, best = self.distances.reach(self.least_tiles(section)), Spent()
         while not best.by or reach < best.total:
             tiles = self.distances.tiles_within(reach + _STRIDE - 1)
             work = self.on_tiles(section, context, tiles)

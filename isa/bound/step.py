@@ -186,9 +186,9 @@ class _Step:
             case Task.EMBED | Task.POSITION | Task.ADD:
                 return 0.0
             case Task.RMS:
-                return r.work(table.Vsumsq, item.width) + r.work(table.Vmulc, item.width)
+                return r.work(table.Vsumsq, item.width)
             case Task.LAYER:
-                return r.work(table.Vsumsq, item.width) + 2 * r.work(table.Vmulc, item.width)
+                return r.work(table.Vsumsq, item.width) + r.work(table.Vsubc, item.width)
             case task:
                 return r.work(FUNCTIONS[task], item.width)
 
