@@ -12,11 +12,27 @@ after, so the link carries no more, and the host need not know where in its sequ
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from compiler.ir.graph import Attention, Embed, Graph, Input, Node, Norm, Partition, Role, Rotary, op_name
-from compiler.mapping.cutting import cut, domains_of
+import numpy as np
+
+from compiler.ir.dims import axis
+from compiler.ir.graph import (
+    Attention,
+    Graph,
+    Input,
+    Mul,
+    Node,
+    Norm,
+    Partition,
+    Role,
+    Rotary,
+    Value,
+    op_name,
+)
+from compiler.ir.tensor import DType, tensor
+from compiler.mapping.cutting import cut, domains_of, widths_of
 from compiler.mapping.sections import Domain
 from isa.diagnostics import NodePlace, fail
 from isa.program import Moment
@@ -30,6 +46,11 @@ class Placement(Enum):
     ATTENTION = "attention"
 
 
+TOKEN_IDS = "input_ids"
+"""The stream of token ids, whatever the file calls its input."""
+
+_ONE = "host.one"
+
 CANDIDATES = (Placement.ALL, Placement.ATTENTION_FFN, Placement.ATTENTION)
 """What `--place auto` tries, in this order: the first that fits the target is taken."""
 
@@ -41,13 +62,39 @@ def split(graph: Graph, placement: Placement) -> Graph:
     """
     if placement is Placement.ALL:
         return graph
+    graph = _with_plain_ids(graph)
     chip = _chip_nodes(graph, placement)
     for node in graph.nodes:
         if id(node) not in chip and isinstance(node.op, Rotary | Attention):
             raise _refused(
                 graph, node, f"--place {placement.value}: only attention can follow {op_name(node.op)}"
             )
+    graph, chip = _with_copies(graph, chip)
     return _Splitter(graph, chip).graph_of_chip()
+
+
+def ids_name(graph: Graph) -> tuple[str, str] | None:
+    """What the file calls the token ids, and what the program calls them; None if these are the same."""
+    given = graph.input(Role.IDS)
+    if given is None or any(i.name == TOKEN_IDS for i in graph.inputs):
+        return None
+    return given.name, TOKEN_IDS
+
+
+def _with_plain_ids(graph: Graph) -> Graph:
+    """The graph, its token ids under the name that programs give them."""
+    names = ids_name(graph)
+    if names is None:
+        return graph
+    old, new = names
+    inputs = tuple(replace(i, value=replace(i.value, name=new)) if i.name == old else i for i in graph.inputs)
+    nodes = tuple(
+        replace(node, inputs=tuple(new if name == old else name for name in node.inputs))
+        if old in node.inputs
+        else node
+        for node in graph.nodes
+    )
+    return replace(graph, inputs=inputs, nodes=nodes)
 
 
 def _refused(graph: Graph, node: Node | None, why: str) -> Exception:
@@ -95,6 +142,60 @@ def _is_on_heads(node: Node) -> bool:
     return isinstance(node.op, Rotary) or (isinstance(node.op, Norm) and node.op.groups > 1)
 
 
+def _levels(graph: Graph, chip: set[int]) -> dict[str, int]:
+    """The level of every value: how often rows have gone to the chip and back before it is made."""
+    made_by_chip: set[str] = set()
+    level: dict[str, int] = {i.name: 0 for i in graph.inputs}
+    for node in graph.nodes:
+        out, data = node.output.name, [n for n in node.inputs if n in level]
+        if id(node) in chip:
+            made_by_chip.add(out)
+            level[out] = max((level[n] for n in data), default=0)
+        else:
+            level[out] = max((level[n] + (n in made_by_chip) for n in data), default=0)
+    for node in graph.nodes:
+        if isinstance(node.op, Attention):  # what it alone reads waits for it
+            level |= dict.fromkeys((n.output.name for n in _heads(graph, node)), level[node.output.name])
+    return level
+
+
+def _with_copies(graph: Graph, chip: set[int]) -> tuple[Graph, set[int]]:
+    """The graph with copies, made on the host, of two kinds of values.
+
+    What the host makes both for the chip and as an output: one name is one stream. And what the chip makes and needs
+    again after the host has worked in between: it does not wait there with the rows of a whole step.
+    """
+    level, domain = _levels(graph, chip), domains_of(graph)
+    by_chip = {n.output.name for n in graph.nodes if id(n) in chip}
+    twice = set(graph.outputs) - by_chip
+
+    def is_copied(name: str, node: Node) -> bool:
+        if name in twice:
+            return True
+        out = node.output.name
+        return name in by_chip and domain[name] is domain[out] and level[name] < level[out]
+
+    nodes, kept = list[Node](), set[int]()
+    copied: set[str] = set()
+    for node in graph.nodes:
+        if id(node) not in chip:
+            nodes.append(node)
+            continue
+        some = {name for name in node.inputs if name in level and is_copied(name, node)}
+        nodes += [_copy(graph, name) for name in some - copied]
+        copied |= some
+        nodes.append(replace(node, inputs=tuple(f"{n}.copy" if n in some else n for n in node.inputs)))
+        kept.add(id(nodes[-1]))
+    constants = {**graph.constants, _ONE: tensor(np.ones(1, np.float32))} if copied else graph.constants
+    return replace(graph, nodes=tuple(nodes), constants=constants), kept
+
+
+def _copy(graph: Graph, name: str) -> Node:
+    value = next(value for value in graph.values() if value.name == name)
+    sources = next((n.sources for n in graph.nodes if n.output.name == name), ())
+    return Node(Mul(), (name, _ONE), (replace(value, name=f"{name}.copy"),), sources)
+
+
 # --------------------------------------------------------------------------------------------------- the host's parts
 
 _Key = tuple[Domain, int]  # whose rows, and the level
@@ -125,23 +226,23 @@ class _Splitter:
     def __init__(self, graph: Graph, chip: set[int]) -> None:
         self.graph = graph
         self.domain = domains_of(graph)
+        self.widths = widths_of(graph)
         self.chip = [node for node in graph.nodes if id(node) in chip]
         self.by_chip = {node.output.name for node in self.chip}
         self.parts = self._parts(chip)
         self.makers = {name: part for part in self.parts for name in part.made}
 
     def _parts(self, chip: set[int]) -> list[_Part]:
-        """The host's operators by domain and level; those of the source first."""
-        level: dict[str, int] = {i.name: 0 for i in self.graph.inputs}
+        """The host's operators by domain and level, as far as they are needed; those of the source first."""
+        level = _levels(self.graph, chip)
+        needed = {*self.graph.outputs, *_names(self.chip)}
         parts: dict[_Key, _Part] = {}
-        for node in self.graph.nodes:
-            out, data = node.output.name, [n for n in node.inputs if n in level]
-            if id(node) in chip:
-                level[out] = max((level[n] for n in data), default=0)
-                continue
-            level[out] = max((level[n] + (n in self.by_chip) for n in data), default=0)
-            key = self.domain[out], level[out]
-            parts.setdefault(key, _Part(key, [])).nodes.append(node)
+        for node in reversed(self.graph.nodes):
+            out = node.output.name
+            if id(node) not in chip and out in needed:
+                needed |= set(node.inputs)
+                key = self.domain[out], level[out]
+                parts.setdefault(key, _Part(key, [])).nodes.insert(0, node)
         return sorted(parts.values(), key=lambda p: (p.key[0] is Domain.TOKENS, p.key[1]))
 
     def graph_of_chip(self) -> Graph:
@@ -149,10 +250,9 @@ class _Splitter:
         graph = self.graph
         read = set(_names(self.chip))
         sent = {name: part for name, part in self.makers.items() if name in read}
-        values = {value.name: value for value in graph.values()}
         own = [i for i in graph.inputs if i.name in read]
         roles = {Domain.SOURCE: Role.SOURCE, Domain.TOKENS: Role.OTHER}
-        given = [Input(values[name], roles[part.key[0]]) for name, part in sent.items()]
+        given = [Input(self._rows(name), roles[part.key[0]]) for name, part in sent.items()]
         taken = {n for part in self.parts for n in _names(part.nodes) if n in self.by_chip}
         outputs = [o for o in graph.outputs if o in self.by_chip]
         within = [self._partition(part, read) for part in self.parts]
@@ -169,6 +269,11 @@ class _Splitter:
             graph.results,
         )
 
+    def _rows(self, name: str) -> Value:
+        """The type of rows at the border."""
+        whose = axis("source" if self.domain[name] is Domain.SOURCE else "tokens")
+        return Value(name, DType.FLOAT32, (whose, self.widths[name]))
+
     def _partition(self, part: _Part, read: set[str]) -> Partition:
         """A part as an ONNX model."""
         from compiler.frontend.host_model import host_model
@@ -180,7 +285,7 @@ class _Splitter:
         others = {n for other in self.parts if other is not part for n in _names(other.nodes)}
         wanted = read | others | set(graph.outputs)
         outputs = tuple(n.output.name for n in part.nodes if n.output.name in wanted)
-        written = host_model(part.name, graph, part.nodes, inputs, outputs)
+        written = host_model(part.name, graph, part.nodes, (inputs, outputs), self.widths)
         positions = {i.name for i in graph.inputs if i.role is Role.POSITIONS}
         at = next((name for name in inputs if name in positions), "")
         sources = tuple(dict.fromkeys(source for node in part.nodes for source in node.sources))
@@ -191,9 +296,3 @@ class _Splitter:
 
 def _names(nodes: Iterable[Node]) -> list[str]:
     return [name for node in nodes for name in node.inputs]
-
-
-def embeds_on_host(graph: Graph) -> bool:
-    """Whether the host looks embeddings up: none is left on the chip."""
-    has_parts = any(part.moment is Moment.WITHIN for part in graph.hosts)
-    return has_parts and not any(isinstance(node.op, Embed) for node in graph.nodes)

@@ -103,7 +103,7 @@ class HostStep:
         between = self._host.between
         if any(earlier in self._left for earlier in between.before[number]):
             return False
-        awaited = between.awaited(number, self._segments)
+        awaited = between.awaited(number, self._segments, self._known)
         inboxes = {c: self._network.host_inbox(self._host.program, c) for c in awaited}
         if any(len(inboxes[channel].messages) < count for channel, count in awaited.items()):
             return False

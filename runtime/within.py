@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from isa.program import Direction, HostPart, Moment, Program, Segment, Stream
 
@@ -63,13 +63,14 @@ class Between:
         only_wanted = self.is_wanted[number]
         return sum(s.outputs if only_wanted else s.tokens for s in self.segments(number, step))
 
-    def awaited(self, number: int, step: Sequence[Segment]) -> dict[int, int]:
-        """The channels from the chip that part `number` waits for, and how many messages each brings it."""
+    def awaited(self, number: int, step: Sequence[Segment], known: Collection[str] = ()) -> dict[int, int]:
+        """The channels from the chip that part `number` waits for, and how many messages each brings it; but not for
+        streams that are `known`."""
         return {
             part.channel: len(carried(stream, step))
             for stream in self.takes[number]
             for part in stream.parts
-            if carried(stream, step)
+            if stream.name not in known and carried(stream, step)
         }
 
 

@@ -17,8 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compiler.ir.graph import Activation, Add, Embed, Function, Graph, Linear, Mul, Node, Norm, NormKind, Role
-from compiler.ir.graph import Value as GraphValue
+from compiler.ir.graph import Activation, Add, Embed, Function, Graph, Linear, Mul, Node, Norm, NormKind
 from compiler.ir.tensor import Array, DType, Stored, Tensor
 from isa.diagnostics import NamedPlace, fail
 
@@ -47,23 +46,27 @@ class Written:
 
 
 def host_model(
-    name: str, graph: Graph, nodes: Sequence[Node], inputs: Sequence[str], outputs: Sequence[str]
+    name: str,
+    graph: Graph,
+    nodes: Sequence[Node],
+    ends: tuple[Sequence[str], Sequence[str]],
+    widths: Mapping[str, int],
 ) -> Written:
-    """The model that computes `outputs` from `inputs` by canonical operators of `graph`.
+    """The model that computes outputs from inputs (`ends`) by canonical operators of `graph`.
 
-    Inputs are ids or positions, int32 [tokens], or rows, float32 [tokens, features]. Weights are read when the
-    model's bytes are asked for. Raises `CimError` E0305 for a model that is too large for ONNX.
+    Inputs are ids or positions, int32 [tokens], or rows, float32 [tokens, features], as wide as `widths` say.
+    Weights are read when the model's bytes are asked for. `CimError` E0305 for a model that is too large for ONNX.
     """
     writer = _Writer(graph)
     protos = [proto for node in nodes for proto in writer.node(node)]
-    types = {value.name: value for value in graph.values()}
-    numbers = {i.name for i in graph.inputs if i.role not in (Role.OTHER, Role.SOURCE)}
+    inputs, outputs = ends
+    numbers = {i.name for i in graph.inputs if not i.value.dtype.is_float}
     bare = [weight.declared() for weight in writer.weights.values()]
     proto = helper.make_graph(
         protos,
         name,
-        [_border(types[i], is_number=i in numbers) for i in inputs],
-        [_border(types[o], is_number=False) for o in outputs],
+        [_border(i, 0 if i in numbers else widths[i]) for i in inputs],
+        [_border(o, widths[o]) for o in outputs],
         [*bare, *writer.numbers],
     )
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
@@ -193,13 +196,11 @@ class _Writer:
         return f"{out}.host{self._made}"
 
 
-def _border(value: GraphValue, *, is_number: bool) -> onnx.ValueInfoProto:
-    if is_number:
-        return helper.make_tensor_value_info(value.name, TensorProto.INT32, [_ROWS])
-    width = value.shape[-1] if value.shape else None
-    if not isinstance(width, int):
-        raise fail("E0305", f"the width of the rows {value.name!r} is not known", NamedPlace(value.name))
-    return helper.make_tensor_value_info(value.name, TensorProto.FLOAT, [_ROWS, width])
+def _border(name: str, width: int) -> onnx.ValueInfoProto:
+    """Rows of `width` columns; numbers if that is 0."""
+    if not width:
+        return helper.make_tensor_value_info(name, TensorProto.INT32, [_ROWS])
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [_ROWS, width])
 
 
 def _stored(name: str, text: bytes, weights: Mapping[str, _Weight]) -> Tensor:

@@ -259,6 +259,14 @@ class MappingBuilder:
         kind = reduce if len(sources) > 1 else Reduce.NONE
         self.channels.append(Channel(name, tuple(sources), tuple(dests), kind))
 
+    def stream(self, new: Stream) -> None:
+        """Declare a stream; of one that is declared already, further parts."""
+        for number, known in enumerate(self.streams):
+            if known.name == new.name:
+                self.streams[number] = replace(known, parts=(*known.parts, *new.parts))
+                return
+        self.streams.append(new)
+
     def from_host(self, name: str, dests: list[Endpoint]) -> int:
         """A channel from the host; returns its number."""
         self.connect(name, [Endpoint(HOST, 0)], dests)

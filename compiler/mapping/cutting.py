@@ -32,13 +32,13 @@ class _Rows:
         self.graph, self.bodies, self.producers = graph, bodies, graph.producers()
         self.domain = {i.name: Domain.SOURCE if _is_source(i) else Domain.TOKENS for i in graph.inputs}
         self.mixed: set[str] = set()
-        self._width = {i.name: self._columns(i) for i in graph.inputs}
+        self.widths = {i.name: self._columns(i) for i in graph.inputs}
         for node in graph.nodes:
             self._node(node)
 
     def width(self, name: str) -> int:
         """Columns of a value. Refused (E0306) if they do not follow from the graph."""
-        width = self._width[name]
+        width = self.widths[name]
         if not width:
             raise fail("E0306", f"the width of the rows {name!r} is not known", NamedPlace(self.graph.name))
         return width
@@ -52,11 +52,11 @@ class _Rows:
         out, data = node.output.name, self.bodies.data(node)
         match node.op:
             case Attention(heads=heads, v_head_dim=dim):
-                data, self._width[out] = data[:1], heads * dim
+                data, self.widths[out] = data[:1], heads * dim
             case Embed() | Linear():
-                self._width[out] = int(self.graph.constants[node.inputs[1]].shape[-1])
+                self.widths[out] = int(self.graph.constants[node.inputs[1]].shape[-1])
             case _:
-                self._width[out] = next((self._width[n] for n in data if self._width[n]), 0)
+                self.widths[out] = next((self.widths[n] for n in data if self.widths[n]), 0)
         if len({self.domain[name] for name in data}) > 1:
             for name in data:
                 self._adopt(name)
@@ -88,7 +88,7 @@ class _Cutter:
         self.placed: set[int] = set()  # operators inside them
         made = levels(graph)
         self.depth = {i.name: made.get(i.name, 0) for i in graph.inputs}
-        self.direct: set[str] = set()  # made by parts of the host, and read by attention alone, as they are
+        self.direct: set[str] = set()  # made by parts of the host, and read by attention as they are
         self.slow: set[tuple[Domain, int]] = set()  # where sections see later rows
 
     def run(self) -> Layout:
@@ -185,11 +185,12 @@ class _Cutter:
         return lanes
 
     def _find_direct(self) -> None:
-        """What no hub stage needs to pass on."""
+        """What attention reads as it is of what parts of the host make: no hub stage needs to pass it on."""
         bare = {r.name for s in self.sections.values() for r in s.reads if not r.is_whole}
-        others = {r.name for s in self.sections.values() for r in s.reads if r.is_whole}
-        others |= {name for node in self.hub for name in self.bodies.data(node)} | set(self.graph.outputs)
-        self.direct = (bare - others) & set(levels(self.graph))
+        self.direct = bare & set(levels(self.graph))
+
+    def _is_direct(self, read: Read) -> bool:
+        return read.name in self.direct and not read.is_whole
 
     # ------------------------------------------------------------------------------------------------ depths
 
@@ -212,8 +213,7 @@ class _Cutter:
                 self.depth[name] = max((self.depth[n] for n in self.bodies.data(node)), default=0)
         self.slow = {(s.domain, s.depth) for s in self.sections.values() if not s.is_causal}
         for name, section in self.sections.items():
-            is_apart = set(section.inputs) <= self.direct
-            if is_apart:
+            if all(map(self._is_direct, section.reads)):
                 continue
             if section.is_causal and not section.is_result and (section.domain, section.depth) in self.slow:
                 self.sections[name] = replace(section, is_late=True)
@@ -232,7 +232,7 @@ class _Cutter:
         for node in self.hub:
             nodes.setdefault(self._place(node.output.name), []).append(node)
         for section in sections:
-            for read in (r for r in section.reads if r.name not in self.direct):
+            for read in (r for r in section.reads if not self._is_direct(r)):
                 reads.setdefault(self._place(read.name, read.depth), []).append(read)
         for name in dict.fromkeys(self.graph.outputs):
             self._output(name, outputs)
@@ -281,6 +281,11 @@ class _Cutter:
 def domains_of(graph: Graph) -> dict[str, Domain]:
     """Whose rows each value of a graph has."""
     return _Rows(graph, Bodies(graph)).domain
+
+
+def widths_of(graph: Graph) -> dict[str, int]:
+    """Columns of each value of a graph; 0 where they are not known."""
+    return _Rows(graph, Bodies(graph)).widths
 
 
 def cut(graph: Graph) -> Layout:

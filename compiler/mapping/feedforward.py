@@ -124,7 +124,7 @@ def to_host(parts: PartBuilder, section: Section, pieces: list[Partial], made_by
     """Send a section's columns to the host, piece by piece: the rows whose outputs are wanted, all of the
     source, or every row that the host goes on from."""
     builder, name, is_source = parts.builder, section.output, section.domain is Domain.SOURCE
-    stream, every = [], name in builder.every
+    stream, every = [], name in builder.every and not is_source
     for piece in pieces:
         (tile,) = piece.tiles
         port = tile.port("to_host", Direction.OUT)

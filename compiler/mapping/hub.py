@@ -21,6 +21,7 @@ from compiler.ir.graph import (
     Role,
     Rotary,
 )
+from compiler.ir.hosted import parts_within
 from compiler.ir.mapping import (
     Activate,
     AddRow,
@@ -124,7 +125,7 @@ class StageBuilder:
     def to_host(self, name: str) -> None:
         """Send a hub value to the host: the rows whose outputs are wanted, or all of the source."""
         local, parts = self.bring(name), []
-        every = name in self.builder.every
+        every = name in self.builder.every and not self.is_source
         wanted = not self.is_source and not every
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
             port = tile.port(f"{local}_host", Direction.OUT)
@@ -144,11 +145,14 @@ class StageBuilder:
         """The local name of a hub value, received from where it is if it is not here."""
         if name not in self.local:
             self.local[name] = f"x{len(self.local)}"
-            if name in self.state.values:
+            is_given = any(i.name == name and i.role in _ROWS for i in self.graph.inputs)
+            if is_given and parts_within(self.graph):
+                self._bring_rows(name)  # no stage waits for a later one that waits for the host
+            elif name in self.state.values:
                 self._bring_carried(name)
             elif name in self.state.partials:
                 self._bring_partials(name)
-            elif any(i.name == name and i.role in _ROWS for i in self.graph.inputs):
+            elif is_given:
                 self._bring_rows(name)
             else:
                 raise fail(
@@ -167,7 +171,7 @@ class StageBuilder:
             parts.append(StreamPart(self.builder.from_host(f"{name}{col}", [tile.end(port)]), col, cols))
         width = sum(cols for _, cols in self.slots)
         stream = Stream(name, Direction.IN, DType.F32, width, tuple(parts), self.is_source)
-        self.builder.streams.append(stream)
+        self.builder.stream(stream)
         self._record(name, local)
 
     def _record(self, name: str, local: str) -> None:

@@ -165,7 +165,7 @@ class Mapper:
     def _section(self, section: Section) -> None:
         pieces: list[Partial]
         for read in section.reads:
-            if read.name in self.layout.direct:
+            if read.name in self.layout.direct and not read.is_whole:
                 width = _width_of(self.graph, read.name)
                 is_source = read.domain is Domain.SOURCE
                 self.state.add(HostColumns(read.name, width, is_source, self.state.made), read)

@@ -137,7 +137,7 @@ class Layout:
     stages: tuple[Stage, ...]
     sections: tuple[Section, ...]
     direct: frozenset[str] = frozenset()
-    """What no stage sends: its columns come straight from the host."""
+    """Of these values attention gets columns straight from the host, not from a stage."""
 
     @property
     def steps(self) -> tuple[tuple[Domain, int], ...]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compiler.ir.graph import Graph, Partition, Role
+from compiler.ir.graph import Graph, Partition
 from compiler.ir.hosted import parts_within
-from compiler.mapping.cutting import domains_of
+from compiler.mapping.cutting import domains_of, widths_of
 from compiler.mapping.sections import Domain
 from compiler.pipeline import Compilation, Pass
+from compiler.placement import ids_name
 from isa.instruction import DType
 from isa.program import Direction, HostPart, Moment, Program, Stream, TensorInfo
 
@@ -29,14 +30,13 @@ class AttachHosts(Pass):
         graph = c.require_chip()
         if not graph.hosts:
             return False
-        program = attached(c.require_program(), graph)
-        c.program = replace(program, streams=(*program.streams, *_streams(c.require_graph(), graph, program)))
+        c.program = attached(c.require_program(), graph, c.require_graph())
         c.notes += [_note(part) for part in graph.hosts]
         return True
 
 
-def attached(program: Program, graph: Graph) -> Program:
-    """`program` with the partitions of `graph`."""
+def attached(program: Program, graph: Graph, whole: Graph) -> Program:
+    """`program` with the partitions of `graph`, the chip's part of the graph `whole`."""
     from compiler.frontend.submodel import definition
 
     parts = tuple(
@@ -55,30 +55,31 @@ def attached(program: Program, graph: Graph) -> Program:
     infos = tuple(TensorInfo(_tensor(p), DType.I8, p.model.shape) for p in graph.hosts)
     data = None if program.data is None else _Joined(program.data, {_tensor(p): p for p in graph.hosts})
     tensors = (*program.tensors, *infos)
-    return replace(program, hosts=parts, results=graph.results, tensors=tensors, data=data)
+    streams = (*program.streams, *_streams(whole, graph, program))
+    results = graph.results or (whole.outputs if parts_within(graph) else ())
+    return replace(program, hosts=parts, results=results, tensors=tensors, data=data, streams=streams)
 
 
 def _streams(graph: Graph, chip: Graph, program: Program) -> Iterator[Stream]:
     """What parts within the step take from the caller, and make for him: streams that do not reach the chip."""
     known = {stream.name for stream in program.streams}
     parts = parts_within(chip)
-    domain = domains_of(graph) if parts else {}
+    domain, widths = (domains_of(graph), widths_of(graph)) if parts else ({}, {})
     read = {name for part in parts for name in part.inputs if name != part.positions}
+    ids = ids_name(graph)
     for given in graph.inputs:
-        if given.name in read - known:
-            shape = given.value.shape or ()
-            is_rows = given.role in (Role.OTHER, Role.SOURCE)
-            columns = shape[-1] if is_rows and shape and isinstance(shape[-1], int) else 1
+        name = ids[1] if ids is not None and given.name == ids[0] else given.name
+        if name in read - known:
+            is_rows = given.value.dtype.is_float
+            columns = widths[given.name] if is_rows else 1
             dtype = DType.F32 if is_rows else DType.I32
             is_source = domain[given.name] is Domain.SOURCE
-            yield Stream(given.name, Direction.IN, dtype, columns, (), is_source)
+            yield Stream(name, Direction.IN, dtype, columns, (), is_source)
     made = {name for part in parts for name in part.outputs}
     for value in graph.values():
         if value.name in graph.outputs and value.name in made - known:
-            width = value.shape[-1] if value.shape else 0
-            assert isinstance(width, int)
             is_source = domain[value.name] is Domain.SOURCE
-            yield Stream(value.name, Direction.OUT, DType.F32, width, (), is_source)
+            yield Stream(value.name, Direction.OUT, DType.F32, widths[value.name], (), is_source)
 
 
 def _tensor(part: Partition) -> str:

@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from isa.diagnostics import Diagnostic, InstructionPlace
-from isa.program import HOST, Direction, Moment, Program
+from isa.program import HOST, Direction, Program
 
 from .binding import Binding
 from .channels import BoundEvent, TileScript
 from .groups import Groups, Step, Unit
-from .hosting import host_phases
+from .hosting import HostUnit, host_units
 
 MAX_SHOWN = 12  # tiles of a circle that are named
 
@@ -134,10 +134,11 @@ def find_deadlock(
     program: Program, binding: Binding, scripts: list[TileScript], name: str
 ) -> Diagnostic | None:
     """The first circle of waiting tiles; None if every message comes about. The ends of all channels must agree."""
-    groups = Groups(binding, scripts, host_phases(program))
+    host = host_units(program)
+    groups = Groups(binding, scripts, host)
     way = groups.disorder()
     if way:
-        return _disorder(program, binding, scripts, way, name)
+        return _disorder(program, binding, (scripts, host), way, name)
     for members in groups.members().values():
         units = [
             unit for unit in members if unit[0] < len(scripts)
@@ -150,14 +151,17 @@ def find_deadlock(
 
 
 def _disorder(
-    program: Program, binding: Binding, scripts: list[TileScript], way: list[Step], name: str
+    program: Program,
+    binding: Binding,
+    said: tuple[list[TileScript], list[HostUnit]],
+    way: list[Step],
+    name: str,
 ) -> Diagnostic:
     """Whole phases wait for each other: `way` leads from one to a later one of the same tile."""
-    notes = []
+    notes, (scripts, host) = [], said
     for (tile, phase), meeting in way:
         if tile == len(scripts):
-            part = _part(program, phase)
-            notes.append(f"the host, {part}: {_how(binding, meeting)}")
+            notes.append(f"the host, {host[phase].what}: {_how(binding, meeting)}")
             continue
         place = _place(program, tile, scripts[tile].phases[phase][0].index, name)
         who = f"{program.tiles[tile].name}, the part with instruction {place.index} `{place.text}`"
@@ -178,12 +182,6 @@ def _how(binding: Binding, meeting: int) -> str:
     if meeting < 0:
         return "needs the next first"
     return f"goes along with the next over {binding.meetings[meeting].name}"
-
-
-def _part(program: Program, phase: int) -> str:
-    """In words: a phase of the host."""
-    parts = [part.name for part in program.hosts if part.moment is Moment.WITHIN]
-    return f"part {parts[phase // 2]}, {'what it takes' if phase % 2 == 0 else 'what it makes'}"
 
 
 def _place(program: Program, tile: int, index: int, name: str) -> InstructionPlace:

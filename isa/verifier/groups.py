@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from .binding import Binding
 from .channels import TileScript
+from .hosting import HostUnit
 
 Unit = tuple[int, int]  # tile, phase
 Key = tuple[int, int]  # a meeting, and the how-many-th phase of its ends it is
@@ -23,12 +24,10 @@ Step = tuple[
 class Groups:
     """Units with messages, joined where they exchange some (a forest in which every unit leads to its group)."""
 
-    def __init__(
-        self, binding: Binding, scripts: list[TileScript], host: Sequence[Sequence[int]] = ()
-    ) -> None:
-        """`host`: the channels of the host's phases (`hosting.py`). It stands behind the last tile."""
+    def __init__(self, binding: Binding, scripts: list[TileScript], host: Sequence[HostUnit] = ()) -> None:
+        """`host`: what the host does (`hosting.py`). It stands behind the last tile."""
         self.units: list[Unit] = []
-        self._host = len(scripts)
+        self._host, self._does = len(scripts), host
         self.keys: dict[Unit, list[Key]] = {}
         self._leads_to: dict[Unit, Unit] = {}
         self._head: dict[Key, Unit] = {}  # the first unit seen of each key
@@ -37,9 +36,8 @@ class Groups:
             for phase, events in enumerate(script.phases):
                 if events:
                     self._add_tile((tile, phase), {event.port for event in events}, said, binding.ports[tile])
-        for phase, channels in enumerate(host):
-            if channels:  # each carries messages in one phase alone (`channels.py`)
-                self._add((len(scripts), phase), [(channel, 0) for channel in channels])
+        for number, does in enumerate(host):  # a host's channel carries messages in one phase alone
+            self._add((len(scripts), number), [(does.channel, 0)] if does.channel >= 0 else [])
 
     def _add_tile(self, unit: Unit, ports: set[int], said: list[int], meetings: list[int]) -> None:
         keys = [(meetings[port], said[port]) for port in sorted(ports)]
@@ -73,18 +71,16 @@ class Groups:
         return found
 
     def _previous(self) -> dict[Unit, list[Unit]]:
-        """The units that must be over before another one: a tile's one before it; of the host, where it sends what a
-        part makes, all in which this part and those before it receive."""
+        """The units that must be over before another one: a tile's one before it, or what the host waits for."""
         pairs = zip(self.units, self.units[1:], strict=False)
         previous = {
             later: [earlier] for earlier, later in pairs if earlier[0] == later[0] and later[0] != self._host
         }
-        received: list[Unit] = []
-        for unit in self.units:
-            if unit[0] == self._host and unit[1] % 2:
-                previous[unit] = list(received)
-            elif unit[0] == self._host:
-                received.append(unit)
+        previous |= {
+            (self._host, number): [(self._host, earlier) for earlier in unit.after]
+            for number, unit in enumerate(self._does)
+            if unit.after
+        }
         return previous
 
     def disorder(self) -> list[Step]:

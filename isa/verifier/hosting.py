@@ -1,12 +1,13 @@
 """The parts of a model that the host runs within a step: they read what is there, and what they make goes somewhere.
 
-For deadlocks each part has two phases: one to receive all that it needs, for all segments, one to send all that it
-makes. The host can always receive; it sends what a part makes when this part, and those before it, have received all.
+For deadlocks the host takes the messages of each channel, runs its parts one after another, each when it has all that
+it needs for all segments, and then sends what it makes on each channel. It can always take messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from isa.program import Direction, HostPart, Moment, Program, Stream
 
@@ -30,25 +31,39 @@ def check_hosting(program: Program, report: Report) -> None:
             report.thing(f"stream {stream.name}", "E0410", message)
 
 
-def host_phases(program: Program) -> list[list[int]]:
-    """The channels of the host's phases, in order: of each part those that bring its inputs, then those it sends on."""
+@dataclass(frozen=True, slots=True)
+class HostUnit:
+    """Something that the host does in a step: it takes or sends the messages of a channel, or (channel -1) runs a part.
+
+    `after` are the numbers of those that must be over before.
+    """
+
+    what: str
+    channel: int
+    after: tuple[int, ...]
+
+
+def host_units(program: Program) -> list[HostUnit]:
+    """What the host does for its parts within the step. Messages of different channels do not wait for each other."""
     streams = {stream.name: stream for stream in program.streams}
-    return [
-        [
-            p.channel
-            for name in names
-            if name in streams
-            for p in streams[name].parts
-            if _goes(streams[name], way)
-        ]
-        for part in program.hosts
-        if part.moment is Moment.WITHIN
-        for names, way in ((part.inputs, Direction.OUT), (part.outputs, Direction.IN))
-    ]
+    units: list[HostUnit] = []
+    ran: tuple[int, ...] = ()
+    for part in program.hosts:
+        if part.moment is not Moment.WITHIN:
+            continue
+        before = len(units)
+        what = f"part {part.name}, what it takes"
+        units += [HostUnit(what, c, ()) for c in _channels(part.inputs, Direction.OUT, streams)]
+        units.append(HostUnit(f"part {part.name}", -1, (*ran, *range(before, len(units)))))
+        ran = (len(units) - 1,)
+        what = f"part {part.name}, what it makes"
+        units += [HostUnit(what, c, ran) for c in _channels(part.outputs, Direction.IN, streams)]
+    return units
 
 
-def _goes(stream: Stream, way: Direction) -> bool:
-    return stream.direction is way
+def _channels(names: Iterable[str], way: Direction, streams: dict[str, Stream]) -> list[int]:
+    found = [streams[name] for name in names if name in streams]
+    return [part.channel for stream in found if stream.direction is way for part in stream.parts]
 
 
 def _only_wanted(part: HostPart, streams: dict[str, Stream], made: dict[str, bool]) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from isa.program import ArrayKind
+from runtime.within import parts_around, parts_within
 
 if TYPE_CHECKING:
     from compiler.ir.graph import Graph
@@ -72,7 +73,11 @@ def program_summary(program: Program) -> str:
 
 def _hosts(program: Program) -> list[str]:
     """A line on what the host does, if it does anything."""
-    parts = [f"{len(p.nodes)} nodes {p.moment.value} the chip ({p.name})" for p in program.hosts]
+    around, within = parts_around(program), parts_within(program)
+    parts = [f"{len(p.nodes)} nodes {p.moment.value} the chip ({p.name})" for p in around]
+    if within:
+        nodes = sum(len(p.nodes) for p in within)
+        parts.append(f"{nodes:,} nodes within each step, in {len(within)} parts between what the chip does")
     return [f"host        {', '.join(parts)}"] if parts else []
 
 

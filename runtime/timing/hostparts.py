@@ -28,7 +28,10 @@ class HostParts:
         numbers = range(len(between.parts))
         awaited = [between.awaited(number, segments) for number in numbers]
         self._missing = [sum(counts.values()) for counts in awaited]
-        self._takers = {channel: number for number in numbers for channel in awaited[number]}
+        self._takers: dict[int, list[int]] = {}
+        for number in numbers:
+            for channel in awaited[number]:
+                self._takers.setdefault(channel, []).append(number)
         self._earlier = [set(earlier) for earlier in between.before]
         self._inputs = [(0, NO_RECORD) for _ in numbers]
         self._begun = [False for _ in numbers]
@@ -40,13 +43,13 @@ class HostParts:
         return [ready for number in range(len(self._begun)) for ready in self._ready(number)]
 
     def arrived(self, channel: int, at: int, record: int) -> Ready:
-        """A message has come to the host, or gone from it; the part that has all it needs now."""
-        number = self._takers.get(channel)
-        if number is None:
-            return []
-        self._inputs[number] = max(self._inputs[number], (at, record))
-        self._missing[number] -= 1
-        return self._ready(number)
+        """A message has come to the host, or gone from it; the parts that have all they need now."""
+        found: Ready = []
+        for number in self._takers.get(channel, ()):
+            self._inputs[number] = max(self._inputs[number], (at, record))
+            self._missing[number] -= 1
+            found += self._ready(number)
+        return found
 
     def after(self, number: int, at: int, record: int) -> Ready:
         """The parts that have all they need now that part `number` has ended."""

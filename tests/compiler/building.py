@@ -14,6 +14,8 @@ from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.optimisations import Optimisation
+from compiler.passes.attach_hosts import attached
+from compiler.placement import Placement, split
 from isa.hardware import Hardware, load_target
 from isa.program import Limits, Origin, Program, segments_of
 from runtime.machine import Machine
@@ -39,6 +41,7 @@ class Choices:
     ways: int = 0
     kv_block: int = 0
     together: int = 0
+    place: Placement = Placement.ALL
 
 
 def with_quantity(hardware: Hardware, part: str, name: str, value: float) -> Hardware:
@@ -74,7 +77,10 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
 
 def program_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Program:
     """The program of a graph."""
-    program = build_program(mapping_of(graph, hardware, choices), hardware, Origin(), shapes_only=False)
+    chip = split(graph, choices.place)
+    program = build_program(mapping_of(chip, hardware, choices), hardware, Origin(), shapes_only=False)
+    if chip.hosts:
+        program = attached(program, chip, graph)
     if not choices.scheduled:
         return program
     return replace(program, roles=tuple(schedule(r, hardware) for r in program.roles))

@@ -24,6 +24,7 @@ from compiler.mapping.cutting import cut
 from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.options import learned_positions, source_rows
 from compiler.mapping.sections import Domain
+from compiler.placement import Placement
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.program import Limits, Program, segments_of
@@ -127,6 +128,18 @@ def _target(name: str) -> Hardware:
 def test_ideal_arithmetic_equals_the_reference(name: str, hub_width: int) -> None:
     graph = cross(SHAPES[name])
     program = program_of(graph, _target(name), _choices(Arithmetic.FLOAT32, hub_width))
+    expected = _reference(graph)
+    got = _run(program, graph, (7, 8))
+    np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("place", [Placement.ATTENTION, Placement.ATTENTION_FFN])
+@pytest.mark.parametrize("name", SHAPES)
+def test_with_parts_on_the_host_values_equal_the_reference(name: str, place: Placement) -> None:
+    graph = cross(SHAPES[name])
+    choices = replace(_choices(Arithmetic.FLOAT32), place=place)
+    program = program_of(graph, _target(name), choices)
+    verify(program)
     expected = _reference(graph)
     got = _run(program, graph, (7, 8))
     np.testing.assert_allclose(got, expected, atol=2e-5 * np.abs(expected).max())

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic
+from compiler.placement import Placement
+from isa.diagnostics import CimError
 from isa.program import Program, segments_of
 from isa.verifier import verify
 from runtime.machine import Machine
@@ -60,3 +62,20 @@ def test_random_graphs(seed: int, operators: int, hub_width: int) -> None:
         for name, wanted in expected.items():
             off = np.sqrt(np.mean((got[name] - wanted) ** 2) / np.mean(wanted**2))
             assert off <= tolerance, name  # measured on 144 outputs: int8 1.1 % in the middle, 4.5 % at most
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 60), st.sampled_from((Placement.ATTENTION, Placement.ATTENTION_FFN)))
+def test_random_graphs_with_parts_on_the_host(seed: int, place: Placement) -> None:
+    graph, random = random_graph(seed, 4 + seed % 20), np.random.default_rng(seed)
+    ids = random.integers(0, VOCABULARY, TOKENS)
+    rows = random.standard_normal((SOURCE, SOURCE_WIDTH)).astype(np.float32)
+    try:
+        program = program_of(graph, tiny(26), Choices(64, Arithmetic.FLOAT32, 32, source=48, place=place))
+    except CimError as error:
+        assert error.diagnostics[0].code == "E0305"  # nothing is left for the chip
+        return
+    verify(program)
+    for name, got in _run(program, graph, ids, rows).items():
+        wanted = np.asarray(evaluate(replace(graph, outputs=(name,)), ids, rows={"source": rows}))
+        np.testing.assert_allclose(got, wanted, atol=2e-5 * max(np.abs(wanted).max(), 1e-3))
