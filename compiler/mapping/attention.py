@@ -17,7 +17,7 @@ from .deals import Deal, Dealing, deal, heads_together, last_columns
 from .feeds import HubState, Partial, ranges
 from .lanes import Share, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
-from .policies import kept_rows, ring_rows
+from .policies import kept_rows
 from .sections import Domain, Section
 from .split import SplitBuilder
 
@@ -63,8 +63,9 @@ class AttentionBuilder:
 
     def _can_split(self, dealt: Deal) -> bool:
         """Whether the form over several tiles is there: every lane begins with a linear layer of which a tile can have
-        a head's columns, so can it have its rows of the cache and of the output projection; int8 heads are whole words;
-        and there is no ring."""
+        a head's columns, so can it have its rows of the cache and of the output projection; int8 heads are whole words.
+        A head with a window stays on one tile, which passes over blocks and can keep a ring, while it fits there and
+        nobody asked for more."""
         geometry, op = self.parts.geometry, self.op
         if self.parts.quantised and (op.head_dim % WORD_BYTES or op.v_head_dim % WORD_BYTES):
             return False
@@ -75,7 +76,9 @@ class AttentionBuilder:
         )
         fits &= dealt.macros(geometry, op) <= geometry.hardware.macros_per_tile
         fits &= self.section.last is None or geometry.columns(self.out_cols) > 0
-        return fits and not ring_rows(geometry, op, self.rows_of)
+        is_windowed = 0 < (op.window or 0) < geometry.longest(self.rows_of) and not self.dealing.ways
+        is_one = is_windowed and self._kv_macros() <= geometry.hardware.macros_per_tile
+        return fits and not is_one
 
     def _split(self, dealt: Deal, last: LastLayer) -> None:
         """Every head over several tiles, the output projection by groups of heads."""

@@ -13,7 +13,9 @@ from .sections import Domain
 MOST_WAYS = (
     16  # tiles of a head, if nothing else is said: more of them wait for each other longer than they work
 )
-LAST_ROWS = 1024  # rows of an output projection's arrays: they take as long to come as its columns to go
+LAST_ROWS = (
+    2048  # rows of an output projection's arrays: few of its columns are then on a tile, which go as float32
+)
 LONGEST_CHUNK = 16  # tokens of a segment, at most: it lies within a block
 
 

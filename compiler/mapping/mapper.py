@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
@@ -15,7 +16,7 @@ from isa.hardware import Hardware
 from isa.program import Limits
 
 from .attention import AttentionBuilder
-from .builder import MappingBuilder
+from .builder import MappingBuilder, TileBuilder
 from .cutting import cut
 from .deals import Dealing
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
@@ -31,6 +32,7 @@ from .sections import Domain, Layout, Section, Stage
 from .weights import Weights
 
 TOO_FEW_TILES = "E0303"
+ATTEND = ("attend", "cross_attend")  # kinds of tiles over which a head's rows are dealt
 HELD_SHARE = 0.6  # of a tile's buffer, for what is kept of a whole sequence
 HEAD_PORTS = 40  # of a hub tile, for columns that it exchanges with heads one by one
 
@@ -250,17 +252,19 @@ def _carried(layout: Layout) -> frozenset[str]:
     return frozenset(name for name, count in stages.items() if count > 1)
 
 
-def _smaller(options: MapOptions) -> list[MapOptions]:
-    """The options, and those that take fewer tiles: heads on fewer tiles, sections as small as can be, then the hub
-    too."""
-    tries = [options]
-    if not options.context_ways:
-        tries += [replace(options, context_ways=ways) for ways in (4, 1)]
-    if not options.spread:
-        tries.append(replace(tries[-1], spread=1.0))
-    if not options.hub_width:
-        tries.append(replace(tries[-1], hub_width=WIDEST))
-    return tries
+def _smaller(
+    asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
+) -> MapOptions | None:
+    """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, then sections
+    as small as can be, then the hub. None if there are none."""
+    attend = [tile for tile in tiles if tile.kind in ATTEND]
+    ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
+    if not asked.context_ways and ways > 1:
+        left = len(attend) - (len(tiles) - have)
+        return replace(tried, context_ways=max(min(left * ways // len(attend), ways - 1), 1))
+    if not tried.spread:
+        return replace(tried, spread=1.0)
+    return None if tried.hub_width else replace(tried, hub_width=WIDEST)
 
 
 def map_graph(
@@ -275,8 +279,8 @@ def map_graph(
 
     Raises `CimError` E03xx if it does not fit.
     """
-    *others, last = _smaller(options)
-    for tried in others:
+    tried: MapOptions | None = options
+    while tried is not None:
         mapper = Mapper(graph, hardware, limits, arithmetic, tried)
         try:
             mapping = mapper.run()
@@ -284,9 +288,9 @@ def map_graph(
         except CimError as error:
             if any(d.code != TOO_FEW_TILES for d in error.diagnostics):
                 raise
-    else:
-        mapper = Mapper(graph, hardware, limits, arithmetic, last)
-        mapping = mapper.run()
+            tried = _smaller(options, tried, mapper.builder.tiles, hardware.tiles)
+            if tried is None:
+                raise
     if notes is not None:
         notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
     return mapping

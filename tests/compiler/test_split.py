@@ -140,3 +140,13 @@ def test_more_tiles_a_head_make_a_long_context_faster() -> None:
         program = program_of(graph, tiny(16), Choices(1024, ways=ways))
         cycles.append(Simulator(program).step(segments_of(1, 1000, program.limits.chunk)).cycles)
     assert cycles[0] > cycles[1] > cycles[2]
+
+
+def test_heads_take_no_more_tiles_than_there_are() -> None:
+    graph = decoder(Shape(layers=1))
+    wanted = len(mapping_of(graph, tiny(16), Choices(1024)).tiles)
+    least = len(mapping_of(graph, tiny(16), Choices(1024, ways=1)).tiles)
+    side = int(((wanted + least) / 2) ** 0.5)
+    assert least < side * side < wanted
+    found = mapping_of(graph, tiny(side), Choices(1024))
+    assert least < len(found.tiles) <= side * side
