@@ -66,6 +66,7 @@ class HostStep:
         self._host, self._network, self._segments = host, network, segments
         self._left = list(range(len(host.between.parts)))
         self._known: dict[str, Array] = {}
+        self._taken: dict[str, Array] = {}  # of it, what the chip has sent
         for stream in host.outer(Direction.IN):
             if stream.name in words:
                 self._known[stream.name] = words[stream.name].view(stream.dtype.value)
@@ -89,10 +90,11 @@ class HostStep:
 
     def _result(self, stream: Stream) -> Array:
         """Rows of a stream whose outputs are wanted: those that a part has made, or that the chip sends."""
-        of_chip = stream.name not in self._known
-        if of_chip and not stream.parts:  # of rows that nobody wants
-            return np.zeros((0, stream.columns), stream.dtype.value)
-        rows = self._take(stream) if of_chip else self._known[stream.name]
+        if stream.parts:
+            rows = self._rows(stream)
+        else:  # a part has made it, if anybody wants its rows
+            nothing = np.zeros((0, stream.columns), stream.dtype.value)
+            rows = self._known.get(stream.name, nothing)
         wanted = sum(rows_in(stream, s) for s in carried(stream, self._segments))
         return rows if stream.source or len(rows) == wanted else rows[self._wanted()]
 
@@ -103,13 +105,12 @@ class HostStep:
         between = self._host.between
         if any(earlier in self._left for earlier in between.before[number]):
             return False
-        awaited = between.awaited(number, self._segments, self._known)
+        awaited = between.awaited(number, self._segments, self._taken)
         inboxes = {c: self._network.host_inbox(self._host.program, c) for c in awaited}
         if any(len(inboxes[channel].messages) < count for channel, count in awaited.items()):
             return False
         for stream in between.takes[number]:
-            if stream.name not in self._known:
-                self._known[stream.name] = self._take(stream)
+            self._known[stream.name] = self._rows(stream)
         if between.rows(number, self._segments):
             self._run(number)
         return True
@@ -149,6 +150,12 @@ class HostStep:
                 block = rows[:, part.column : part.column + part.columns]
                 outlet = self._network.host_outlet(self._host.program, part.channel)
                 outlet.send(block.reshape(-1).copy())
+
+    def _rows(self, stream: Stream) -> Array:
+        """What the chip has sent, taken once."""
+        if stream.name not in self._taken:
+            self._taken[stream.name] = self._take(stream)
+        return self._taken[stream.name]
 
     def _take(self, stream: Stream) -> Array:
         counts = [rows_in(stream, segment) for segment in carried(stream, self._segments)]
