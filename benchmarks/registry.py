@@ -69,6 +69,10 @@ def _mapping(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the result as a document")
+
+
 def _plain(parser: argparse.ArgumentParser) -> None:
     """No options."""
 
@@ -118,6 +122,12 @@ BENCHMARKS = (
         "standard shapes on several systems, each step beside its lower bound",
         "benchmarks.mapping.bench:bench",
         (_suite, _mapping),
+    ),
+    Benchmark(
+        "ablation",
+        "the mapping suite's quick selection without each optimisation",
+        "benchmarks.mapping.ablation:bench",
+        (_suite, _output),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.mapping.ablation import document, effect_of
 from benchmarks.mapping.bench import bench
 from benchmarks.mapping.cases import MODELS, PREFILL, PYTINY, Phase, Setup, System, full, quick
-from benchmarks.mapping.measure import measure, steps_of, work_of
+from benchmarks.mapping.measure import Result, measure, steps_of, work_of
 from benchmarks.mapping.systems import FILL, base, hardware_for, kv_macros, weight_macros, with_chips
 from benchmarks.mapping.table import data, geometric_mean, means, read_baseline, text
+from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import load_target
 from models import PYTINY as FILE
@@ -106,3 +108,17 @@ def test_the_benchmark_in_one_process() -> None:
     report = bench(options, said.append)
     assert report.good
     assert said == ["1 of 1: pytiny 512x1 on dcim22"]
+
+
+def test_leaving_an_optimisation_out_is_measured(tmp_path: Path) -> None:
+    with_all = [
+        Result("a", "m", 1, 1, "s", "decode", 100, 50, energy_j=2.0),
+        Result("b", "m", 1, 1, "s", "prefill", 10),
+    ]
+    without = [replace(with_all[0], measured=200, energy_j=1.0), replace(with_all[1], refused="E0303")]
+    effect = effect_of(Optimisation.SCHEDULE, with_all, without)
+    assert (effect.decode, effect.prefill, effect.energy) == (pytest.approx(2.0), 0.0, pytest.approx(0.5))
+    assert (effect.changed, effect.cases, effect.lost) == (1, 1, 1)
+    text = document([effect], list(quick())[:1])
+    assert "| schedule | 2.000 | - | 0.500 | 1 of 1; 1 no longer fit |" in text
+    assert "Generated" in text
