@@ -20,6 +20,7 @@ class Optimisation(Enum):
     FFN_GRID = "ffn-grid"
     SKIP_WINDOW = "skip-window"
     RING = "ring"
+    PREFETCH_KV = "prefetch-kv"
     PLACEMENT = "placement"
     PAGING = "paging"
     SPLIT_CONTEXT = "split-context"
@@ -46,6 +47,7 @@ _SUMMARIES = {
     Optimisation.GROUP_HEADS: "give the heads' output projection tiles that take the rows of several heads",
     Optimisation.RING: "KV arrays of attention with a window keep the rows that are in reach, and no more",
     Optimisation.PAGING: "sequences share KV arrays in pages where `--kv-tokens` is less than all of them could have",
+    Optimisation.PREFETCH_KV: "keys and values in DRAM are loaded before the segment's own have been made and stored",
 }
 
 

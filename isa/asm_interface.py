@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from lark import Token
 
 from .asm_lines import LineError, Statement, misfit
 from .asm_roles import member_of, name_of, natural, unique
-from .asm_text import numbered, split_heads
+from .asm_text import nearest, numbered, split_heads
 from .interface import CacheHead, Interface, KvCache, ModelValue, Use
 from .operands import OperandError
-from .program import ArrayKind, Role
+from .program import ArrayKind, MemoryRegion, Role
 
 Known = Callable[
     [str, str, Token], bool
@@ -22,12 +22,15 @@ Known = Callable[
 class Interfaces:
     """The caches and the values of the model's file read so far.
 
-    `tiles` gives each tile's number and role (None if something is wrong with it). `known` complains about a tile or
+    `tiles` gives each tile's number and role (None if something is wrong with it), `memory` are the regions. `known`
+    complains about a tile or
     stream that is not declared.
     """
 
-    def __init__(self, tiles: Mapping[str, tuple[int, Role | None]], known: Known) -> None:
-        self._tiles, self._known = tiles, known
+    def __init__(
+        self, tiles: Mapping[str, tuple[int, Role | None]], memory: Sequence[MemoryRegion], known: Known
+    ) -> None:
+        self._tiles, self._memory, self._known = tiles, memory, known
         self.caches: list[KvCache] = []
         self._values: dict[str, dict[str, ModelValue]] = {"input": {}, "output": {}}
         self._padding: tuple[int, ...] = ()
@@ -36,10 +39,12 @@ class Interfaces:
         """One of the lines."""
         if s.rule == "cache":
             self.caches.append(
-                self._dealt(s, KvCache(natural(s.token(0), "layer"), (), s.option(1) is not None))
+                _options(s, KvCache(natural(s.token(0), "layer"), (), s.option(1) is not None))
             )
         elif s.rule == "heads":
             self._heads(s)
+        elif s.rule == "regions":
+            self._regions(s)
         elif s.rule == "padding":
             self._padding += tuple(natural(token, "token id") for token in s.all())
         else:
@@ -52,19 +57,6 @@ class Interfaces:
         """All inputs and outputs, in the order of their lines."""
         inputs, outputs = (tuple(self._values[way].values()) for way in ("input", "output"))
         return Interface(inputs, outputs, self._padding)
-
-    @staticmethod
-    def _dealt(s: Statement, cache: KvCache) -> KvCache:
-        if s.option(5) is not None:
-            cache = replace(cache, ring=natural(s.token(5), "rows of a ring"))
-        if s.option(2) is None:
-            return cache
-        return replace(
-            cache,
-            ways=natural(s.token(2), "ways"),
-            blocks=natural(s.token(3), "blocks"),
-            block=natural(s.token(4), "rows"),
-        )
 
     def _heads(self, s: Statement) -> None:
         if not self.caches:
@@ -88,6 +80,24 @@ class Interfaces:
             _check_array(name, role, values, token)
         return CacheHead(number, keys, values)
 
+    def _regions(self, s: Statement) -> None:
+        """The regions of the heads of the last cache, in their order."""
+        last = self.caches[-1] if self.caches else KvCache(-1, ())
+        names = [name_of(token) for token in s.all()]
+        if len(names) != len(last.heads):
+            message = f".regions names {len(names)} regions for {len(last.heads)} heads"
+            raise LineError(
+                "E0101", message, s.token(0), "one for each head of the .cache and .heads lines above"
+            )
+        known = {region.name: number for number, region in enumerate(self._memory)}
+        for name, token in zip(names, s.all(), strict=True):
+            if name not in known:
+                raise LineError(
+                    "E0105", f"there is no memory {name!r}", token, nearest(name, known, "memory")
+                )
+        heads = tuple(replace(h, memory=known[n]) for h, n in zip(last.heads, names, strict=True))
+        self.caches[-1] = replace(last, heads=heads)
+
     def _value(self, name: str, s: Statement) -> ModelValue:
         use = member_of(Use, s.token(1), "a use of a value")
         stream = "" if s.option(2) is None else name_of(s.token(2))
@@ -103,6 +113,23 @@ class Interfaces:
             help_text = f"{len(self.caches)} declared above, numbered from 0"
             raise LineError("E0105", f"there is no cache {number}", token, help_text)
         return number
+
+
+def _options(s: Statement, cache: KvCache) -> KvCache:
+    """The cache with what its line says beyond layer and `cross`."""
+
+    def number(at: int, what: str, default: int) -> int:
+        return default if s.option(at) is None else natural(s.token(at), what)
+
+    return replace(
+        cache,
+        ways=number(2, "ways", 1),
+        blocks=number(3, "blocks", 0),
+        block=number(4, "rows", 0),
+        ring=number(5, "rows of a ring", 0),
+        rows=number(6, "rows in memory", 0),
+        hot=number(7, "rows in arrays alone", 0),
+    )
 
 
 def _check_array(tile: str, role: Role, array: int, token: Token) -> None:

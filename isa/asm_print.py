@@ -14,7 +14,7 @@ from .asm_text import endpoint_text, heads_text, one_line, pair, slice_text, spa
 from .asm_work import work_lines
 from .instruction import DType
 from .instructions import Loop
-from .interface import ModelValue
+from .interface import KvCache, ModelValue
 from .operands import float32_text
 from .program import HOST, Channel, Endpoint, Limits, Program, Reduce, Role, Tile
 
@@ -266,9 +266,16 @@ def cache_lines(program: Program) -> Iterator[str]:
     for cache in program.caches:
         ring = f" ring {cache.ring}" if cache.ring else ""
         dealt = f" ways {cache.ways} blocks {cache.blocks} rows {cache.block}" if cache.ways > 1 else ""
-        yield f".cache {cache.layer}{' cross' * cache.cross}{dealt}{ring}"
+        yield f".cache {cache.layer}{' cross' * cache.cross}{dealt}{ring}{_in_memory(cache)}"
         heads = (heads_text(program.tiles[h.tile].name, h.keys, h.values) for h in cache.heads)
         yield from wrap("  .heads", heads)
+        if cache.rows:
+            yield from wrap("  .regions", (word(program.memory[h.memory].name) for h in cache.heads))
+
+
+def _in_memory(cache: KvCache) -> str:
+    hot = f" hot {cache.hot}" if cache.hot else ""
+    return f" memory {cache.rows}{hot}" if cache.rows else ""
 
 
 def interface_lines(program: Program) -> Iterator[str]:

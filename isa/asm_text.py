@@ -235,10 +235,16 @@ DIRECTIVES = (
     Directive(
         "cache",
         "file",
-        ".cache LAYER [cross] [ways N block N] [ring N]",
+        ".cache LAYER [cross] [ways N blocks N rows N] [ring N] [memory N [hot N]]",
         "a KV cache; cross: of the source's rows, not the tokens'; ways: heads lie in several arrays; ring: its rows",
     ),
     Directive("heads", "file", ".heads TILE.a0:a1 ...", "keys and values of the KV heads of the cache above"),
+    Directive(
+        "regions",
+        "file",
+        ".regions MEMORY ...",
+        "the memory of the heads above, if the cache has rows in memory",
+    ),
     Directive(
         "input",
         "file",

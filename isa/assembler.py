@@ -106,7 +106,7 @@ class _Assembly:
         self.memory: list[MemoryRegion] = []
         self.streams = Streams(self.numbers, lambda name, at: self._known("channel", name, self.channels, at))
         self.hosts = Hosts(self._know_tensor)
-        self.interfaces = Interfaces(self.tiles, self._know_value)
+        self.interfaces = Interfaces(self.tiles, self.memory, self._know_value)
         self.work = Work()
         self.role: RoleBuilder | None = None
         self.tile: TileBuilder | None = None
@@ -392,6 +392,7 @@ _HANDLERS: dict[str, Callable[[_Assembly, Statement], None]] = {
         ("host", "reads", "makes", "runs", "positions", "result"), lambda assembly, s: assembly.hosts.take(s)
     ),
     **dict.fromkeys(
-        ("cache", "heads", "input", "output", "padding"), lambda assembly, s: assembly.interfaces.take(s)
+        ("cache", "heads", "regions", "input", "output", "padding"),
+        lambda assembly, s: assembly.interfaces.take(s),
     ),
 }

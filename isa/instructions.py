@@ -309,6 +309,15 @@ class Wrowf(_Cim, opcode=0x2A, timing=Timing.ROW_WRITE, energy=Energy.ROW_WRITE)
     row: Reg
 
 
+class Rrowf(_Cim, opcode=0x2B, timing=Timing.ROW_READ, energy=Energy.ROW_READ):
+    """`rrow` in ideal arithmetic."""
+
+    a: RowsRead
+    dst: Annotated[Addr, writes(F32, "n", "a.cols")]
+    n: Reg
+    row: Reg
+
+
 # ---------------------------------------------------------------------------------------------------- vector
 
 Block = Annotated[Addr, reads(F32, "n", "cols")]

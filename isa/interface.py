@@ -5,14 +5,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from .instruction import DType
+
 
 @dataclass(frozen=True, slots=True)
 class CacheHead:
-    """Where keys and values of one KV head lie: arrays `keys` and `values` of tile `tile` (indices)."""
+    """Where keys and values of one KV head lie: arrays `keys` and `values` of tile `tile` (indices), and, if the cache
+    has rows in memory, the region `memory` of that tile's chip (an index into `Program.memory`)."""
 
     tile: int
     keys: int
     values: int
+    memory: int = -1
+
+
+class KvPolicy(Enum):
+    """Where the rows of a cache lie."""
+
+    RESIDENT = "resident"  # in KV arrays
+    TIERED = "tiered"  # the last ones in KV arrays, all before them in memory
+    STREAMED = "streamed"  # in memory; blocks of them pass through KV arrays
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Rows of one kind in a cache's memory region: where they begin, and the bytes of each; they lie densely."""
+
+    offset: int
+    row_bytes: int
+
+
+def memory_planes(rows: int, key_cols: int, value_cols: int, dtype: DType) -> tuple[Plane, ...]:
+    """The planes of a region for `rows` rows: keys, values, and with int8 their scales."""
+    widths = [key_cols * dtype.bytes, value_cols * dtype.bytes]
+    if dtype is DType.I8:
+        widths += [DType.F32.bytes] * 2
+    starts = [sum(widths[:at]) * rows for at in range(len(widths))]
+    return tuple(Plane(start, width) for start, width in zip(starts, widths, strict=True))
+
+
+def plane_bytes(rows: int, planes: tuple[Plane, ...]) -> int:
+    """Bytes of a region with these planes."""
+    return rows * sum(plane.row_bytes for plane in planes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +61,10 @@ class KvCache:
     (g div ways) * block...
 
     With `ring` a sequence has so many rows of an array, and position p lies at p mod `ring`: the last rows are there.
+
+    With `rows` > 0 the cache has rows in memory, so many a sequence: sequence s has rows s * rows... of each plane
+    (`memory_planes`) of a head's region. A sequence of n tokens has its rows 0..n - hot there; `hot` = 0 says that the
+    arrays hold no rows from step to step.
     """
 
     layer: int
@@ -36,6 +74,15 @@ class KvCache:
     block: int = 0
     blocks: int = 0
     ring: int = 0
+    rows: int = 0
+    hot: int = 0
+
+    @property
+    def policy(self) -> KvPolicy:
+        """Where its rows lie."""
+        if not self.rows:
+            return KvPolicy.RESIDENT
+        return KvPolicy.TIERED if self.hot else KvPolicy.STREAMED
 
     @property
     def count(self) -> int:

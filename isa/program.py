@@ -307,7 +307,7 @@ class Limits:
 
     def is_paged(self, cache: KvCache) -> bool:
         """Whether sequences share a cache in pages."""
-        return self.pages > 0 and not (cache.cross or cache.ring)
+        return self.pages > 0 and not (cache.cross or cache.ring or cache.rows)
 
     def way(self, sequence: int, index: int) -> int:
         """Which of the arrays that a head is dealt over has page `index` of a sequence."""

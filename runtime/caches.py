@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from isa.diagnostics import fail
 from isa.instruction import DType
-from isa.interface import KvCache
+from isa.interface import KvCache, KvPolicy
 from isa.program import Program
 
 from . import numerics
 from .engine.state import ArrayState, TileState
+from .kvmemory import HeadMemory, rows_in_memory
 from .numerics import F32
 from .paging import PageTables
 
@@ -40,10 +41,11 @@ def write_cache(
     with numerics.quiet():
         for side, given in enumerate(rows):
             for head, one in enumerate(given):
-                for way, row, part in _parts(
-                    program, tiles, pages, cache, sequence, len(one)
-                ):  # a ring: later ones stay
-                    _write(_array(tiles, cache, side, head, way), row, one[part])
+                if cache.rows:
+                    first = one[: rows_in_memory(cache, len(one))]
+                    HeadMemory(program, tiles, cache, side, head).write(sequence, first)
+                for way, row, part in _parts(program, tiles, pages, cache, sequence, len(one)):
+                    _write(_array(tiles, cache, side, head, way), row, one[part])  # in a ring, the later stay
 
 
 def read_cache(
@@ -67,6 +69,9 @@ def read_cache(
         rows = np.zeros((tokens, width), np.float32)
         for way, row, part in parts:
             rows[part] = _read(_array(tiles, cache, side, head, way), row, part.stop - part.start)
+        if cache.rows:
+            first = rows_in_memory(cache, tokens)
+            rows[:first] = HeadMemory(program, tiles, cache, side, head).read(sequence, first)
         return rows
 
     keys, values = (np.stack([rows_of(side, head) for head in range(cache.count)]) for side in (0, 1))
@@ -102,6 +107,8 @@ def _parts(
     tokens: int,
 ) -> Iterator[tuple[int, int, slice]]:
     """Where the first rows of a sequence lie: which of the arrays a head is dealt over, first row there, which rows."""
+    if cache.policy is KvPolicy.STREAMED:
+        return
     if program.limits.is_paged(cache):
         yield from pages.parts(sequence, tokens)
         return
@@ -135,7 +142,7 @@ def _check_room(
     limits = program.limits
     limit, option = (limits.max_source, "source") if cache.cross else (limits.max_context, "context")
     most = limit
-    if cache.ways == 1 and not cache.ring and not limits.is_paged(cache):
+    if cache.ways == 1 and not cache.ring and not cache.rows and not limits.is_paged(cache):
         rows = (array.spec.rows for side in (0, 1) for array in _arrays(tiles, cache, side))
         most = min(limit, min(rows) // limits.sequences)
     if tokens > most:
@@ -144,7 +151,7 @@ def _check_room(
 
 
 def _check_kept(cache: KvCache, layer: int, tokens: int) -> None:
-    if cache.ring and tokens > cache.ring:
+    if cache.ring and not cache.rows and tokens > cache.ring:
         message = (
             f"cache {layer} keeps the last {cache.ring} rows of a sequence; of {tokens} the first are gone"
         )

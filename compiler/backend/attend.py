@@ -62,7 +62,7 @@ from .emitter import END, LENGTH, POSITION, TOKENS, Emitter
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class KvBlock:
     """Registers that describe a block: its first row in the arrays, its rows, the columns the segment's first token
     that it sees, and the distance of the block's first row from that token (if there is a bias)."""
 
@@ -75,25 +75,31 @@ class _Block:
 
 def emit_attend(op: Attend, e: Emitter) -> None:
     """Append the code of an attention operation (int8 or ideal arithmetic)."""
-    n = e.rows(op.q, op.group)
-    if op.scale != 1:
-        e.add(Vmuli(e.tmp("q"), e.at(op.q), TOKENS, op.group * op.dim, op.scale))
-    if e.int8 and not _is_ready(op, e):
-        e.add(Quant(e.tmp("q8"), e.tmp("q_scale"), _queries(op, e), n, op.dim))
+    n = queries(op, e)
     row, start = first_block(op, e)
     length = _length(op, e)
     if start != ZERO:  # what there is from the first block on
         length, whole = e.kept("rows_left"), length
         e.add(Sub(length, whole, start))
     first = _first_block(op, e, row, start, length)
-    _scores(op, e, n, first, _running(op, e))
-    _weigh(op, e, n, first, e.at(op.out))
+    block_scores(op, e, n, first, running(op, e))
+    block_weigh(op, e, n, first, e.at(op.out))
     if op.skip or _has_other_blocks(op, e):
         _other_blocks(op, e, n, first, length)
     if op.sums:
         _rescale(op, e, n)
     else:
-        e.add(Smxd(e.at(op.out), e.at(op.out), _running(op, e), n, op.v_dim))
+        e.add(Smxd(e.at(op.out), e.at(op.out), running(op, e), n, op.v_dim))
+
+
+def queries(op: Attend, e: Emitter) -> Reg:
+    """Scale the queries, and quantise them if they do not come so. The result holds how many rows they have."""
+    n = e.rows(op.q, op.group)
+    if op.scale != 1:
+        e.add(Vmuli(e.tmp("q"), e.at(op.q), TOKENS, op.group * op.dim, op.scale))
+    if e.int8 and not _is_ready(op, e):
+        e.add(Quant(e.tmp("q8"), e.tmp("q_scale"), _queries(op, e), n, op.dim))
+    return n
 
 
 def _has_other_blocks(op: Attend, e: Emitter) -> bool:
@@ -108,16 +114,16 @@ def _is_ready(op: Attend, e: Emitter) -> bool:
     return e.value(op.q).format is Format.Q8
 
 
-def _running(op: Attend, e: Emitter) -> Addr:
+def running(op: Attend, e: Emitter) -> Addr:
     """Where the running pairs (m, l) are."""
     return e.at(op.sums) if op.sums else e.tmp("ml")
 
 
 def _rescale(op: Attend, e: Emitter, n: Reg) -> None:
     """Refer what this tile has to the largest m of all tiles."""
-    running, top = _running(op, e), e.tmp("top")
-    e.add(Send(e.port(op.to), running, n, 1, 2), Recv(e.port(op.back), top, n, 1))
-    e.add(Smxs(running, e.at(op.out), top, n, op.v_dim))
+    ml, top = running(op, e), e.tmp("top")
+    e.add(Send(e.port(op.to), ml, n, 1, 2), Recv(e.port(op.back), top, n, 1))
+    e.add(Smxs(ml, e.at(op.out), top, n, op.v_dim))
 
 
 def _queries(op: Attend, e: Emitter) -> Addr:
@@ -125,7 +131,7 @@ def _queries(op: Attend, e: Emitter) -> Addr:
     return e.at(op.q) if op.scale == 1 else e.tmp("q")
 
 
-def _first_block(op: Attend, e: Emitter, row: Reg, start: Reg, length: Reg) -> _Block:
+def _first_block(op: Attend, e: Emitter, row: Reg, start: Reg, length: Reg) -> KvBlock:
     rows = e.kept("attend_rows")
     e.add(Min(rows, length, op.block))
     if op.ways > 1:
@@ -143,7 +149,7 @@ def _first_block(op: Attend, e: Emitter, row: Reg, start: Reg, length: Reg) -> _
     if op.bias:
         distance = e.kept("attend_distance")
         e.add(Sub(distance, start, e.fact(POSITION)))
-    return _Block(row, rows, hi, lo, distance)
+    return KvBlock(row, rows, hi, lo, distance)
 
 
 def _minus(register: Reg, start: Reg) -> tuple[Inst, ...]:
@@ -158,7 +164,7 @@ def _length(op: Attend, e: Emitter) -> Reg:
     return e.fact(LENGTH if op.causal else END)
 
 
-def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block, length: Reg) -> None:
+def _other_blocks(op: Attend, e: Emitter, n: Reg, first: KvBlock, length: Reg) -> None:
     count, stride = e.kept("blocks"), op.block * op.ways
     e.add(Add(count, length, stride - 1), Div(count, count, stride), Sub(count, count, 1))
     if op.cross or op.ways > 1:
@@ -178,15 +184,15 @@ def _other_blocks(op: Attend, e: Emitter, n: Reg, first: _Block, length: Reg) ->
             e.add(Sub(lo, hi, op.window) if op.causal else Sub(lo, first.lo, start))
         if op.bias:
             e.add(Add(distance, first.distance, start))
-        block = _Block(row, rows, hi, lo, distance)
-        _scores(op, e, n, block, e.tmp("ml_block"))
-        _weigh(op, e, n, block, e.tmp("o_block"))
-        e.add(Smxm(_running(op, e), e.at(op.out), e.tmp("ml_block"), e.tmp("o_block"), n, op.v_dim))
+        block = KvBlock(row, rows, hi, lo, distance)
+        block_scores(op, e, n, block, e.tmp("ml_block"))
+        block_weigh(op, e, n, block, e.tmp("o_block"))
+        e.add(Smxm(running(op, e), e.at(op.out), e.tmp("ml_block"), e.tmp("o_block"), n, op.v_dim))
 
     e.loop(count, body, e.kept("block_counter"))
 
 
-def _scores(op: Attend, e: Emitter, n: Reg, block: _Block, ml: Addr) -> None:
+def block_scores(op: Attend, e: Emitter, n: Reg, block: KvBlock, ml: Addr) -> None:
     """Scores of a block, then its softmax step in place: probabilities, maxima and sums."""
     s, keys = e.tmp("s"), e.array(op.keys)
     if e.int8:
@@ -205,7 +211,7 @@ def _scores(op: Attend, e: Emitter, n: Reg, block: _Block, ml: Addr) -> None:
     e.add(Smx(s, s, ml, n, block.rows, block.hi, block.lo, op.group, op.causal, window))
 
 
-def _bias(op: Attend, e: Emitter, n: Reg, block: _Block) -> None:
+def _bias(op: Attend, e: Emitter, n: Reg, block: KvBlock) -> None:
     """Add what depends on how far a key is from the query."""
     s, bias = e.tmp("s"), e.at(op.bias)
     if not op.reach:
@@ -215,7 +221,7 @@ def _bias(op: Attend, e: Emitter, n: Reg, block: _Block) -> None:
     e.add(Vrel(s, s, bias, n, block.rows, block.distance, op.group, entries))
 
 
-def _weigh(op: Attend, e: Emitter, n: Reg, block: _Block, out: Addr) -> None:
+def block_weigh(op: Attend, e: Emitter, n: Reg, block: KvBlock, out: Addr) -> None:
     """out = p v of a block."""
     s, values = e.tmp("s"), e.array(op.values)
     if not e.int8:

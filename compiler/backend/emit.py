@@ -10,6 +10,7 @@ from compiler.ir.operations import (
     Activate,
     AddRow,
     Append,
+    AttendStreamed,
     Finish,
     LoadRows,
     Lookup,
@@ -74,6 +75,7 @@ from .attend import emit_attend
 from .blocks import appended_rows
 from .emitter import POSITION, Emitter, words
 from .grouped import emit_grouped
+from .streamed import emit_streamed
 
 _UNARY: dict[Function, type[Inst]] = {
     Function.RELU: Vrelu,
@@ -285,6 +287,11 @@ def _(op: Append, e: Emitter) -> None:
 @emit.register
 def _(op: AttendOperation, e: Emitter) -> None:
     emit_attend(op, e)
+
+
+@emit.register
+def _(op: AttendStreamed, e: Emitter) -> None:
+    emit_streamed(op, e)
 
 
 @emit.register

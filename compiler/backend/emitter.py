@@ -163,7 +163,7 @@ class Emitter:
         position = self.fact(POSITION)
         if self.limits.sequences == 1:
             return position
-        start = self._sequence_times(self.longest())
+        start = self.sequence_times(self.longest())
         return self.shared("kept_row", lambda rd: Add(rd, start, position))
 
     def tmp(self, name: str) -> Addr:
@@ -245,7 +245,7 @@ class Emitter:
         rows = self.spec(array).rows // self.limits.sequences
         if self._is_usual(rows):
             return self.fact(KV_BASE)
-        return self._sequence_times(rows)
+        return self.sequence_times(rows)
 
     def kv_row(self, array: str, ring: int = 0) -> Reg:
         """A register that holds the row of a KV array that belongs to the segment's first token.
@@ -261,7 +261,8 @@ class Emitter:
         base = self.kv_base(array)
         return self.shared(f"{base}+position", lambda rd: Add(rd, base, self.fact(POSITION)))
 
-    def _sequence_times(self, rows: int) -> Reg:
+    def sequence_times(self, rows: int) -> Reg:
+        """A register that holds the segment's sequence, times `rows`."""
         sequence = self.shared("sequence", lambda rd: Sys(rd, Special.SEQUENCE))
         return self.shared(f"sequence*{rows}", lambda rd: Mul(rd, sequence, rows))
 

@@ -21,6 +21,7 @@ from compiler.ir.operations import (
     Activate,
     Append,
     Attend,
+    AttendStreamed,
     Multiply,
     Normalise,
     NormQuantise,
@@ -43,6 +44,7 @@ SECOND = "second"
 class Extent(Enum):
     """Whose rows a range of the buffer has room for."""
 
+    ONCE = "once"  # a size that does not depend on how many there are
     SEGMENT = "segment"
     SEQUENCES = "sequences"  # all that the sequences can have
     SOURCES = "sources"  # all that their sources can have
@@ -50,6 +52,8 @@ class Extent(Enum):
     def rows(self, limits: Limits) -> int:
         """How many rows these are at most."""
         match self:
+            case Extent.ONCE:
+                return 1
             case Extent.SEGMENT:
                 return limits.chunk
             case Extent.SEQUENCES:
@@ -122,6 +126,9 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
             return {"rows": _array(template, array).cols, "scale": 4}
         case Attend():
             return _attend_scratch(op, template, int8)
+        case AttendStreamed():
+            space = _attend_scratch(op.attend(), template, int8)
+            return space | _appended_scratch(op, template, int8)
         case _:
             return {}
 
@@ -135,6 +142,28 @@ def _attend_scratch(op: Attend, template: Template, int8: bool) -> dict[str, int
     if int8:
         space |= {} if is_ready else {"q8": g * op.dim, "q_scale": 4 * g}
         space |= {"p8": g * op.block, "p_scale": 4 * g}
+    return space
+
+
+def _appended_scratch(op: AttendStreamed, template: Template, int8: bool) -> dict[str, int]:
+    """Quantised rows of the segment, and rows that leave the ring."""
+    size = 1 if int8 else 4
+    space = {"old_k": size * op.dim, "old_v": size * op.v_dim} if op.hot else {}
+    space |= {"old_k_scale": 4, "old_v_scale": 4} if op.hot and int8 else {}
+    for name, x, cols in (("k", op.k, op.dim), ("v", op.v, op.v_dim)):
+        if int8 and _value(template, x).format is not Format.Q8:
+            space |= {f"{name}8": cols, f"{name}_scale": 4}
+    return space
+
+
+def staging(op: Operation, arithmetic: Arithmetic) -> dict[str, int]:
+    """Bytes of the working space whose size does not depend on the segment: a block of rows and their scales."""
+    if not isinstance(op, AttendStreamed):
+        return {}
+    size = arithmetic.dtype.bytes
+    space = {"k_in": size * op.dim * op.block, "v_in": size * op.v_dim * op.block}
+    if arithmetic is Arithmetic.INT8:
+        space |= {"k_in_scale": 4 * op.block, "v_in_scale": 4 * op.block}
     return space
 
 
@@ -183,6 +212,8 @@ def _value_needs(template: Template, uses: dict[str, list[int]]) -> Iterator[Nee
 def _scratch_needs(index: int, block: Block, template: Template, arithmetic: Arithmetic) -> Iterator[Need]:
     for name, size in scratch(block.op, template, arithmetic).items():
         yield Need(scratch_name(index, name), size, index, index)
+    for name, size in staging(block.op, arithmetic).items():
+        yield Need(scratch_name(index, name), size, index, index, Extent.ONCE)
 
 
 def plan_buffer(

@@ -98,7 +98,7 @@ def _item(inst: Inst, site: int, role: Role, hardware: Hardware, regions: _Regio
         if f.array is not None:
             uses.append((f"array{value.index}", f.array.mode in (ArrayMode.WRITE, ArrayMode.WRITE_SCALES)))
         if f.memory is not None:
-            uses.append((f.name + "memory", f.memory.mode is not Mode.READ))
+            uses.append((value.space, f.memory.mode is not Mode.READ))
     if inst.unit is Unit.NETWORK:
         uses.append(("network", True))
     return _Item(inst, site, places, uses, _cycles(inst, role, hardware), set())

@@ -12,7 +12,7 @@ from isa.program import HOST, ArrayKind, ArraySpec, Endpoint, Limits
 from .mapping import Block, Mapping, Rows, Template
 from .operations import Append, Attend, Operation, Receive, Send
 
-READS = ("x", "a", "b", "q", "value", "ids")
+READS = ("x", "a", "b", "q", "k", "v", "value", "ids")
 """The fields of operations that name values they read."""
 
 

@@ -263,6 +263,49 @@ class Attend:
 
 
 @dataclass(frozen=True, slots=True)
+class AttendStreamed:
+    """`Attend` with one KV head's rows in memory; appends the rows of `k` and `v` (float32) as well.
+
+    Parameter `table` is where the head's region begins (`isa.interface.memory_planes`), with `rows` rows a sequence.
+    Blocks of `block` rows are loaded one after another and written into arrays `keys` and `values`, which hold one.
+
+    With `hot` = 0 all rows go to memory at once. Else the last rows lie in arrays `hot_keys` and `hot_values`, in rings
+    of hot + block rows a sequence, and row p - `hot` is stored when row p is appended: blocks with rows in reach of
+    the ring alone are attended to in the ring, those before in memory. With `early` blocks are loaded before
+    the segment's own rows are there.
+    """
+
+    out: str
+    q: str
+    k: str
+    v: str
+    keys: str
+    values: str
+    table: str
+    rows: int
+    group: int
+    dim: int
+    v_dim: int
+    scale: float
+    block: int
+    hot_keys: str = ""
+    hot_values: str = ""
+    hot: int = 0
+    window: int = 0
+    softcap: float = 0.0
+    bias: str = ""
+    reach: int = 0
+    skip: bool = False
+    early: bool = False
+
+    def attend(self, *, hot: bool = False) -> Attend:
+        """What is done with a block once it lies in arrays: those that blocks pass through, or the rings."""
+        keys, values = (self.hot_keys, self.hot_values) if hot else (self.keys, self.values)
+        sizes = self.group, self.dim, self.v_dim, self.scale, self.block, self.window, self.softcap
+        return Attend(self.out, self.q, keys, values, *sizes, bias=self.bias, reach=self.reach)
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """out = x / sums, head by head: the end of attention over several tiles. `sums` has pairs (0, l), one a head."""
 
@@ -290,6 +333,7 @@ Operation = (
     | Rotate
     | Append
     | Attend
+    | AttendStreamed
     | Finish
 )
 
@@ -313,6 +357,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Rotate,
         Append,
         Attend,
+        AttendStreamed,
         Finish,
     )
 }

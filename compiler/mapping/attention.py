@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import Format, Receive, Send
+from isa.interface import KvPolicy
 from isa.operands import WORD_BYTES
 from isa.program import Direction, Endpoint
 
@@ -17,9 +18,10 @@ from .deals import Deal, Dealing, deal, heads_together, last_columns
 from .feeds import HubState, Partial, ranges
 from .lanes import Share, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
-from .policies import kept_rows
+from .policies import KvPlan, Room, choose_policy, macros, resident
 from .sections import Domain, Section
 from .split import SplitBuilder
+from .streaming import attend_streamed
 
 _Piece = tuple[TileBuilder, str, int, int]  # tile, value, first column, columns
 
@@ -41,9 +43,11 @@ class AttentionBuilder:
     def build(self) -> list[Partial]:
         """All parts; returns the partial sums of the output projection, or the heads' outputs if there is none."""
         check_attention(self.parts, self.node, self.op)
+        self.parts.plans[self.node.output.name] = self.plan = self._plan()
         last = LastLayer({})
         dealt, is_fused = self._deal(), self._fused_macros() <= self.parts.geometry.hardware.macros_per_tile
-        if self._can_split(dealt) and (dealt.ways > 1 or (self.dealing.groups_heads and not is_fused)):
+        is_apart = dealt.ways > 1 or (self.dealing.groups_heads and not is_fused)
+        if is_apart and not self._stays() and self._can_split(dealt):
             self._split(dealt, last)
             return list(last.partials.values())
         if self.section.last is not None:
@@ -58,14 +62,24 @@ class AttentionBuilder:
     # ------------------------------------------------------------------------------------- over several tiles
 
     def _deal(self) -> Deal:
-        """How a head's rows are dealt: over as many tiles as the rule wants, and as the cache needs."""
+        """How a head's rows are dealt: over as many tiles as the rule wants, and as the cache needs; on one if they lie
+        in memory."""
+        if self.plan.policy is not KvPolicy.RESIDENT:
+            return Deal(1, self.plan.staged, 0, self.plan.kept + self.plan.staged)
         return deal(self.parts.geometry, self.rows_of, self.op, self.dealing)
+
+    def _stays(self) -> bool:
+        """Whether a head stays on one tile: with a window, while its rows are resident and fit there and nobody asked
+        for more, as that tile passes over blocks and can keep a ring."""
+        is_windowed = 0 < (self.op.window or 0) < self.parts.geometry.longest(self.rows_of)
+        is_resident = self.plan.policy is KvPolicy.RESIDENT
+        fits = self._kv_macros() <= self.parts.geometry.hardware.macros_per_tile
+        return is_windowed and is_resident and fits and not self.dealing.ways
 
     def _can_split(self, dealt: Deal) -> bool:
         """Whether the form over several tiles is there: every lane begins with a linear layer of which a tile can have
-        a head's columns, so can it have its rows of the cache and of the output projection; int8 heads are whole words.
-        A head with a window stays on one tile, which passes over blocks and can keep a ring, while it fits there and
-        nobody asked for more."""
+        a head's columns, so can it have its rows of the cache and of the output projection; int8 heads are whole
+        words."""
         geometry, op = self.parts.geometry, self.op
         if self.parts.quantised and (op.head_dim % WORD_BYTES or op.v_head_dim % WORD_BYTES):
             return False
@@ -76,9 +90,7 @@ class AttentionBuilder:
         )
         fits &= dealt.macros(geometry, op) <= geometry.hardware.macros_per_tile
         fits &= self.section.last is None or geometry.columns(self.out_cols) > 0
-        is_windowed = 0 < (op.window or 0) < geometry.longest(self.rows_of) and not self.dealing.ways
-        is_one = is_windowed and self._kv_macros() <= geometry.hardware.macros_per_tile
-        return fits and not is_one
+        return fits
 
     def _split(self, dealt: Deal, last: LastLayer) -> None:
         """Every head over several tiles, the output projection by groups of heads."""
@@ -104,12 +116,24 @@ class AttentionBuilder:
 
     # ----------------------------------------------------------------------------------------------- one tile
 
+    def _plan(self) -> KvPlan:
+        """Where the rows of the layer's heads lie: rows in memory leave room for the projections if it is enough."""
+        geometry, here = self.parts.geometry, resident(self.parts.geometry, self.op, self.rows_of)
+        tile = geometry.hardware.macros_per_tile
+        fits = macros(geometry, self.op, here) <= tile
+        if not fits:
+            fits = self._can_split(deal(geometry, self.rows_of, self.op, self.dealing))
+        left = tile - self._projection_macros()
+        return choose_policy(geometry, self.op, self.rows_of, Room(tile, left, fits))
+
     def _kv_macros(self) -> int:
-        geometry = self.parts.geometry
-        rows = kept_rows(geometry, self.op, self.rows_of)
-        return geometry.macros(rows, self.op.head_dim) + geometry.macros(rows, self.op.v_head_dim)
+        return macros(self.parts.geometry, self.op, self.plan)
 
     def _fused_macros(self) -> int:
+        return self._projection_macros() + self._kv_macros()
+
+    def _projection_macros(self) -> int:
+        """Macros of a head's linear layers."""
         geometry, weights = self.parts.geometry, self.parts.weights
         first = sum(
             geometry.macros(linear_shape(weights, share.lane.linear)[0], share.cols)
@@ -117,7 +141,7 @@ class AttentionBuilder:
             if share.lane.linear is not None
         )
         last = geometry.macros(self.out_cols, self._width()) if self.section.last is not None else 0
-        return first + self._kv_macros() + last
+        return first + last
 
     def _width(self) -> int:
         assert self.section.last is not None
@@ -135,12 +159,15 @@ class AttentionBuilder:
         if early:
             tile.source_phases = 1
             values |= self._lanes(tile, head, early, pieces)
-            append(self.parts, tile, self.node, self.rows_of, values["k"], values["v"])
+            append(self.parts, tile, self.node, values["k"], values["v"])
             tile.phase = 1
         values |= self._lanes(tile, head, [share for share in self.shares if share not in early], pieces)
-        if "k" in values and not early:
-            append(self.parts, tile, self.node, self.rows_of, values["k"], values["v"])
-        out = attend(self.parts, tile, self.node, self.rows_of, values["q"], head)
+        if self.plan.policy is not KvPolicy.RESIDENT:
+            out = attend_streamed(self.parts, tile, self.node, values, head, self.op.scale)
+        else:
+            if "k" in values and not early:
+                append(self.parts, tile, self.node, values["k"], values["v"])
+            out = attend(self.parts, tile, self.node, self.rows_of, values["q"], head)
         local, name = {self.node.output.name: out}, self.node.output.name
         at = head * self.out_cols, self.op.heads * self.op.v_head_dim
         for node in self.section.inner[1:]:
@@ -264,7 +291,7 @@ class AttentionBuilder:
     def _check(self) -> None:
         geometry, graph = self.parts.geometry, self.parts.graph
         have, need = geometry.hardware.macros_per_tile, self._kv_macros()
-        per_row = need / kept_rows(geometry, self.op, self.rows_of)
+        per_row = need / self.plan.kept
         block = geometry.block(self.rows_of)
         fits = int(have / per_row / geometry.limits.sequences) // block * block
         is_source = self.rows_of is Domain.SOURCE

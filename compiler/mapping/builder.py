@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from compiler.ir.mapping import (
     Rows,
     Template,
 )
-from isa.diagnostics import fail
+from isa.diagnostics import CimError, fail
 from isa.hardware import Hardware
 from isa.instruction import DType
 from isa.interface import CacheHead, KvCache
@@ -163,6 +163,22 @@ class TileBuilder:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Bytes of the DRAM of a tile's chip, and the parameter that says where."""
+
+    tile: TileBuilder
+    slot: str
+    name: str
+    bytes: int
+
+
+def _shifted(cache: KvCache, before: int) -> KvCache:
+    """The cache, its regions counted among all of the mapping, of which `before` come before those reserved."""
+    heads = tuple(replace(h, memory=h.memory + before if h.memory >= 0 else -1) for h in cache.heads)
+    return replace(cache, heads=heads)
+
+
 class MappingBuilder:
     """A Mapping in the making: tiles in the order of the data flow, which is also the order on the mesh.
 
@@ -179,6 +195,7 @@ class MappingBuilder:
         self.tensors: dict[str, TensorInfo] = {}
         self.data: dict[str, Maker] = {}
         self.memory: dict[tuple[int, str], MemoryRegion] = {}
+        self.reserved: list[Reserved] = []
         self._caches: dict[int, KvCache] = {}
         self._names: set[str] = set()  # of channels
         self._used: dict[tuple[int, Space], int] = {}
@@ -196,24 +213,19 @@ class MappingBuilder:
             self.data[name] = make
         return name
 
-    def cache_head(
-        self,
-        layer: int,
-        tile: TileBuilder,
-        keys: str,
-        values: str,
-        *,
-        cross: bool,
-        ring: int = 0,
-        ways: int = 1,
-        block: int = 0,
-        blocks: int = 0,
-    ) -> None:
-        """Note that the next KV head of graph cache `layer`, or of its `ways`, lies in two arrays of `tile`."""
+    def cache_head(self, cache: KvCache, tile: TileBuilder, keys: str, values: str, memory: int = -1) -> None:
+        """Note that the next KV head of a graph's cache lies in two arrays of `tile`, or in what is reserved as number
+        `memory`. `cache` says what is the same of all heads."""
         arrays = list(tile.arrays)
-        head = CacheHead(tile.index, arrays.index(keys), arrays.index(values))
-        cache = self._caches.get(layer, KvCache(layer, (), cross, ways, block, blocks, ring))
-        self._caches[layer] = replace(cache, heads=(*cache.heads, head))
+        head = CacheHead(tile.index, arrays.index(keys), arrays.index(values), memory)
+        found = self._caches.get(cache.layer, cache)
+        self._caches[cache.layer] = replace(found, heads=(*found.heads, head))
+
+    def reserve(self, tile: TileBuilder, slot: str, name: str, size: int) -> int:
+        """Reserve bytes of the DRAM of `tile`'s chip, whose address is parameter `slot`; returns a number for it."""
+        tile.tables[slot] = ""
+        self.reserved.append(Reserved(tile, slot, name, size))
+        return len(self.reserved) - 1
 
     def table(self, tile: TileBuilder, slot: str, tensor: str) -> Space:
         """Give `tile` the memory table `tensor`, on its chip: in the global buffer while there is room, else in
@@ -229,11 +241,33 @@ class MappingBuilder:
             chip = self.hardware.chip_of(x, y)
             for slot, tensor in tile.tables.items():
                 if not tensor:
-                    continue
+                    continue  # reserved, see below
                 region = self.memory.get((chip, tensor))
                 if region is None:
                     region = self.memory[chip, tensor] = self._allocate(chip, tensor)
                 tile.settle_table(slot, region)
+
+    def _settle_reserved(self) -> Iterator[MemoryRegion]:
+        """The regions of what is reserved. Raises `CimError` E0304 if a chip's DRAM is too small."""
+        capacity = int(self.hardware.dram.capacity.si)
+        for reserved in self.reserved:
+            tile = reserved.tile
+            chip = self.hardware.chip_of(tile.x, tile.y)
+            used = self._used.get((chip, Space.DRAM), 0)
+            if used + reserved.bytes > capacity:
+                raise self._too_small(chip, capacity)
+            self._used[chip, Space.DRAM] = -(-(used + reserved.bytes) // 64) * 64
+            tile.addresses[reserved.slot] = used
+            yield MemoryRegion(f"{reserved.name}@{chip}", Space.DRAM, chip, used, reserved.bytes)
+
+    def _too_small(self, chip: int, capacity: int) -> CimError:
+        chips = [self.hardware.chip_of(r.tile.x, r.tile.y) for r in self.reserved]
+        need = sum(r.bytes for r, at in zip(self.reserved, chips, strict=True) if at == chip)
+        return fail(
+            "E0304",
+            f"the KV cache's rows on chip {chip} need {need:,} bytes of DRAM, it has {capacity:,}",
+            help="a shorter --max-context, a smaller --batch, or a target with a larger dram.capacity or more chips",
+        )
 
     def _allocate(self, chip: int, tensor: str) -> MemoryRegion:
         info = self.tensors[tensor]
@@ -293,6 +327,7 @@ class MappingBuilder:
         """The Mapping. Tiles whose work is equal share a template. With `tries` layouts are compared."""
         self.check_tiles()
         self._settle(tries=tries)
+        tables, reserved = tuple(self.memory.values()), tuple(self._settle_reserved())
         names: dict[Template, Template] = {}
         counts: dict[str, int] = {}
         tiles: list[MapTile] = []
@@ -312,8 +347,8 @@ class MappingBuilder:
             tuple(self.channels),
             (),
             tuple(self.tensors.values()),
-            tuple(self.memory.values()),
+            (*tables, *reserved),
             tuple(self.streams),
-            tuple(self._caches[layer] for layer in sorted(self._caches)),
+            tuple(_shifted(self._caches[layer], len(tables)) for layer in sorted(self._caches)),
             data=self.data,
         )

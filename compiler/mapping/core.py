@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import Append, Attend, Format
+from isa.interface import KvCache
 from isa.program import ArrayKind, ArraySpec
 
 from .builder import TileBuilder
 from .parts import PartBuilder
-from .policies import kept_rows, ring_rows, skips
+from .policies import KvPlan, skips
 from .sections import Domain, refuse
 
 MOST_BIASES = 4095
@@ -32,10 +33,10 @@ def check_attention(parts: PartBuilder, node: Node, op: Attention) -> None:
         )
 
 
-def append(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, key: str, value: str) -> None:
+def append(parts: PartBuilder, tile: TileBuilder, node: Node, key: str, value: str) -> None:
     """Append the rows of k and v to the KV arrays of `tile`."""
-    keys, values = _arrays(parts, tile, node, rows_of)
-    ring = ring_rows(parts.geometry, _attention(node), rows_of)
+    keys, values = _arrays(parts, tile, node)
+    ring = _plan(parts, node).ring
     tile.add(Append(keys, key, ring=ring), "append_k", [node])
     tile.add(Append(values, value, ring=ring), "append_v", [node])
 
@@ -43,10 +44,10 @@ def append(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, k
 def attend(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, query: str, head: int) -> str:
     """Attention of one KV head on `tile`; returns the name of its output."""
     op = _attention(node)
-    keys, values = _arrays(parts, tile, node, rows_of)
-    ring = ring_rows(parts.geometry, op, rows_of)
+    keys, values = _arrays(parts, tile, node)
+    ring = _plan(parts, node).ring
     if op.cache is not None:
-        parts.builder.cache_head(op.cache, tile, keys, values, cross=op.cross, ring=ring)
+        parts.builder.cache_head(KvCache(op.cache, (), op.cross, ring=ring), tile, keys, values)
     if not op.causal and not op.cross:  # all keys and values first
         tile.keep(query)
         tile.phase = 1
@@ -80,10 +81,14 @@ def _attention(node: Node) -> Attention:
     return node.op
 
 
-def _arrays(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain) -> tuple[str, str]:
+def _plan(parts: PartBuilder, node: Node) -> KvPlan:
+    return parts.plans[node.output.name]
+
+
+def _arrays(parts: PartBuilder, tile: TileBuilder, node: Node) -> tuple[str, str]:
     """The KV arrays of `tile`, keys and values."""
     op = _attention(node)
-    rows, dtype = kept_rows(parts.geometry, op, rows_of), parts.builder.arithmetic.dtype
+    rows, dtype = _plan(parts, node).kept, parts.builder.arithmetic.dtype
     keys = tile.array(ArraySpec("keys", ArrayKind.KV, rows, op.head_dim, dtype), None)
     return keys, tile.array(ArraySpec("values", ArrayKind.KV, rows, op.v_head_dim, dtype), None)
 

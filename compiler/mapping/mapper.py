@@ -27,6 +27,7 @@ from .hub import Sizes, StageBuilder
 from .notes import notes_on
 from .paging import page_rows_for, with_pages
 from .parts import Geometry, PartBuilder, linear_shape
+from .policies import KvChoice
 from .rules import WIDEST, hub_columns, room
 from .sections import Domain, Layout, Section, Stage
 from .weights import Weights
@@ -40,8 +41,8 @@ HEAD_PORTS = 40  # of a hub tile, for columns that it exchanges with heads one b
 @dataclass(frozen=True, slots=True)
 class MapOptions:
     """Choices of the mapper. `hub_width`: columns of a hub value a tile takes (0: `rules.hub_columns` decides);
-    `block`: rows of a KV block; `weight_bits`: to what float weights are quantised in int8 arithmetic; `without`:
-    optimisations left out.
+    `block`: rows of a KV block; `kv`: where KV caches lie; `weight_bits`: to what float weights are quantised in int8
+    arithmetic; `without`: optimisations left out.
 
     `spread`: how many times as many tiles as it needs a feed-forward section may take (0: `rules.room`). `ffn_columns`,
     `ffn_rows`, `ffn_width` fix its cut (`grid.Cut`), else the fastest by `grid.Cutter.cost` is taken.
@@ -54,6 +55,7 @@ class MapOptions:
     block: int = 512
     weight_bits: int = 8
     without: frozenset[Optimisation] = frozenset()
+    kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
     spread: float = 0.0
     ffn_columns: int = 0
     ffn_rows: int = 0
@@ -79,7 +81,7 @@ class Mapper:
         self.graph, self.limits, self.options = graph, limits, options
         self.builder = MappingBuilder(hardware, arithmetic, every_row(graph))
         self.weights = Weights(graph, self.builder, options.weight_bits)
-        geometry = Geometry(hardware, limits, options.block, options.without)
+        geometry = Geometry(hardware, limits, options.block, options.without, options.kv)
         self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
         self.state = HubState()
         self.layout: Layout = cut(graph)

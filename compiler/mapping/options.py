@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from compiler.ir.graph import Attention, Embed, Graph, Role
 from compiler.ir.mapping import Arithmetic
-from compiler.pipeline import CompileOptions
 from isa.diagnostics import fail
+from isa.interface import KvPolicy
 
 from .cutting import domains_of
+from .policies import KvChoice
 from .sections import Domain
 
 
@@ -56,14 +57,9 @@ def source_rows(graph: Graph, asked: int | None, context: int) -> int:
     return min(context, learned_positions(graph, Domain.SOURCE) or context)
 
 
-def check_policies(options: CompileOptions) -> None:
-    """Refuse (E0305) KV policies that the mapper does not have."""
-    if options.kv not in ("auto", "resident"):
-        raise fail(
-            "E0305",
-            f"--kv {options.kv} is not available yet: the cache is always resident in KV arrays",
-            help="--kv resident, or auto",
-        )
+def kv_choice(policy: str) -> KvChoice:
+    """What `--kv` asks of the caches."""
+    return KvChoice(None if policy == "auto" else KvPolicy(policy))
 
 
 def check_positions(graph: Graph, context: int, source: int) -> None:

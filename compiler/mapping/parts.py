@@ -34,6 +34,7 @@ from isa.program import ArrayKind, ArraySpec, Limits
 
 from .builder import MappingBuilder, TileBuilder
 from .feeds import Feed, Partial
+from .policies import KvChoice, KvPlan
 from .sections import Domain, node_place, refuse
 from .weights import Weights
 
@@ -48,6 +49,7 @@ class Geometry:
     limits: Limits
     most_rows: int  # of a KV block
     without: frozenset[Optimisation] = frozenset()
+    kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
 
     def does(self, optimisation: Optimisation) -> bool:
         """Whether an optimisation is wanted."""
@@ -84,6 +86,7 @@ class PartBuilder:
 
     def __init__(self, graph: Graph, builder: MappingBuilder, weights: Weights, geometry: Geometry) -> None:
         self.graph, self.builder, self.weights, self.geometry = graph, builder, weights, geometry
+        self.plans: dict[str, KvPlan] = {}  # where attention's rows lie, by the name of its output
 
     @property
     def quantised(self) -> bool:

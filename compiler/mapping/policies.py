@@ -1,14 +1,18 @@
-"""Where the KV cache of a layer lies, and how many of its rows arrays keep.
+"""Where the KV cache of a layer lies (docs/kv.md), and how many of its rows arrays keep.
 
-A layer with a sliding window needs no row that lies further back than the window: its arrays keep a ring of rows.
+A layer with a sliding window needs no row that lies further back than the window: its arrays keep a ring of rows. A
+layer whose rows do not fit keeps the last of them in a ring and the others in DRAM (tiered), or all in DRAM (streamed).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from compiler.ir.graph import Attention
 from compiler.optimisations import Optimisation
+from isa.interface import KvPolicy
+from isa.operands import WORD_BYTES
 
 from .sections import Domain
 
@@ -17,6 +21,33 @@ if TYPE_CHECKING:
 
 LONGEST_SEGMENT = 16
 """Tokens that a segment has at most: a ring has room for them beside the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class KvChoice:
+    """What is asked of the caches: a policy (None: `choose_policy` decides for each layer), and how many of the last
+    rows of tiered ones lie in arrays alone (0: as many as fit)."""
+
+    policy: KvPolicy | None = None
+    hot_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KvPlan:
+    """Where the rows of one layer's heads lie.
+
+    `kept`: rows of the KV arrays that hold rows from step to step, all sequences; `ring`: how many of them a sequence
+    has, if they are a ring; `staged`: rows of the arrays that blocks from memory pass through; `rows`: rows a sequence
+    has in memory; `hot`: how many of the last rows lie in arrays alone.
+    """
+
+    policy: KvPolicy
+    kept: int
+    ring: int = 0
+    staged: int = 0
+    rows: int = 0
+    hot: int = 0
+    why: str = field(default="", compare=False)
 
 
 def skips(geometry: Geometry, op: Attention) -> bool:
@@ -39,7 +70,82 @@ def ring_rows(geometry: Geometry, op: Attention, rows_of: Domain) -> int:
     return rows if fits and rows < geometry.longest(rows_of) else 0
 
 
-def kept_rows(geometry: Geometry, op: Attention, rows_of: Domain) -> int:
-    """Rows of the KV arrays of a head, for all sequences."""
+def _whole_rows(geometry: Geometry, rows_of: Domain) -> int:
+    """Rows of the longest sequence, in whole blocks."""
+    block = geometry.block(rows_of)
+    return -(-geometry.longest(rows_of) // block) * block
+
+
+def resident(geometry: Geometry, op: Attention, rows_of: Domain) -> KvPlan:
+    """All rows in arrays; of a layer with a window those in reach."""
     ring = ring_rows(geometry, op, rows_of)
-    return ring * geometry.limits.sequences if ring else geometry.kv_rows(rows_of)
+    kept = ring * geometry.limits.sequences if ring else geometry.kv_rows(rows_of)
+    return KvPlan(KvPolicy.RESIDENT, kept, ring)
+
+
+def streamed(geometry: Geometry, rows_of: Domain) -> KvPlan:
+    """All rows in memory."""
+    block, rows = geometry.block(rows_of), _whole_rows(geometry, rows_of)
+    return KvPlan(KvPolicy.STREAMED, 0, staged=block, rows=rows)
+
+
+def tiered(geometry: Geometry, rows_of: Domain, hot: int) -> KvPlan:
+    """The last `hot` rows and the block of the newest in arrays, the others in memory."""
+    block, sequences = geometry.block(rows_of), geometry.limits.sequences
+    rows = _whole_rows(geometry, rows_of)
+    hot = max(hot // block, 1) * block
+    return KvPlan(KvPolicy.TIERED, (hot + block) * sequences, hot + block, block, rows, hot)
+
+
+def macros(geometry: Geometry, op: Attention, plan: KvPlan) -> int:
+    """Macros of one head's KV arrays."""
+    sizes = [(rows, cols) for rows in (plan.kept, plan.staged) for cols in (op.head_dim, op.v_head_dim)]
+    return sum(geometry.macros(rows, cols) for rows, cols in sizes if rows)
+
+
+def can_stream(geometry: Geometry, op: Attention, rows_of: Domain) -> str:
+    """Why rows of a layer cannot lie in memory, in words; "" if they can."""
+    if op.cross:
+        return "cross-attention's rows are written once and stay in arrays"
+    if not op.causal:
+        return "attention that sees later tokens takes its rows from arrays"
+    if op.head_dim % WORD_BYTES or op.v_head_dim % WORD_BYTES:
+        return f"heads of {op.head_dim} and {op.v_head_dim} columns are not whole words"
+    if geometry.block(rows_of) % LONGEST_SEGMENT:
+        return f"a block of {geometry.block(rows_of)} rows is no multiple of {LONGEST_SEGMENT}"
+    return ""
+
+
+def hot_rows(geometry: Geometry, op: Attention, rows_of: Domain, room: int) -> int:
+    """The most rows that a tiered layer can keep in `room` macros besides a block; 0 if not even a block of them."""
+    block, most = geometry.block(rows_of), _whole_rows(geometry, rows_of)
+    sizes = range(most - block, 0, -block)
+    return next((hot for hot in sizes if macros(geometry, op, tiered(geometry, rows_of, hot)) <= room), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Macros of a tile, and those of them beside a head's projections; whether all its rows fit one tile or several."""
+
+    tile: int
+    left: int
+    fits: bool
+
+
+def choose_policy(geometry: Geometry, op: Attention, rows_of: Domain, room: Room) -> KvPlan:
+    """Where the rows of a layer lie.
+
+    What was asked for, where the layer can have it. Otherwise resident if that fits, else tiered with as many rows in
+    arrays as fit, else streamed; a layer that can be nothing but resident is so.
+    """
+    asked, here = geometry.kv.policy, resident(geometry, op, rows_of)
+    hindrance = can_stream(geometry, op, rows_of)
+    if asked is KvPolicy.RESIDENT or hindrance:
+        return here
+    if asked is None and room.fits:
+        return here
+    least = macros(geometry, op, tiered(geometry, rows_of, 0))
+    most = hot_rows(geometry, op, rows_of, room.left if least <= room.left else room.tile)
+    if asked is KvPolicy.TIERED or (asked is None and most):
+        return tiered(geometry, rows_of, min(geometry.kv.hot_rows or most, most))
+    return streamed(geometry, rows_of)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import Append, Attend, Finish, Format, Receive, Scale, Send
 from compiler.ir.operations import Part
+from isa.interface import KvCache, KvPolicy
 from isa.operands import WORD_BYTES
 from isa.program import ArrayKind, ArraySpec, Direction, Reduce
 
@@ -26,6 +27,7 @@ from .lanes import Share
 from .parts import LastLayer, PartBuilder, linear_shape
 from .sections import Domain, Section
 from .sharing import exchange, share_rows
+from .streaming import attend_streamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class SplitBuilder:
         self.node, self.op = node, node.op
         self.group = self.op.heads // self.op.kv_heads
         self.out_cols = self.group * self.op.v_head_dim
+        self.plan = parts.plans[node.output.name]
 
     # ------------------------------------------------------------------------------------------- projections
 
@@ -151,7 +154,7 @@ class SplitBuilder:
             for share in shares:
                 self._hand_on(share, pieces[share.name], tiles)
             for tile in tiles:
-                if any(share.name == "k" for share in shares):
+                if any(share.name == "k" for share in shares) and self.plan.policy is KvPolicy.RESIDENT:
                     self._append(tile)
                 if shares is early:
                     tile.source_phases = tile.phase = 1
@@ -175,11 +178,13 @@ class SplitBuilder:
 
     def _attend(self, tile: TileBuilder, head: int, to: str, back: str) -> None:
         op, deal = self.op, self.deal
+        if self.plan.policy is not KvPolicy.RESIDENT:
+            attend_streamed(self.parts, tile, self.node, {name: name for name in "qkv"}, head, 1.0)
+            return
         keys, values = self._arrays(tile)
         if op.cache is not None:
             form = (deal.ways, deal.block, deal.blocks) if deal.ways > 1 else (1, 0, 0)
-            names = dict(zip(("ways", "block", "blocks"), form, strict=True))
-            self.parts.builder.cache_head(op.cache, tile, keys, values, cross=op.cross, **names)
+            self.parts.builder.cache_head(KvCache(op.cache, (), op.cross, *form), tile, keys, values)
         if not op.causal and not op.cross:  # all keys and values first
             tile.keep("q")
             tile.phase = 1

@@ -26,9 +26,6 @@ class PlaceBlocks(Pass):
 
     def run(self, c: Compilation) -> bool:
         """Sets `c.mapping`, with the longest segments that the tile buffers allow."""
-        from compiler.mapping.options import check_policies
-
-        check_policies(c.options)
         first_that_fits(c, partial(self._place, c))
         return True
 
@@ -39,6 +36,7 @@ class PlaceBlocks(Pass):
         from compiler.mapping.options import (
             arithmetic_of,
             check_positions,
+            kv_choice,
             learned_positions,
             source_rows,
             weight_bits,
@@ -56,6 +54,7 @@ class PlaceBlocks(Pass):
             self.block,
             weight_bits(options.weights),
             options.without,
+            kv=kv_choice(options.kv),
             kv_tokens=options.kv_tokens,
         )
         if chip is not graph:

@@ -17,6 +17,7 @@ from .deadlock import find_deadlock
 from .hosting import check_hosting
 from .interface import check_interface
 from .report import Report
+from .stored import stored_planes
 from .structure import check_structure
 from .walk import Variant, analyse
 
@@ -57,12 +58,12 @@ def findings(program: Program, *, name: str = "program") -> tuple[Diagnostic, ..
 
 def _analyse_roles(program: Program, report: Report) -> list[Variant]:
     """Every role's text, checked for all tiles that fill it."""
-    memory, caches = MemoryMap(program), cached_arrays(program)
+    memory, caches, planes = MemoryMap(program), cached_arrays(program), stored_planes(program)
     tiles: dict[str, list[int]] = {}
     for number, tile in enumerate(program.tiles):
         tiles.setdefault(tile.role, []).append(number)
     variants: list[Variant] = []
     for role in program.roles:
         if role.name in tiles and not report.has_role(role.name):
-            variants += analyse(Job(program, role, tuple(tiles[role.name]), report, memory, caches))
+            variants += analyse(Job(program, role, tuple(tiles[role.name]), report, memory, caches, planes))
     return variants

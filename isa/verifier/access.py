@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from isa import instructions as t
 from isa.instruction import Access, ArrayMode, Dim, DType, Field, Inst, Mode
-from isa.operands import WORD_BYTES, Addr, ArrayRef, Mem
+from isa.operands import WORD_BYTES, Addr, ArrayRef, Mem, Space
 from isa.program import ArraySpec
 
 from .arithmetic import divide
@@ -16,7 +16,7 @@ from .poly import NOTHING, Poly
 from .state import State
 from .symbols import INT_HIGH, Op
 
-_FLOAT_ARRAYS = (t.Mvmf, t.Mvmtf, t.Wrowf)
+_FLOAT_ARRAYS = (t.Mvmf, t.Mvmtf, t.Wrowf, t.Rrowf)
 _TRANSPOSED = (t.Mvmt, t.Mvmtf)
 
 
@@ -228,8 +228,8 @@ class Operation:
         if self.bounds.at_most(extent, 0):
             return
         low, high = self.bounds.lower(rest), self.bounds.upper(rest + extent)
-        job = self.ctx.job
-        for number, base in enumerate(self._bases(by_params)):
+        job, bases = self.ctx.job, self._bases(by_params)
+        for number, base in enumerate(bases):
             tile = job.program.tiles[job.tiles[number]]
             chip = job.program.target.chip_of(tile.x, tile.y)
             if not job.memory.holds(at.space, chip, base + low, base + high):
@@ -240,6 +240,9 @@ class Operation:
                 )
                 self.ctx.find(self.index, "E0409", message, rest, extent)
                 return
+        if at.space is Space.DRAM and job.planes:
+            addresses = [(tile, rest.plus(base)) for tile, base in zip(job.tiles, bases, strict=True)]
+            self.ctx.stored.access(self.ctx, self.index, self.state, field.memory.mode, extent, addresses)
 
     def _memory_extent(self, rows: Poly) -> Poly:
         """Bytes from the first to the last."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from isa.interface import KvPolicy
 from isa.operands import Special
 from isa.program import Program
 
@@ -36,6 +37,8 @@ def cached_arrays(program: Program) -> dict[tuple[str, int], Cached]:
     """The arrays of the program's caches, by role and number: of which list they have rows, and how heads are dealt."""
     found: dict[tuple[str, int], Cached] = {}
     for cache in program.caches:
+        if cache.policy is KvPolicy.STREAMED:
+            continue  # its arrays hold no rows from step to step
         over, form = Over.SOURCE if cache.cross else Over.TOKENS, (cache.ways, cache.block, cache.blocks)
         for at, head in enumerate(cache.heads):
             role = program.tiles[head.tile].role
@@ -67,7 +70,7 @@ class Appends:
         cached = ctx.job.caches.get((ctx.job.role.name, array))
         if cached is None or not ctx.recording:
             return
-        if _in_every_pass(ctx, state, cached.over) and _are_the_segment_s(
+        if in_every_pass(ctx, state, cached.over) and _are_the_segment_s(
             ctx, state, cached, array, row, rows
         ):
             self.done.setdefault(array, self.part)
@@ -112,7 +115,7 @@ class Appends:
         if part is None or current.over is None or (over is Over.TOKENS and current.over is Over.SOURCE):
             return None
         facts = FACTS[current.over]
-        if part == self.part and not _is_in_its_pass(ctx, state, over):
+        if part == self.part and not is_in_its_pass(ctx, state, over):
             return None
         if (
             part == self.part and ctx.job.program.limits.segments > 1
@@ -127,14 +130,14 @@ def _takes_source(program: Program) -> bool:
     return any(stream.source for stream in program.streams)
 
 
-def _in_every_pass(ctx: Context, state: State, over: Over) -> bool:
+def in_every_pass(ctx: Context, state: State, over: Over) -> bool:
     """Whether what happens here happens for each segment of the list."""
     if any(ctx.branches) or ctx.maybe_halted or len(ctx.loops) > 1:
         return False
-    return _is_in_its_pass(ctx, state, over)
+    return is_in_its_pass(ctx, state, over)
 
 
-def _is_in_its_pass(ctx: Context, state: State, over: Over) -> bool:
+def is_in_its_pass(ctx: Context, state: State, over: Over) -> bool:
     """Whether the current segment is the one that a loop over the list is at, or the only one."""
     if state.segment.over is not over:
         return False

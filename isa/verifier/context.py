@@ -19,6 +19,7 @@ from .report import Report
 from .script import Range, Recorder
 from .segments import Over
 from .state import Knowledge, State
+from .stored import Planes, Stored
 from .symbols import Op, Shape, SymbolTable
 
 FAR = 1 << 40  # an interval wider than this is no bound that one could name
@@ -44,7 +45,8 @@ class MemoryMap:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is analysed, and where findings go; `caches` are the arrays of KV caches (`cached_arrays`)."""
+    """What is analysed, and where findings go; `caches` are the arrays of KV caches (`cached_arrays`), `planes`
+    their rows in memory (`stored_planes`)."""
 
     program: Program
     role: Role
@@ -52,6 +54,7 @@ class Job:
     report: Report
     memory: MemoryMap
     caches: Mapping[tuple[str, int], Cached] = field(default_factory=dict)
+    planes: Planes = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ class Context:
     branches: list[dict[int, State]] = field(default_factory=list)
     maybe_halted: bool = False
     appends: Appends = field(default_factory=Appends)
+    stored: Stored = field(default_factory=Stored)
     pretended: set[Span] = field(default_factory=set)
 
     @property

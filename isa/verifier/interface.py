@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from isa.interface import CacheHead, KvCache, ModelValue, Use
+from isa.interface import CacheHead, KvCache, KvPolicy, ModelValue, Use, memory_planes, plane_bytes
+from isa.operands import Space
 from isa.program import ArrayKind, ArraySpec, Direction, Limits, Program, Stream
 
 from .report import Report
@@ -62,7 +63,10 @@ def _check_cache(
         )
         report.thing(place, "E0410", message)
         return
-    for message in _wrong_rows(program, cache, first[0].rows):
+    messages = list(_wrong_memory(program, cache)) if cache.rows or cache.hot else []
+    if cache.policy is not KvPolicy.STREAMED:
+        messages += _wrong_rows(program, cache, first[0].rows)
+    for message in messages:
         report.thing(place, "E0410", message)
 
 
@@ -90,6 +94,37 @@ def _wrong_rows(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
         yield from _wrong_ring(program, cache, rows // limits.sequences)
     elif rows // limits.sequences < needed:
         yield f"it has {rows // limits.sequences} rows a sequence; {name} is {needed}"
+
+
+def _wrong_memory(program: Program, cache: KvCache) -> Iterator[str]:
+    """What is wrong with a cache's rows in memory."""
+    limits, regions = program.limits, [head.memory for head in cache.heads]
+    if cache.cross or cache.ways > 1:
+        yield "it has rows in memory, and is of a source, or dealt over several arrays"
+    elif cache.rows < limits.max_context:
+        yield f"it has {cache.rows} rows a sequence in memory; max_context is {limits.max_context}"
+    elif cache.hot and (cache.hot % limits.chunk or cache.ring < cache.hot + limits.chunk):
+        yield f"the last {cache.hot} rows are to lie in a ring of {cache.ring}: whole segments, and one more, must fit"
+    elif not all(0 <= region < len(program.memory) for region in regions):
+        yield "a head's memory region does not exist"
+    elif len(set(regions)) < len(regions):
+        yield "two heads have the same memory region"
+    else:
+        for head in cache.heads:
+            yield from _wrong_region(program, cache, head)
+
+
+def _wrong_region(program: Program, cache: KvCache, head: CacheHead) -> Iterator[str]:
+    tile, region = program.tiles[head.tile], program.memory[head.memory]
+    specs, total = program.role(tile.role).arrays, cache.rows * program.limits.sequences
+    keys, values = specs[head.keys], specs[head.values]
+    need = plane_bytes(total, memory_planes(total, keys.cols, values.cols, keys.dtype))
+    if region.space is not Space.DRAM or region.tensor is not None:
+        yield f"memory {region.name} is not a reserved region of DRAM"
+    elif region.chip != program.target.chip_of(tile.x, tile.y):
+        yield f"memory {region.name} is not on the chip of tile {tile.name}"
+    elif region.bytes < need:
+        yield f"memory {region.name} has {region.bytes} bytes, its rows need {need}"
 
 
 def _wrong_ring(program: Program, cache: KvCache, rows: int) -> Iterator[str]:

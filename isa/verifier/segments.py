@@ -119,13 +119,18 @@ class Segments:
         return None
 
     def tokens_at(self, position: Poly) -> Poly | None:
-        """The tokens of the segment whose position is exactly this value."""
-        if position.const or len(position.terms) != 1 or position.terms[0][1] != 1:
+        """The tokens of the segment that, with its position here, would lie within a block of `chunk` rows.
+
+        Such values are its position, that and a multiple of `chunk`, and the larger of one of these and 0.
+        """
+        if position.const % self.limits.chunk or len(position.terms) != 1 or position.terms[0][1] != 1:
             return None
         symbol = self.table.symbols[position.terms[0][0][0]]
-        if len(position.terms[0][0]) != 1 or symbol.op not in _TOKENS_OF:
+        if len(position.terms[0][0]) != 1:
             return None
-        return self.fact(_TOKENS_OF[symbol.op], symbol.args[0])
+        if symbol.op is Op.MAX and NOTHING in symbol.args:
+            return self.tokens_at(next(arg for arg in symbol.args if arg != NOTHING))
+        return self.fact(_TOKENS_OF[symbol.op], symbol.args[0]) if symbol.op in _TOKENS_OF else None
 
     def is_fact(self, op: Op) -> bool:
         """Whether symbols of this kind are facts of a segment; their argument is its index."""

@@ -71,6 +71,7 @@ class Walker:
         if end is not None:
             last = max(len(self.code) - 1, 0)
             self.ctx.find(last, "E0407", "the text can end without `halt`")
+        self.ctx.stored.finish(self.ctx)
         return tuple(self.ctx.recorder.phases)
 
     def body(self, start: int, end: int, state: State | None) -> State | None:

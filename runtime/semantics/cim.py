@@ -53,6 +53,12 @@ def _(tile: TileState, i: t.Rrow) -> None:
     tile.write(i.scales, array.row_scales[window])
 
 
+@semantics(t.Rrowf)
+def _(tile: TileState, i: t.Rrowf) -> None:
+    array, n = tile.array(i.a, DType.F32), tile.count(i.n)
+    tile.write(i.dst, array.cells[array.window(tile.value(i.row), n)].copy())
+
+
 @semantics(t.Wscale)
 def _(tile: TileState, i: t.Wscale) -> None:
     array = tile.array(i.a, DType.I8)

@@ -113,15 +113,6 @@ def test_shapes_only_has_no_weights(cim: Cim, model: Path, tmp_path: Path) -> No
     assert cim("run", out, "--timing-only", "--tokens", 2, "--position", 5).code == 0
 
 
-@pytest.mark.parametrize(("option", "value"), [("--kv", "streamed")])
-def test_what_is_not_there_yet_is_refused_by_name(cim: Cim, model: Path, option: str, value: str) -> None:
-    done = cim("compile", model, option, value)
-    assert done.code == 1
-    assert "error[E0305]" in done.err
-    assert value in done.err
-    assert "help:" in done.err
-
-
 def test_verify(cim: Cim, program: Path) -> None:
     done = cim("verify", program)
     assert (done.code, done.err) == (0, "")

@@ -13,6 +13,7 @@ from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.mapping.policies import KvChoice
 from compiler.optimisations import Optimisation
 from compiler.passes.attach_hosts import attached
 from compiler.placement import Placement, split
@@ -42,6 +43,7 @@ class Choices:
     kv_block: int = 0
     together: int = 0
     place: Placement = Placement.ALL
+    kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
 
 
 def with_quantity(hardware: Hardware, part: str, name: str, value: float) -> Hardware:
@@ -65,6 +67,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         choices.hub_width,
         choices.block,
         without=choices.without,
+        kv=choices.kv,
         kv_tokens=choices.kv_tokens,
         page_rows=choices.block if choices.kv_tokens else 0,
         context_ways=choices.ways,

@@ -13,11 +13,12 @@ from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.cutting import cut
 from compiler.mapping.mapper import MapOptions, map_graph
-from compiler.mapping.options import arithmetic_of, check_policies, source_rows, weight_bits
+from compiler.mapping.options import arithmetic_of, source_rows, weight_bits
 from compiler.mapping.place import SNAKE, Line, place
-from compiler.pipeline import CompileOptions
+from compiler.mapping.policies import KvChoice
 from isa.diagnostics import CimError
 from isa.hardware import Hardware, load_target
+from isa.interface import KvPolicy
 from isa.program import Channel, Endpoint, Limits
 
 from .building import ONE_TILE, Choices, mapping_of, tiny, with_quantity
@@ -103,9 +104,9 @@ def test_tiles_past_the_last_have_no_place() -> None:
     assert places[36:] == [(-1, -1)] * 4
 
 
-def _refused(code: str, shape: Shape, tiles: int = 6, context: int = 256) -> str:
+def _refused(code: str, shape: Shape, tiles: int = 6, context: int = 256, kv: KvPolicy | None = None) -> str:
     with pytest.raises(CimError) as error:
-        mapping_of(decoder(shape), tiny(tiles), Choices(context=context, without=ONE_TILE))
+        mapping_of(decoder(shape), tiny(tiles), Choices(context=context, without=ONE_TILE, kv=KvChoice(kv)))
     (diagnostic,) = error.value.diagnostics
     assert diagnostic.code == code
     assert diagnostic.help
@@ -118,9 +119,11 @@ def test_too_few_tiles_is_refused_with_the_numbers() -> None:
 
 
 def test_a_context_too_long_is_refused_with_one_that_fits() -> None:
-    text = _refused("E0304", Shape(), tiles=8, context=4096)
+    text = _refused("E0304", Shape(), tiles=8, context=4096, kv=KvPolicy.RESIDENT)
     assert "4,096 tokens" in text and "--max-context 1024 would fit" in text
-    mapping_of(decoder(Shape()), tiny(8), Choices(context=1024))
+    mapping_of(
+        decoder(Shape()), tiny(8), Choices(context=1024, without=ONE_TILE, kv=KvChoice(KvPolicy.RESIDENT))
+    )
 
 
 def test_a_buffer_too_small_is_refused_with_the_largest_values() -> None:
@@ -129,12 +132,6 @@ def test_a_buffer_too_small_is_refused_with_the_largest_values() -> None:
         mapping_of(decoder(), hardware)
     assert error.value.diagnostics[0].code == "E0301"
     assert "bytes of buffer for one token" in str(error.value)
-
-
-@pytest.mark.parametrize("options", [CompileOptions(kv="tiered"), CompileOptions(kv="streamed")])
-def test_policies_that_are_not_there_are_refused(options: CompileOptions) -> None:
-    with pytest.raises(CimError, match="E0305"):
-        check_policies(options)
 
 
 def test_rows_of_a_source_that_nothing_looks_at_are_refused() -> None:

@@ -17,7 +17,7 @@ from isa.verifier import verify
 from runtime.machine import Machine
 from runtime.timing import Simulator
 
-from .building import Choices, program_of, reference, run, tiny
+from .building import ONE_TILE, Choices, program_of, reference, run, tiny
 from .graphs import Shape, decoder
 
 LENGTH = 210
@@ -27,7 +27,7 @@ PLAIN = frozenset({Optimisation.SKIP_WINDOW, Optimisation.RING})
 
 def _program(window: int, without: frozenset[Optimisation] = frozenset(), **choices: object) -> Program:
     shape = Shape(window=window, layers=1)
-    return program_of(decoder(shape), tiny(14), Choices(without=without, **choices))  # type: ignore[arg-type]
+    return program_of(decoder(shape), tiny(14), Choices(without=without | ONE_TILE, **choices))  # type: ignore[arg-type]
 
 
 def _kv_rows(program: Program) -> int:
