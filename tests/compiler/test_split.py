@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.ir.operations import Attend
+from compiler.mapping.policies import KvChoice
 from isa.diagnostics import CimError
+from isa.interface import KvPolicy
 from isa.program import Program, segments_of
 from isa.verifier import verify
 from runtime.machine import Machine
@@ -128,7 +130,7 @@ def test_caches_are_read_and_written_where_blocks_lie(sequence: int) -> None:
 def test_a_cache_too_large_for_a_tile_is_dealt_over_as_many_as_it_needs() -> None:
     graph, context = decoder(Shape(layers=1)), 4096
     with pytest.raises(CimError) as error:
-        mapping_of(graph, tiny(16), Choices(context, without=ONE_TILE))
+        mapping_of(graph, tiny(16), Choices(context, without=ONE_TILE, kv=KvChoice(KvPolicy.RESIDENT)))
     assert error.value.diagnostics[0].code == "E0304"
     mapping = mapping_of(graph, tiny(16), Choices(context, ways=1))
     assert min(_dealt(mapping)) > 1
