@@ -53,7 +53,8 @@ class ScaleRange:
 class Cost:
     """One instruction at given lengths. Compared by identity, so that executions can be counted.
 
-    `spans` are the bytes between first and last of each access, `busy` is how long the unit (for CIM: the macros)
+    `spans` are the bytes between first and last of each access, `strides` the bytes from row to row and those of a row
+    (0, 0 where rows are dense), `busy` is how long the unit (for CIM: the macros)
     is occupied, `done` when the results are there, `port` how long the port of the arrays is taken.
     `size` bytes move outside the tile, as `rows` rows of `size / rows` bytes, `pitch` apart.
     """
@@ -61,6 +62,7 @@ class Cost:
     index: int
     noop: bool = False
     spans: tuple[int, ...] = ()
+    strides: tuple[tuple[int, int], ...] = ()
     busy: int = 0
     done: int = 0
     port: int = 0
@@ -120,6 +122,13 @@ class Operands:
     def span(self, access: Access) -> int:
         """Bytes between the first and the last one accessed."""
         return access.span(self.extents(access), self.values[access.pitch] if access.pitch else 0)
+
+    def stride(self, access: Access) -> tuple[int, int]:
+        """Bytes from row to row, and bytes of a row; (0, 0) if rows are dense, or there is but one."""
+        pitch = 4 * self.values[access.pitch] if access.pitch else 0
+        rows, *columns = self.extents(access)
+        row = math.prod(columns) * access.dtype.bytes
+        return (pitch, row) if rows > 1 and 0 < row < pitch else (0, 0)
 
     def moved(self, *modes: Mode) -> int:
         """Bytes that cross the buffer's port in accesses of these modes."""
@@ -322,9 +331,11 @@ _FORMULAS: dict[Timing, Callable[[Operands, Rates], Cost]] = {
 def cost_of(operands: Operands, rates: Rates) -> Cost:
     """The cost of an instruction of any unit but the sequencer."""
     cost = _FORMULAS[operands.inst.timing](operands, rates)
-    spans = tuple(operands.span(f.access) for f in operands.layout if f.access is not None)
+    accesses = [f.access for f in operands.layout if f.access is not None]
+    spans = tuple(map(operands.span, accesses))
+    strides = tuple(map(operands.stride, accesses))
     events = () if cost.noop else tuple((event, count) for event, count in cost.events if count)
-    return replace(cost, spans=spans, events=events)
+    return replace(cost, spans=spans, strides=strides, events=events)
 
 
 def length_registers(inst: Inst) -> tuple[int, ...]:

@@ -191,10 +191,10 @@ class Machine:
         cost, board, time = operation.cost, tile.board, tile.time
         waits = [queue.busy]
         ranges = self._ranges(tile, operation.op, cost)
-        for low, high, writes in ranges:
-            board.buffer.waits(low, high, writes, waits)
-        for low, high, writes in ranges:
-            board.buffer.hold(low, high, writes, operation)
+        for low, high, writes, pitch, width in ranges:
+            board.buffer.waits(low, high, writes, waits, pitch, width)
+        for low, high, writes, pitch, width in ranges:
+            board.buffer.hold(low, high, writes, operation, pitch, width)
         board.prune(time)
         if cost.cells is not None or cost.scales:
             board.array_waits(cost.cells, cost.scales, waits)
@@ -208,13 +208,19 @@ class Machine:
                 board.hold_cells(cost.cells, operation.cells, time)
         return waits
 
-    def _ranges(self, tile: TileState, op: Op, cost: Cost) -> list[tuple[int, int, bool]]:
-        """The granules low..high-1 that the operation accesses, and whether it writes them."""
+    def _ranges(self, tile: TileState, op: Op, cost: Cost) -> list[tuple[int, int, bool, int, int]]:
+        """The granules low..high-1 that the operation accesses, whether it writes them, pitch and width of rows.
+
+        The pitch is 0 where rows are dense, or do not all begin at the same place in a granule.
+        """
         values, granule, ranges = tile.registers.values, self._granule, []
-        for access, span in zip(op.accesses, cost.spans, strict=True):
+        for access, span, (pitch, row) in zip(op.accesses, cost.spans, cost.strides, strict=True):
             if span:
                 start = values[access.base] + access.offset
-                ranges.append((start // granule, (start + span - 1) // granule + 1, access.writes))
+                width = 0 if pitch % granule else (start % granule + row - 1) // granule + 1
+                apart = pitch // granule if width else 0
+                low, high = start // granule, (start + span - 1) // granule + 1
+                ranges.append((low, high, access.writes, apart, width))
         return ranges
 
     def _barrier(self, tile: TileState, op: Op) -> bool:

@@ -15,16 +15,29 @@ from .operation import PENDING, Flight
 
 _PRUNE_AT = 16  # lists longer than this are searched for what is over
 
-Range = tuple[int, int, Flight]  # granules, macro rows or scales low..high-1
+Range = tuple[int, int, Flight, int, int]  # low..high-1 of granules, macro rows or scales; pitch and width
 
 
-def _meet(entries: list[Range], low: int, high: int, waits: list[Flight]) -> None:
-    for a, b, flight in entries:
-        if a < high and low < b:
-            waits.append(flight)
+def _are_apart(low: int, pitch: int, width: int, other: Range) -> bool:
+    """Whether two blocks of rows `pitch` apart, each row `width` long, lie in different columns."""
+    between = other[0] - low
+    return pitch == other[3] and between % pitch >= width and -between % pitch >= other[4]
 
 
-def _uncovered(entries: list[Range], low: int, high: int) -> list[Range]:
+def _meet(entries: list[Range], low: int, high: int, pitch: int, width: int, waits: list[Flight]) -> None:
+    for entry in entries:
+        if (
+            entry[0] < high
+            and low < entry[1]
+            and not (pitch and entry[3] and _are_apart(low, pitch, width, entry))
+        ):
+            waits.append(entry[2])
+
+
+def _uncovered(entries: list[Range], low: int, high: int, pitch: int) -> list[Range]:
+    """What a write of low..high-1 leaves: of rows with a pitch, all but the same block."""
+    if pitch:
+        return [e for e in entries if (e[0], e[1], e[3]) != (low, high, pitch)]
     return [e for e in entries if e[0] < low or high < e[1]]
 
 
@@ -38,20 +51,26 @@ class Ranges:
         self.writes: list[Range] = []
         self._prune_at = _PRUNE_AT
 
-    def waits(self, low: int, high: int, writes: bool, waits: list[Flight]) -> None:
-        """Add what an access to low..high-1 has to wait for: reads for writes, writes for both."""
-        _meet(self.writes, low, high, waits)
-        if writes:
-            _meet(self.reads, low, high, waits)
+    def waits(
+        self, low: int, high: int, writes: bool, waits: list[Flight], pitch: int = 0, width: int = 0
+    ) -> None:
+        """Add what an access to low..high-1 has to wait for: reads for writes, writes for both.
 
-    def hold(self, low: int, high: int, writes: bool, flight: Flight) -> None:
-        """An access to low..high-1 has been dispatched."""
+        With a `pitch` it touches `width` of every `pitch`; what lies in other columns of the same pitch is not in the way.
+        """
+        _meet(self.writes, low, high, pitch, width, waits)
         if writes:
-            self.writes = _uncovered(self.writes, low, high)
-            self.reads = _uncovered(self.reads, low, high)
-            self.writes.append((low, high, flight))
+            _meet(self.reads, low, high, pitch, width, waits)
+
+    def hold(self, low: int, high: int, writes: bool, flight: Flight, pitch: int = 0, width: int = 0) -> None:
+        """An access to low..high-1 has been dispatched."""
+        entry = (low, high, flight, pitch, width)
+        if writes:
+            self.writes = _uncovered(self.writes, low, high, pitch)
+            self.reads = _uncovered(self.reads, low, high, pitch)
+            self.writes.append(entry)
         else:
-            self.reads.append((low, high, flight))
+            self.reads.append(entry)
 
     def prune(self, time: int) -> None:
         """Forget what is over by `time`; nothing that is dispatched later can wait for it."""

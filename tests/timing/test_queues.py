@@ -84,6 +84,22 @@ def test_a_waiting_instruction_keeps_its_ranges() -> None:
     assert times(Unit.DMA, N, mvm(0, 1024), relu(4096, 1024), reader) == [(19, 23)]
 
 
+@pytest.mark.parametrize(
+    ("column", "words", "start"),
+    [(64, 16, 3), (48, 16, 29), (128, 16, 29), (64, 17, 29)],
+    ids=["beside", "overlapping", "the-same-column-a-row-on", "around-the-end-of-a-row"],
+)
+def test_columns_of_one_pitch_do_not_meet(column: int, words: int, start: int) -> None:
+    # the copy writes the first 16 words of rows that are 32 words apart; it waits for the array until 21
+    two, copy = t.Li(R(1), 2), t.Copy(at(4096), at(1024), R(1), 16, 32, 0)  # 2 x 128 bytes: 8 cycles
+    sender = (two, mvm(0, 1024), copy, t.Send(P0, at(4096 + column), R(1), words, 32))
+    receiver = (two, t.Recv(P0, at(0), R(1), words))
+    roles = [role("s", sender, arrays=W64, ports="o"), role("r", receiver, ports="i")]
+    listener = Listener()
+    simulate(program(roles, [(0, 0), (1, 0)], [channel([(0, 0)], [(1, 0)])]), ONE_TOKEN, sink=listener)
+    assert [begin for _, begin, _, _ in listener.messages] == [start]
+
+
 def test_lengths_and_addresses_are_read_at_dispatch() -> None:
     # R1 and R2 change while the vector instructions wait
     code = (
