@@ -56,7 +56,7 @@ class Ranges:
     ) -> None:
         """Add what an access to low..high-1 has to wait for: reads for writes, writes for both.
 
-        With a `pitch` it touches `width` of every `pitch`; what lies in other columns of the same pitch is not in the way.
+        With a `pitch` it touches `width` of every `pitch`; other columns of the same pitch are not in the way.
         """
         _meet(self.writes, low, high, pitch, width, waits)
         if writes:
