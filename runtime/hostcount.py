@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+SOURCE_NODE = "cim.node"
+"""The note of a node that stands for another one of the file; the compiler writes it."""
+
 VIEWS = frozenset(
     [
         *("Constant", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Shape", "Size", "Dropout"),
@@ -137,14 +140,15 @@ class _Counter:
     def works(self, graph: onnx.GraphProto) -> Iterator[Work]:
         """The work of the nodes; of branches the larger, of scans all steps."""
         for node in graph.node:
-            yield Work(node.name, self._flops(node), self._bytes(node))
+            name = _name(node)
+            yield Work(name, self._flops(node), self._bytes(node))
             inner = [a.g for a in node.attribute if a.g.node]
             bodies = [list(_Counter(g, self._types).works(g)) for g in inner]
             if node.op_type == "If" and bodies:
-                yield from _under(node.name, max(bodies, key=_size_of), 1)
+                yield from _under(name, max(bodies, key=_size_of), 1)
             else:
                 for body in bodies:
-                    yield from _under(node.name, body, self._steps(node))
+                    yield from _under(name, body, self._steps(node))
 
     def _shape(self, name: str) -> Shape:
         return self._types.get(name, ((0,), 0))[0]
@@ -186,6 +190,11 @@ class _Counter:
         """How often a scan runs its body: along the first axis of its last input."""
         shape = self._shape(node.input[-1]) if node.input else ()
         return shape[0] if node.op_type == "Scan" and shape else 1
+
+
+def _name(node: onnx.NodeProto) -> str:
+    """The node of the file: its name, or what a note says it stands for."""
+    return next((note.value for note in node.metadata_props if note.key == SOURCE_NODE), node.name)
 
 
 def _under(name: str, works: Sequence[Work], times: int) -> Iterator[Work]:

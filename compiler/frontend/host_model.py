@@ -23,6 +23,8 @@ from isa.diagnostics import NamedPlace, fail
 
 OPSET = 24
 """The operator set of the written models: the first with all functions that models use as one node each."""
+SOURCE_NODE = "cim.node"
+"""What notes of a written node call the node of the file that it stands for; `runtime/hostcount.py` reads them."""
 _IR_VERSION = 10
 _LARGEST = 2**31 - 1  # bytes of an ONNX file in one piece
 _ROWS = "tokens"
@@ -108,10 +110,11 @@ class _Writer:
     _made: int = 0
 
     def node(self, node: Node) -> Iterator[onnx.NodeProto]:
-        """The ONNX nodes of an operator. Their names are those of the file's nodes, for costs."""
+        """The ONNX nodes of an operator, each with a name of its own; for costs, a note says the file's node."""
         source = node.sources[-1] if node.sources else node.output.name
-        for proto in self._nodes(node):
-            proto.name = source
+        for step, proto in enumerate(self._nodes(node)):
+            proto.name = f"{node.output.name}.{step}"
+            proto.metadata_props.add(key=SOURCE_NODE, value=source)
             yield proto
 
     def _nodes(self, node: Node) -> Iterator[onnx.NodeProto]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,8 @@ class AttachHosts(Pass):
         if not graph.hosts:
             return False
         c.program = attached(c.require_program(), graph, c.require_graph())
-        c.notes += [_note(part) for part in graph.hosts]
+        c.notes += [_note(part) for part in graph.hosts if part.moment is not Moment.WITHIN]
+        c.notes += _notes_within(parts_within(graph))
         return True
 
 
@@ -87,8 +88,18 @@ def _tensor(part: Partition) -> str:
 
 
 def _note(part: Partition) -> str:
-    where = "within the step" if part.moment is Moment.WITHIN else f"{part.moment.value} the chip"
+    where = f"{part.moment.value} the chip"
     return f"host: {part.name} runs {where}: {len(part.sources)} nodes ({', '.join(part.sources[:4])}...)"
+
+
+def _notes_within(parts: Sequence[Partition]) -> Iterator[str]:
+    """One line for all parts within the step: there are some for each layer."""
+    if parts:
+        nodes = sum(len(part.sources) for part in parts)
+        yield (
+            f"host: {len(parts)} parts run within each step, one after another, on all its rows at once: {nodes:,} "
+            f"nodes, from {parts[0].sources[0] if parts[0].sources else parts[0].name} on"
+        )
 
 
 class _Joined(Mapping[str, "NDArray[Any]"]):
