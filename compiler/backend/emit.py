@@ -218,17 +218,20 @@ def _(op: NormQuantise, e: Emitter) -> None:
     total, part, largest = e.tmp("sum"), e.tmp("part"), e.tmp("largest")
     to, back = e.port(op.to), e.port(op.back)
     if op.kind is NormKind.LAYER:
-        mean = e.tmp("mean")
+        mean, centred = e.tmp("mean"), e.tmp("centred")
         e.add(Vsum(part, x, n, cols), SendWords(to, part, n, 1), Recv(back, mean, n, 1))
-        e.add(Vmuli(mean, mean, n, 1, 1 / op.width), Vsubc(scaled, x, mean, n, cols))
-        x = scaled
-    e.add(Vsumsq(part, x, n, cols), SendWords(to, part, n, 1), Recv(back, total, n, 1))
+        e.add(Vmuli(mean, mean, n, 1, 1 / op.width), Vsubc(centred, x, mean, n, cols))
+        x = centred
     if op.gain:
         e.add(Vmulr(scaled, x, e.at(op.gain), n, cols))
-        x = scaled
-    e.add(Vamax(largest, x, n, cols), SendWords(e.port(op.peak), largest, n, 1))
-    e.add(Recv(e.port(op.top), scale, n, 1))
-    e.add(Vmuli(scale, scale, n, 1, 1 / 127), Quantx(e.at(op.out), scale, x, n, cols))
+    y = scaled if op.gain else x
+    e.add(
+        Vamax(largest, y, n, cols),
+        SendWords(e.port(op.peak), largest, n, 1),
+        Recv(e.port(op.top), scale, n, 1),
+    )
+    e.add(Vsumsq(part, x, n, cols), SendWords(to, part, n, 1), Recv(back, total, n, 1))
+    e.add(Vmuli(scale, scale, n, 1, 1 / 127), Quantx(e.at(op.out), scale, y, n, cols))
     e.add(Vmuli(total, total, n, 1, 1 / op.width), Vaddi(total, total, n, 1, op.eps))
     e.add(Vrsqrt(total, total, n, 1), Vmul(scale, scale, total, n, 1))
 

@@ -58,6 +58,7 @@ class TileBuilder:
         self.kind, self.index = kind, index
         self.x = self.y = -1  # until all tiles are placed
         self.is_source, self.source_phases = is_source, 0
+        self.is_remote = False  # whether it lies on a chip that it does not share with others of its kind
         self.phase = 0  # the pass over the segments in which further blocks are done
         self.rounds = [0]  # the round in which each pass of a hub tile is
         self.blocks: list[Block] = []
@@ -235,7 +236,8 @@ class MappingBuilder:
 
     def _settle(self, *, tries: bool) -> None:
         """Place the tiles, and then their tables."""
-        places = place(len(self.tiles), self.channels, self.hardware, tries=tries)
+        remote = [tile.index for tile in self.tiles if tile.is_remote]
+        places = place(len(self.tiles), self.channels, self.hardware, remote, tries=tries)
         for tile, (x, y) in zip(self.tiles, places, strict=True):
             tile.x, tile.y = x, y
             chip = self.hardware.chip_of(x, y)

@@ -14,7 +14,6 @@ from compiler.ir.graph import (
     Embed,
     Function,
     Graph,
-    Input,
     Mul,
     Node,
     Norm,
@@ -26,8 +25,6 @@ from compiler.ir.mapping import (
     Activate,
     AddRow,
     Format,
-    LoadRows,
-    Lookup,
     MulRow,
     Part,
     Receive,
@@ -43,10 +40,11 @@ from isa.instruction import DType
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
+from .embeddings import embed
 from .feeds import ColumnFeed, HubState, Partial, Shard, ranges
 from .norms import norm
 from .parts import load_angles
-from .sections import Domain, Read, Stage, node_place, refuse
+from .sections import Domain, Read, Stage, refuse
 from .sharing import offer, send_rows
 from .weights import Weights
 
@@ -57,7 +55,8 @@ _ROWS = (Role.OTHER, Role.SOURCE)
 class Sizes:
     """What bounds a stage: columns of a hub value a tile takes, rows of the longest sequence, and of all.
 
-    `joins_norms`: norms that only arrays read are normalised and quantised in one (`NormQuantise`). `carried`:
+    `joins_norms`: norms that only arrays read are normalised and quantised in one (`NormQuantise`). `gathers`:
+    embeddings whose tables lie in DRAM have tiles of their own, on several chips. `carried`:
     values that more than one stage works on.
     """
 
@@ -65,6 +64,7 @@ class Sizes:
     context: int
     positions: int
     joins_norms: bool = True
+    gathers: bool = True
     carried: frozenset[str] = frozenset()
 
 
@@ -81,6 +81,7 @@ class StageBuilder:
         self.tiles: list[TileBuilder] = []
         self.slots: list[tuple[int, int]] = []
         self.is_source, self.round = False, 0
+        self.gatherers: list[TileBuilder] = []  # tiles that look up rows, one for each of the stage's
         self.quantised: dict[str, list[Shard]] = {}  # norms that were quantised at once
 
     def build(self, stage: Stage, only_results: set[str], kind: str) -> None:
@@ -240,7 +241,7 @@ class StageBuilder:
     def _node(self, node: Node, rows: Rows) -> None:
         match node.op:
             case Embed():
-                self._embed(node)
+                embed(self, node)
             case Norm():
                 norm(self, node, rows)
             case Activation(kind=kind):
@@ -259,59 +260,6 @@ class StageBuilder:
         for tile, (_, cols) in zip(self.tiles, self.slots, strict=True):
             tile.value(name, Format.F32, cols, rows)
         self._record(node.output.name, name)
-        return name
-
-    def _embed(self, node: Node) -> None:
-        source = next(i for i in self.graph.inputs if i.name == node.inputs[0])
-        is_position = source.role is Role.POSITIONS
-        ids = "" if is_position else self._ids(source)
-        out = self.out(node)
-        assert isinstance(node.op, Embed)
-        for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
-            tensor = self.weights.columns(node.inputs[1], col, cols)
-            slot = f"table{len(tile.tables)}"
-            space = self.builder.table(tile, slot, tensor)
-            rows = int(self.graph.constants[node.inputs[1]].shape[0])
-            if is_position:
-                self._check_positions(node, rows - node.op.offset)
-                tile.add(LoadRows(out, slot, space, node.op.offset), "position_embedding", [node])
-            else:
-                if node.op.offset:
-                    raise refuse(
-                        self.graph,
-                        node,
-                        "an offset on token ids is not mapped",
-                        "shift the table's rows instead",
-                    )
-                tile.add(Lookup(out, ids, slot, rows, space), "embedding", [node])
-
-    def _check_positions(self, node: Node, have: int) -> None:
-        """Refuse (E0308) a sequence longer than the learned positions."""
-        context = self.sizes.context
-        if have < context:
-            what, option = ("source", "--max-source") if self.is_source else ("context", "--max-context")
-            raise fail(
-                "E0308",
-                f"the model has learned {have:,} positions, the {what} is {context:,}",
-                node_place(self.graph, node),
-                help=f"{option} {have}",
-            )
-
-    def _ids(self, source: Input) -> str:
-        """Receive ids from the host: tokens, or token types."""
-        name = "types" if source.role is Role.TOKEN_TYPES else "ids"
-        others = {i.name for i in self.graph.inputs if i is not source}  # an encoder's ids may have that name
-        plain = name == "ids" and not self.is_source and "input_ids" not in others
-        stream = "input_ids" if plain else source.name
-        if name not in self.tiles[0].values:
-            ends = []
-            for tile in self.tiles:
-                tile.value(name, Format.I32, 1)
-                port = tile.port(name, Direction.IN)
-                tile.add(Receive(name, ((port, 0, 1),)), "input")
-                ends.append(tile.end(port))
-            part = StreamPart(self.builder.from_host(stream, ends), 0, 1)
-            self.builder.streams.append(Stream(stream, Direction.IN, DType.I32, 1, (part,), self.is_source))
         return name
 
     def _rotary(self, node: Node, op: Rotary) -> None:

@@ -109,9 +109,9 @@ class Mapper:
             kind = "source" if stage.depth == 0 else "source_residual"
         longest = self.parts.geometry.longest
         most = max(map(longest, Domain))
-        joins = self.options.does(Optimisation.NORM_EXCHANGE)
+        joins, gathers = self.options.does(Optimisation.NORM_EXCHANGE), self.options.does(Optimisation.GATHER)
         sizes = Sizes(
-            self._shard(stage.domain, stage.width), longest(stage.domain), most, joins, self.carried
+            self._shard(stage.domain, stage.width), longest(stage.domain), most, joins, gathers, self.carried
         )
         builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
         builder.build(stage, self.only_results, kind)

@@ -64,11 +64,35 @@ SNAKE = Line()
 """The plain line: column by column of each row of chips."""
 
 
-def place(count: int, channels: Sequence[Channel], hardware: Hardware, *, tries: bool) -> list[Cell]:
-    """Coordinates of `count` tiles. Past the target's last tile they are (-1, -1)."""
+def place(
+    count: int, channels: Sequence[Channel], hardware: Hardware, remote: Sequence[int] = (), *, tries: bool
+) -> list[Cell]:
+    """Coordinates of `count` tiles. Past the target's last tile they are (-1, -1).
+
+    `remote` tiles lie one a chip, on the chips in use in the order of the line, as far as these reach. `tries`: lines
+    are compared, else the plain one is taken.
+    """
     line = _best(min(count, hardware.tiles), channels, hardware) if tries else SNAKE
     cells = list(islice(line.cells(hardware), count))
-    return cells + [(-1, -1)] * (count - len(cells))
+    cells += [(-1, -1)] * (count - len(cells))
+    return _spread(cells, remote, hardware) if remote else cells
+
+
+def _spread(cells: list[Cell], remote: Sequence[int], hardware: Hardware) -> list[Cell]:
+    """The cells with those for remote tiles taken out: the middle one of each chip's, in turn."""
+    chips: dict[int, list[Cell]] = {}
+    for x, y in cells:
+        chips.setdefault(hardware.chip_of(x, y), []).append((x, y))
+    queues = [sorted(own, key=lambda cell: abs(own.index(cell) - len(own) // 2)) for own in chips.values()]
+    taken = dict(zip(remote, _in_turn(queues), strict=False))
+    left = (cell for cell in cells if cell not in set(taken.values()))
+    return [taken[index] if index in taken else next(left) for index in range(len(cells))]
+
+
+def _in_turn(queues: list[list[Cell]]) -> Iterator[Cell]:
+    """The first of each queue, then the second of each, ..."""
+    for number in range(max(map(len, queues))):
+        yield from (queue[number] for queue in queues if number < len(queue))
 
 
 def _best(count: int, channels: Sequence[Channel], hardware: Hardware) -> Line:
