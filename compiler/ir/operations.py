@@ -19,13 +19,15 @@ Part = tuple[str, int, int]  # port, first column, columns
 class Receive:
     """out = columns from ports, side by side. A Q8 value comes as bytes; `scale` is the port of its row scales.
 
-    If a row has several scales (`MapValue.scales`), `scales` are the ports from which some of them come.
+    If a row has several scales (`MapValue.scales`), `scales` are the ports from which some of them come. `keeps` is a
+    value that must stay in its place until this has come: one that the tile sends to itself.
     """
 
     out: str
     parts: tuple[Part, ...]
     scale: str = ""
     scales: tuple[Part, ...] = ()
+    keeps: str = ""
 
 
 @dataclass(frozen=True, slots=True)

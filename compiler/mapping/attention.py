@@ -20,7 +20,7 @@ from .lanes import Share, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
 from .policies import KvPlan, Room, choose_policy, macros, resident
 from .sections import Domain, Section
-from .split import SplitBuilder
+from .split import SplitBuilder, shards_each
 from .streaming import attend_streamed
 
 _Piece = tuple[TileBuilder, str, int, int]  # tile, value, first column, columns
@@ -77,17 +77,13 @@ class AttentionBuilder:
         return is_windowed and is_resident and fits and not self.dealing.ways
 
     def _can_split(self, dealt: Deal) -> bool:
-        """Whether the form over several tiles is there: every lane begins with a linear layer of which a tile can have
-        a head's columns, so can it have its rows of the cache and of the output projection; int8 heads are whole
-        words."""
+        """Whether the form over several tiles is there: every lane begins with a linear layer of which tiles can have
+        a head's columns, so can they have its rows of the cache and of the output projection; int8 heads are words."""
         geometry, op = self.parts.geometry, self.op
         if self.parts.quantised and (op.head_dim % WORD_BYTES or op.v_head_dim % WORD_BYTES):
             return False
-        linears = [(share.lane.linear, share.dim) for share in self.shares]
-        fits = all(
-            linear is not None and geometry.columns(linear_shape(self.parts.weights, linear)[0]) >= dim
-            for linear, dim in linears
-        )
+        wanted = [shards_each(self.parts, self.section, self.state, share) for share in self.shares]
+        fits = all(shards is not None for shards in wanted)
         fits &= dealt.macros(geometry, op) <= geometry.hardware.macros_per_tile
         fits &= self.section.last is None or geometry.columns(self.out_cols) > 0
         return fits

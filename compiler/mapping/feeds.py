@@ -63,14 +63,17 @@ class Feed:
         """Columns of the whole row."""
         return sum(s.cols for s in self.shards)
 
-    def receive(self, tile: TileBuilder, name: str, site: str) -> str:
-        """Let `tile` receive the value under `name`; returns the name."""
-        tile.value(name, Format.Q8 if self.quantised else Format.F32, self.cols, self.rows)
+    def receive(self, tile: TileBuilder, name: str, site: str, only: range | None = None) -> str:
+        """Let `tile` receive the value under `name`, or the columns that the shards with the numbers `only` have;
+        returns the name."""
+        taken = [(index, self.shards[index]) for index in only or range(len(self.shards))]
+        first, cols = taken[0][1].col, sum(shard.cols for _, shard in taken)
+        tile.value(name, Format.Q8 if self.quantised else Format.F32, cols, self.rows)
         parts: list[Part] = []
-        for index, shard in enumerate(self.shards):
+        for index, shard in taken:
             port = tile.port(f"{name}{index}" if len(self.shards) > 1 else name, Direction.IN)
             self.data_ends[index].append(tile.end(port))
-            parts.append((port, shard.col, shard.cols))
+            parts.append((port, shard.col - first, shard.cols))
         scale = tile.port(f"{name}_scale", Direction.IN) if self.quantised else ""
         if scale:
             self.scale_ends.append(tile.end(scale))

@@ -115,9 +115,11 @@ class PartBuilder:
         tile.add(Multiply(name, x, array, constant, offset), name, [node])
         return name
 
-    def receive(self, feed: Feed, tile: TileBuilder, name: str = "x", site: str = "input") -> str:
-        """A hub value on `tile`, as arrays take it; returns the value's name."""
-        feed.receive(tile, name, site)
+    def receive(
+        self, feed: Feed, tile: TileBuilder, name: str = "x", site: str = "input", only: range | None = None
+    ) -> str:
+        """A hub value on `tile`, or the columns of its shards `only`, as arrays take it; returns the value's name."""
+        feed.receive(tile, name, site, only)
         return name if feed.quantised else self.quantise(tile, name, feed.made_by)
 
     def quantise(self, tile: TileBuilder, x: str, nodes: list[Node], scales: int = 1) -> str:

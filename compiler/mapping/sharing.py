@@ -85,6 +85,9 @@ def share_rows(
     taken = [parts.receive(feed, tile, name) for tile in readers]
     if feed.quantised and first in readers:
         _receive_first(first)
+    for shard in feed.shards:
+        if shard.tile in readers:
+            _keep(shard.tile, shard.name)
     feed.connect(parts.builder)
     return taken[0]
 
@@ -102,3 +105,11 @@ def _receive_first(tile: TileBuilder) -> None:
         replace(sent, op=Send(send.value, (), send.scale)),
         replace(received, op=replace(receive, parts=tuple(others))),
     ]
+
+
+def _keep(tile: TileBuilder, name: str) -> None:
+    """Let what the tile sends to itself stay in its place until it has come."""
+    for index, block in enumerate(tile.blocks):
+        is_after = any(isinstance(b.op, Send) and b.op.value == name for b in tile.blocks[:index])
+        if is_after and isinstance(block.op, Receive):
+            tile.blocks[index] = replace(block, op=replace(block.op, keeps=name))

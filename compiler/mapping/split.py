@@ -17,12 +17,12 @@ from compiler.ir.mapping import Append, Attend, Finish, Format, Receive, Scale, 
 from compiler.ir.operations import Part
 from isa.interface import KvCache, KvPolicy
 from isa.operands import WORD_BYTES
-from isa.program import ArrayKind, ArraySpec, Direction, Reduce
+from isa.program import ArrayKind, ArraySpec, Direction, Endpoint, Reduce
 
 from .builder import TileBuilder
 from .core import bias_of
 from .deals import Deal
-from .feeds import HubState, Shard, ranges
+from .feeds import Feed, HubState, Shard, ranges
 from .lanes import Share
 from .parts import LastLayer, PartBuilder, linear_shape
 from .sections import Domain, Section
@@ -38,6 +38,19 @@ class _Piece:
     name: str
     col: int
     cols: int
+
+
+def shards_each(parts: PartBuilder, section: Section, state: HubState, share: Share) -> int | None:
+    """How many shards of the hub value that a share reads a tile takes: 0 if a tile takes it whole and has a head's
+    columns, None if it can have them of no shard."""
+    geometry, linear = parts.geometry, share.lane.linear
+    if linear is None:
+        return None
+    if geometry.columns(linear_shape(parts.weights, linear)[0]) >= share.dim:
+        return 0
+    stacked = geometry.hardware.macros_per_tile // geometry.macros(1, share.dim)
+    widest = max(shard.cols for shard in state.feeds[section.read(share.lane)].shards)
+    return stacked * geometry.hardware.macro_rows // widest or None
 
 
 class SplitBuilder:
@@ -61,16 +74,50 @@ class SplitBuilder:
         pieces: dict[str, list[_Piece]] = {share.name: [] for share in self.shares}
         left: list[tuple[Share, int, int]] = []
         for share in self.shares:
-            left += [(share, col, cols) for col, cols in ranges(share.cols, self._most(share))]
+            shards = shards_each(self.parts, self.section, self.state, share)
+            if shards:
+                heads = [col for col, _ in ranges(share.cols, share.dim)]
+                pieces[share.name] += [self._summed(share, head, col, shards) for col in heads]
+            else:
+                left += [(share, col, cols) for col, cols in ranges(share.cols, self._most(share))]
         while left:
             first = left[0][0]
             together = self._together(left)
-            tile = self.parts.builder.new_tile("project", is_source=first.lane.domain is Domain.SOURCE)
-            x = self.parts.receive(self.state.feeds[self.section.read(first.lane)], tile)
+            tile = self._project_tile(first)
+            x = self.parts.receive(self._feed(first), tile)
             for share, col, cols in together:
                 pieces[share.name].append(self._piece(tile, share, head, x, col, cols))
             left = left[len(together) :]
         return pieces
+
+    def _project_tile(self, share: Share) -> TileBuilder:
+        return self.parts.builder.new_tile("project", is_source=share.lane.domain is Domain.SOURCE)
+
+    def _feed(self, share: Share) -> Feed:
+        return self.state.feeds[self.section.read(share.lane)]
+
+    def _summed(self, share: Share, head: int, col: int, shards: int) -> _Piece:
+        """One head of a share whose columns are too long for a tile: cut by rows, `shards` of the hub value on a tile;
+        the network adds up the parts on the first of these tiles."""
+        linear, feed, builder = share.lane.linear, self._feed(share), self.parts.builder
+        assert linear is not None
+        ends: list[Endpoint] = []
+        first: TileBuilder | None = None
+        for start, count in ranges(len(feed.shards), shards):
+            tile = self._project_tile(share)
+            x = self.parts.receive(feed, tile, only=range(start, start + count))
+            at, rows = (feed.shards[start].col, head * share.cols + col), tile.values[x].cols
+            y = self.parts.multiply(tile, linear, x, share.name, at, (rows, share.dim), bias=first is None)
+            out = tile.port("part", Direction.OUT)
+            tile.add(Send(y, ((out, 0, share.dim),)), "sum", [linear])
+            ends.append(tile.end(out))
+            first = first or tile
+        assert first is not None
+        whole = first.value(f"{share.name}_sum", Format.F32, share.dim)
+        port = first.port("sum", Direction.IN)
+        first.add(Receive(whole, ((port, 0, share.dim),), keeps=share.name), "sum", [linear])
+        builder.connect(f"{share.name}_sum{len(builder.channels)}", ends, [first.end(port)], Reduce.SUM)
+        return self._chain(first, share, head, whole, col, share.dim)
 
     def _most(self, share: Share) -> int:
         """Columns of a share that fit a tile, whole heads."""
@@ -98,10 +145,15 @@ class SplitBuilder:
         assert linear is not None
         rows, _ = linear_shape(weights, linear)
         stem = share.name if share.name not in tile.values else f"{share.name}{col}"
+        y = self.parts.multiply(tile, linear, x, stem, (0, head * share.cols + col), (rows, cols), bias=True)
+        return self._chain(tile, share, head, y, col, cols)
+
+    def _chain(self, tile: TileBuilder, share: Share, head: int, y: str, col: int, cols: int) -> _Piece:
+        """What follows the linear layer on columns of a share, up to what attention takes."""
+        assert share.lane.linear is not None
         at = head * share.cols + col, self.op.kv_heads * share.cols
-        y = self.parts.multiply(tile, linear, x, stem, (0, at[0]), (rows, cols), bias=True)
-        local = {linear.output.name: y}
-        name = linear.output.name
+        name = share.lane.linear.output.name
+        local = {name: y}
         for node in share.lane.chain:
             self.parts.headwise(tile, node, local, cols // share.dim, at)
             name = node.output.name
@@ -227,7 +279,8 @@ class SplitBuilder:
             ends = [tile.end(f"{name}_out") for tile in tiles]
             builder.connect(f"{name}{len(builder.channels)}", ends, [at.end(port)], Reduce.SUM)
             at.value(whole, Format.F32, cols)
-            at.add(Receive(whole, ((port, 0, cols),)), "merge", [self.node])
+            keeps = name if at in tiles else ""
+            at.add(Receive(whole, ((port, 0, cols),), keeps=keeps), "merge", [self.node])
             names.append(whole)
         sums, attended = names
         out = at.value("head", Format.F32, self.out_cols)

@@ -20,7 +20,7 @@ from isa.verifier import verify
 from runtime.machine import Machine
 from runtime.timing import Simulator
 
-from .building import ONE_TILE, Choices, mapping_of, program_of, reference, run, tiny
+from .building import ONE_TILE, Choices, mapping_of, program_of, reference, run, tiny, with_quantity
 from .cross_graphs import Cross, cross
 from .graphs import Shape, decoder
 
@@ -152,3 +152,15 @@ def test_heads_take_no_more_tiles_than_there_are() -> None:
     assert least < side * side < wanted
     found = mapping_of(graph, tiny(side), Choices(1024))
     assert least < len(found.tiles) <= side * side
+
+
+@pytest.mark.parametrize("arithmetic", Arithmetic)
+def test_columns_too_long_for_a_tile_are_cut_by_rows(arithmetic: Arithmetic) -> None:
+    graph = decoder(Shape(width=320, layers=1, heads=4, kv_heads=2, inner=64, vocabulary=64, bias=True))
+    small = with_quantity(tiny(20), "tile", "macros", 16)
+    choices = Choices(128, arithmetic, hub_width=64)
+    assert any(b.site == "sum" for t in mapping_of(graph, small, choices).templates for b in t.blocks)
+    program, expected = program_of(graph, small, choices), reference(graph, IDS)
+    verify(program)
+    error = np.abs(run(Machine(program), IDS) - expected).max() / np.abs(expected).max()
+    assert error < (2e-5 if arithmetic is Arithmetic.FLOAT32 else 0.1)
