@@ -18,7 +18,7 @@ from .deals import Deal, Dealing, deal, heads_together, last_columns
 from .feeds import HubState, Partial, ranges
 from .lanes import Share, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
-from .policies import KvPlan, Room, choose_policy, macros, resident
+from .policies import KvPlan, Room, choose_policy, macros, resident, ways_out
 from .sections import Domain, Section
 from .split import SplitBuilder, shards_each
 from .streaming import attend_streamed
@@ -286,21 +286,14 @@ class AttentionBuilder:
 
     def _check(self) -> None:
         geometry, graph = self.parts.geometry, self.parts.graph
-        have, need = geometry.hardware.macros_per_tile, self._kv_macros()
-        per_row = need / self.plan.kept
-        block = geometry.block(self.rows_of)
-        fits = int(have / per_row / geometry.limits.sequences) // block * block
-        is_source = self.rows_of is Domain.SOURCE
-        rows, option = ("rows of the source", "max-source") if is_source else ("tokens", "max-context")
-        check_macros(
-            graph,
-            self.node,
-            need,
-            have,
-            f"KV cache of one head for {geometry.longest(self.rows_of):,} {rows} and "
-            f"{geometry.limits.sequences} sequence(s)",
-            f"--{option} {fits} would fit" if fits else "a target with more macros a tile",
+        have, plan = geometry.hardware.macros_per_tile, self.plan
+        rows = "rows of the source" if self.rows_of is Domain.SOURCE else "tokens"
+        what = (
+            f"KV cache of one head ({plan.policy.value}) for {geometry.longest(self.rows_of):,} {rows} and "
+            f"{geometry.limits.sequences} sequence(s)"
         )
+        way_out = ways_out(geometry, self.op, self.rows_of, plan)
+        check_macros(graph, self.node, self._kv_macros(), have, what, way_out)
         for share in self.shares:
             if share.lane.linear is not None:
                 long, _ = linear_shape(self.parts.weights, share.lane.linear)

@@ -149,3 +149,26 @@ def choose_policy(geometry: Geometry, op: Attention, rows_of: Domain, room: Room
     if asked is KvPolicy.TIERED or (asked is None and most):
         return tiered(geometry, rows_of, min(geometry.kv.hot_rows or most, most))
     return streamed(geometry, rows_of)
+
+
+def ways_out(geometry: Geometry, op: Attention, rows_of: Domain, plan: KvPlan) -> str:
+    """What would make a layer's rows fit, where they do not fit on a tile: the smallest changes, in words."""
+    have, sequences = geometry.hardware.macros_per_tile, geometry.limits.sequences
+    option = "--max-source" if rows_of is Domain.SOURCE else "--max-context"
+    found: list[str] = []
+    if plan.policy is KvPolicy.RESIDENT and not plan.ring:
+        block = geometry.block(rows_of)
+        fits = have * plan.kept // (macros(geometry, op, plan) * sequences) // block * block
+        found += [f"{option} {fits} would fit"] if fits else []
+    if plan.policy is not KvPolicy.STREAMED and sequences > 1:
+        fewer = have * sequences // macros(geometry, op, plan)
+        found += [f"--batch {fewer} would"] if fewer else []
+    if not can_stream(geometry, op, rows_of):
+        most = hot_rows(geometry, op, rows_of, have)
+        if plan.policy is KvPolicy.RESIDENT and most:
+            found.append(f"--kv tiered would, with the last {most:,} rows in arrays")
+        elif (
+            plan.policy is not KvPolicy.STREAMED and macros(geometry, op, streamed(geometry, rows_of)) <= have
+        ):
+            found.append("--kv streamed would")
+    return "; ".join(found) or "a target with more macros a tile"
