@@ -13,10 +13,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from isa.events import Category, Component, Event, Static
 from isa.hardware import Hardware
 from isa.program import Program
 
-from .events import Category, Component, Event, Static
 from .timing.result import StepCost
 
 STATIC_NODE = "(static)"  # the node of energy that no instruction causes

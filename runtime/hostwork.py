@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
+from isa.events import Bound, Event, Resource
 from isa.hardware import Hardware
 from isa.instruction import Unit
 from isa.program import HostPart, Moment, Program, Segment
-from runtime.events import Bound, Event, Resource
 from runtime.hostcount import Work, count, time_of, work_of
 from runtime.segments import carried, rows_in
 from runtime.timing.result import StepCost

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from .events import Event, Static
+from isa.events import Event, Static
+
 from .nodes import NodeName, short_name
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from isa.diagnostics import fail
 from isa.program import Direction, Limits, Program, Segment, Stream
+from isa.scalars import source_count
 
 from .paging import check_pages
-from .scalars import source_count
 
 
 def carried(stream: Stream, segments: Sequence[Segment]) -> list[Segment]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from isa.instruction import Field, Inst
 from isa.operands import Addr
 from isa.program import Role
-from runtime.scalars import ScalarTrap
+from isa.scalars import ScalarTrap
 from runtime.semantics import Meaning, meaning_of
 
 from .state import PendingReceive, Span, TileState

@@ -17,8 +17,8 @@ from isa.instruction import DType, Field, Inst
 from isa.instructions import Recv
 from isa.operands import WORD_BYTES, Addr, ArrayRef, PortRef, Reg, Space
 from isa.program import ArraySpec, Direction, Segment
+from isa.scalars import source_count, wrap
 from runtime.numerics import F32, I8, I32
-from runtime.scalars import source_count, wrap
 
 from .memory import MemoryState
 from .network import BarrierState, End, Inbox, Outlet

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from isa import instructions as t
+from isa.scalars import BRANCH, SCALAR, physical_page, source_segment, special, token_segment
 from runtime.engine.state import TileState
 from runtime.engine.trap import TrapError
-from runtime.scalars import BRANCH, SCALAR, physical_page, source_segment, special, token_segment
 
 from .registry import semantics
 

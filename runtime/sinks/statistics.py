@@ -14,11 +14,11 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
+from isa.events import Bound, Category, Event, Resource, Static
 from isa.instruction import Unit
 from isa.program import Limits, Program, Segment
 from runtime.bounds import by_phase
 from runtime.energy import Energy, energy, powered
-from runtime.events import Bound, Category, Event, Resource, Static
 from runtime.paging import KvUse
 from runtime.timing.result import StepCost
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from isa.events import Sink
 from isa.program import Program
-from runtime.events import Sink
 
 from .chrome import chrome_trace
 from .konata import konata_log

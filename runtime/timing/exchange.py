@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from isa.diagnostics import Diagnostic, InstructionPlace, NamedPlace
+from isa.diagnostics import Diagnostic, NamedPlace
 from isa.program import HOST, Endpoint, Program, Segment
+from isa.timing.critical import NO_RECORD
+from isa.timing.ledger import Ledger
+from isa.timing.operation import Operation
+from isa.timing.tile import place_of
 from runtime.segments import carried, rows_in
 from runtime.within import parts_within
 
-from .critical import NO_RECORD
 from .hostparts import HostParts
-from .ledger import Ledger
 from .network import Network, Plan
-from .operation import Operation
-from .tile import TileState
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,3 @@ class Exchange:
                 message = f"{left} of the host's {len(meeting.host_sizes)} messages were not exchanged"
                 found.append(Diagnostic("E0405", message, NamedPlace("program", f"channel {meeting.name}")))
         return found
-
-
-def place_of(tile: TileState, index: int) -> InstructionPlace:
-    """An instruction of a tile's role."""
-    code = tile.group.role.code
-    text = str(code[index]) if index < len(code) else ""
-    return InstructionPlace("program", tile.group.role.name, index, text)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from isa.events import Bound, Event, Resource
 from isa.program import HOST, Program, Segment
-from runtime.events import Bound, Event, Resource
+from isa.timing.critical import INDEX_OF, NO_RECORD
+from isa.timing.ledger import Ledger, part_name
 from runtime.hostcount import HostTime, share_out, time_of, work_of
 from runtime.within import Between
-
-from .critical import INDEX_OF, NO_RECORD
-from .ledger import Ledger, part_name
 
 Ready = list[tuple[int, int]]  # parts that have all they need, and since when
 

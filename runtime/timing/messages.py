@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from isa.diagnostics import InstructionPlace, fail
+from isa.diagnostics import Diagnostic, InstructionPlace, fail
+from isa.events import Bound, Event, Resource
 from isa.program import HOST
-from runtime.events import Bound, Event, Resource
+from isa.timing.agenda import Agenda
+from isa.timing.critical import INDEX_OF
+from isa.timing.ledger import Ledger
+from isa.timing.operation import Operation
+from isa.timing.tile import place_of
 
-from .agenda import Agenda
-from .critical import INDEX_OF
-from .exchange import Exchange, Meeting, Post, place_of
-from .ledger import Ledger
+from .exchange import Exchange, Meeting, Post
 from .network import Network
-from .operation import Operation
 
 CONTROL_BYTES = 4  # of a barrier's control word
 
@@ -35,6 +36,10 @@ class Messages:
         """The host runs what needs nothing of the chip."""
         if self._hosts is not None:
             self._call(self._hosts.first())
+
+    def leftovers(self) -> list[Diagnostic]:
+        """Messages that some end still waits for although all tiles have halted."""
+        return self._exchange.leftovers()
 
     def _call(self, parts: list[tuple[int, int]]) -> None:
         """Let parts of the model take their turn on the host: which, and since when they could."""

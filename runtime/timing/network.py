@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from isa.events import Bound
 from isa.hardware import Hardware
 from isa.program import HOST, Channel, Endpoint, Program
-from runtime.events import Bound
-
-from .critical import NO_RECORD, Records
-from .rates import ceil_div, tree_levels
+from isa.timing.critical import NO_RECORD, Records
+from isa.timing.rates import ceil_div, tree_levels
 
 Node = int  # y * mesh_x + x of a router, or HOST
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from isa.events import Bound, Event, Resource
 from isa.instruction import Unit
-from runtime.events import Bound, Event, Resource
 
 
 @dataclass(frozen=True, slots=True)

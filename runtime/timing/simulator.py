@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from isa.events import Bound, Event, Resource, Sink
 from isa.instruction import Unit
 from isa.operands import Space
 from isa.program import Program, Segment
-from runtime.events import Bound, Event, Resource, Sink
+from isa.timing.agenda import Agenda
+from isa.timing.collection import no_collection
+from isa.timing.decode import decode_role
+from isa.timing.ledger import Ledger
+from isa.timing.machine import Machine
+from isa.timing.memory import Memories
+from isa.timing.rates import rates_of
+from isa.timing.tile import Group, TileState
 from runtime.segments import rows_of
 
-from .decode import decode_role
 from .exchange import Exchange
-from .machine import Machine
+from .messages import Messages
 from .network import Network
-from .rates import rates_of
 from .result import StepCost
-from .tile import Group, TileState
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Do not look for unreachable cycles: what a step makes lives until its end, and looking takes half the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was written down while a step was simulated."""
+
+    ledger: Ledger
+    memories: Memories
+    messages: Messages
 
 
 class Simulator:
@@ -46,7 +47,7 @@ class Simulator:
 
     def step(self, segments: Sequence[Segment], sink: Sink | None = None) -> StepCost:
         """Simulate one step. Raises `CimError` E0405, E0406 or E0604 on a program that does not verify."""
-        with _no_collection():
+        with no_collection():
             cost = self._simulate(segments, sink)
         if sink is not None:
             sink.on_step(cost.cycles, cost.tokens, cost.source_rows)
@@ -57,9 +58,11 @@ class Simulator:
         self._exchange.begin(segments)
         groups: dict[tuple[str, tuple[str, ...]], Group] = {}
         tiles = [self._tile(index, groups, segments) for index in range(len(self._program.tiles))]
-        machine = Machine(self._program, tiles, self._network, self._exchange, sink)
-        machine.run()
-        return self._cost(machine, list(groups.values()), segments)
+        agenda = Agenda(tiles, Ledger(tiles, sink))
+        memories = Memories(self._program.target)
+        messages = Messages(self._network, self._exchange, agenda, agenda.ledger)
+        Machine(self._program, tiles, agenda, memories, messages).run()
+        return self._cost(Run(agenda.ledger, memories, messages), list(groups.values()), segments)
 
     def _tile(
         self, index: int, groups: dict[tuple[str, tuple[str, ...]], Group], segments: Sequence[Segment]
@@ -71,8 +74,8 @@ class Simulator:
             group = groups[tile.role, tile.nodes] = Group(ops[0].role, tile.nodes, [0] * len(ops))
         return TileState(index, tile, target.chip_of(tile.x, tile.y), ops, group, segments)
 
-    def _cost(self, machine: Machine, groups: list[Group], segments: Sequence[Segment]) -> StepCost:
-        ledger = machine.ledger
+    def _cost(self, run: Run, groups: list[Group], segments: Sequence[Segment]) -> StepCost:
+        ledger = run.ledger
         path = ledger.records.path(ledger.end, ledger.last, ledger.node)
         instructions = _instructions(groups)
         tokens, source_rows = rows_of(segments)
@@ -80,24 +83,24 @@ class Simulator:
             cycles=ledger.end,
             tokens=tokens,
             instructions=instructions,
-            busy=self._busy(machine, sum(instructions.values())),
+            busy=self._busy(run, sum(instructions.values())),
             events=_events(groups, ledger.events),
             messages=ledger.messages,
             message_bytes=ledger.message_bytes,
             critical=path.by_bound,
-            critical_nodes=machine.messages.by_node(path.by_node),
+            critical_nodes=run.messages.by_node(path.by_node),
             source_rows=source_rows,
         )
 
-    def _busy(self, machine: Machine, issued: int) -> Mapping[Resource, int]:
+    def _busy(self, run: Run, issued: int) -> Mapping[Resource, int]:
         return {
-            **{resource: machine.ledger.busy.get(resource, 0) for resource in Resource},
+            **{resource: run.ledger.busy.get(resource, 0) for resource in Resource},
             Resource.SEQUENCER: issued,
             Resource.LINKS: self._network.busy(Bound.NETWORK),
             Resource.CHIP_LINKS: self._network.busy(Bound.CHIP_LINKS),
             Resource.HOST_LINK: self._network.busy(Bound.HOST_LINK),
-            Resource.DRAM: machine.memories.busy(Space.DRAM),
-            Resource.GBUF: machine.memories.busy(Space.GBUF),
+            Resource.DRAM: run.memories.busy(Space.DRAM),
+            Resource.GBUF: run.memories.busy(Space.GBUF),
         }
 
 

@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from isa.diagnostics import CimError
+from isa.events import Bound, Component, Event, Resource
 from isa.hardware import load_target
 from runtime.energy import energy_of
-from runtime.events import Bound, Component, Event, Resource
 from runtime.hostwork import Work, cost_of, count, merged, work_of
 
 TARGET = load_target("tiny")

@@ -14,10 +14,10 @@ from isa.asm_print import program_text
 from isa.assembler import assemble
 from isa.binary import read_program, write_program
 from isa.diagnostics import CimError
+from isa.events import Component, Event
 from isa.hardware import load_target
 from isa.program import Direction, Program, segments_of
 from runtime.energy import energy
-from runtime.events import Component, Event
 from runtime.hostwork import part_cost, with_hosts
 from runtime.inference import Inference
 from runtime.session import Session, is_decoder

@@ -19,11 +19,11 @@ from compiler.placement import Placement, split
 from isa.asm_print import program_text
 from isa.assembler import assemble
 from isa.diagnostics import CimError
+from isa.events import Bound, Component, Event, Resource
 from isa.hardware import load_target
 from isa.program import Direction, Moment, Program, Segment, segments_of
 from isa.verifier import verify
 from runtime.energy import energy
-from runtime.events import Bound, Component, Event, Resource
 from runtime.hostcount import work_of
 from runtime.machine import Machine
 from runtime.timing import Simulator

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isa import instructions as t
+from isa.events import Category, Component, Event, Static
 from isa.hardware import load_target, target_names
 from isa.program import Segment
 from runtime.energy import STATIC_NODE, Energy, energy, energy_of, powered
-from runtime.events import Category, Component, Event, Static
 from runtime.timing import simulate
 
 from .programs import A0, ONE_TOKEN, R, array, at, changed, program, role, single, tiny

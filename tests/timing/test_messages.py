@@ -9,10 +9,10 @@ import pytest
 
 from isa import instructions as t
 from isa.diagnostics import CimError
+from isa.events import Bound, Event, Resource
 from isa.instruction import DType, Inst, Unit
 from isa.operands import ArrayRef, Mem, PortRef, Space, Special
 from isa.program import HOST, BarrierGroup, Direction, Endpoint, Program, Segment, Stream, StreamPart
-from runtime.events import Bound, Event, Resource
 from runtime.timing import Simulator, simulate
 
 from .programs import (

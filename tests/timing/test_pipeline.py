@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from isa import instructions as t
+from isa.events import Bound, Resource
 from isa.instruction import Inst, Unit
 from isa.operands import ArrayRef, Mem, Space
 from isa.program import ArrayKind, ArraySpec
-from runtime.events import Bound, Resource
 from runtime.timing import StepCost, simulate
 
 from .programs import A0, A1, ONE_TOKEN, Listener, R, array, at, single

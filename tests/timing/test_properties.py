@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isa import instructions as t
+from isa.events import Bound
 from isa.instruction import DType, Inst
 from isa.operands import Mem, Space, Special
 from isa.program import HOST, ArrayKind, Direction, Program, Segment, Stream, StreamPart
-from runtime.events import Bound
 from runtime.timing import StepCost, simulate
 
 from .programs import (

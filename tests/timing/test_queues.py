@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from isa import instructions as t
 from isa.diagnostics import CimError
+from isa.events import Bound
 from isa.instruction import Inst, Mode, Unit
 from isa.operands import PortRef
 from isa.program import BarrierGroup, Endpoint, Program
-from runtime.events import Bound
+from isa.timing.costs import Cost, cost_of, operands_at
+from isa.timing.rates import rates_of
 from runtime.timing import simulate
-from runtime.timing.costs import Cost, cost_of, operands_at
-from runtime.timing.rates import rates_of
 
 from .programs import (
     A0,

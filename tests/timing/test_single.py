@@ -10,10 +10,10 @@ from __future__ import annotations
 import pytest
 
 from isa import instructions as t
+from isa.events import Event, Resource
 from isa.instruction import Inst
 from isa.operands import Addr, ArrayRef, Mem, Space
 from isa.program import ArrayKind, ArraySpec, Program
-from runtime.events import Event, Resource
 from runtime.timing import StepCost, simulate
 
 from .programs import A0, ONE_TOKEN, R, array, at, changed, single, tiny

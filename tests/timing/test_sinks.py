@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from isa.diagnostics import CimError
+from isa.events import Event, Resource
 from isa.program import Program, Segment
-from runtime.events import Event, Resource
 from runtime.sinks import statistics as module
 from runtime.sinks.chrome import chrome_trace
 from runtime.sinks.konata import konata_log

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from isa import instructions as t
 from isa.diagnostics import CimError
+from isa.events import Bound, Event
 from isa.instruction import Inst
 from isa.program import Segment, segments_of
+from isa.timing.rates import ceil_div
 from runtime.energy import energy
-from runtime.events import Bound, Event
 from runtime.report import render_report
 from runtime.segments import source_segments_of
 from runtime.sinks.statistics import statistics
 from runtime.sinks.trace import open_trace
 from runtime.timing import Simulator, simulate
-from runtime.timing.rates import ceil_div
 from tests.values.crossing import (
     CHUNK,
     CONTEXT,

@@ -9,7 +9,7 @@ from isa.diagnostics import CimError
 from isa.instruction import TABLE, Inst
 from isa.operands import Reg, Special
 from isa.program import Segment
-from runtime.scalars import ScalarTrap, source_count, source_segment, special, token_segment
+from isa.scalars import ScalarTrap, source_count, source_segment, special, token_segment
 from runtime.semantics import MEANINGS
 from tests.values.bench import Bench
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from isa import instructions as t
 from isa.operands import Reg, Special
 from isa.program import Limits, Program, Role, Segment, Tile
+from isa.scalars import BRANCH, SCALAR, special, wrap
 from isa.verifier.context import Context, Job, MemoryMap, open_context
 from isa.verifier.poly import Poly, symbol_poly
 from isa.verifier.report import Report
@@ -20,7 +21,6 @@ from isa.verifier.scalars import condition, execute_scalar
 from isa.verifier.segments import EITHER, FACTS, Current, Over
 from isa.verifier.state import State
 from isa.verifier.symbols import Op
-from runtime.scalars import BRANCH, SCALAR, special, wrap
 
 from .assembly import tiny
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from isa.events import Event, Resource, Sink
 from isa.program import HOST
-from runtime.events import Event, Resource, Sink
 
 from .critical import NO_RECORD, Records
 from .decode import Op

@@ -13,10 +13,10 @@ from types import MappingProxyType
 
 from isa import instructions as table
 from isa.diagnostics import InstructionPlace, fail
+from isa.events import Event
 from isa.instruction import Access, ArrayMode, Dim, Field, Inst, Mode, Timing
 from isa.operands import Addr, ArrayRef, Mem, Reg, Space
 from isa.program import ArraySpec, Role
-from runtime.events import Event
 
 from .rates import Rates, ceil_div, tree_levels
 
@@ -290,7 +290,7 @@ _MEMORY_EVENTS = {
 
 
 def _memory(o: Operands, r: Rates) -> Cost:
-    """At least the buffer port's time; latency and channel time are added by runtime/timing/memory.py."""
+    """At least the buffer port's time; latency and channel time are added by isa/timing/memory.py."""
     field = next(f for f in o.layout if f.memory is not None)
     place, rows = getattr(o.inst, field.name), o.dim("n")
     assert isinstance(place, Mem) and field.memory is not None

@@ -21,7 +21,7 @@ class Agenda:
     """Tiles that can go on, operations that can start, and what waits for its turn at shared resources."""
 
     def __init__(self, tiles: list[TileState], ledger: Ledger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self.tiles = deque(tiles)
         self.ready: list[Operation] = []
         self._heap: list[tuple[int, int, int, int, Callable[[], None]]] = []
@@ -48,6 +48,6 @@ class Agenda:
 
     def finish(self, operation: Operation, end: int, record: int) -> None:
         """The end of an operation is known."""
-        self._ledger.finish(end, record)
+        self.ledger.finish(end, record)
         self.resolve(operation, end, record)
-        self._ledger.note(operation.tile, operation.op, operation.start, end)
+        self.ledger.note(operation.tile, operation.op, operation.start, end)

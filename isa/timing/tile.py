@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from isa.diagnostics import InstructionPlace
 from isa.program import Role, Segment, Tile
 
 from .costs import Cost
@@ -110,3 +111,10 @@ class TileState:
         """Everything dispatched and not known to be over, for a barrier."""
         queues = (self.cim, self.vector, self.dma, self.send, *self.recvs.values())
         return [*(flight for queue in queues for flight in queue.entries), *self.board.flights()]
+
+
+def place_of(tile: TileState, index: int) -> InstructionPlace:
+    """An instruction of a tile's role."""
+    code = tile.group.role.code
+    text = str(code[index]) if index < len(code) else ""
+    return InstructionPlace("program", tile.group.role.name, index, text)

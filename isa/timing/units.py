@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from isa.hardware import Hardware
-from runtime.events import Resource
+from isa.events import Resource
 
 from .agenda import Agenda
 from .ledger import Ledger
@@ -14,9 +13,9 @@ from .operation import Operation
 class Units:
     """Starts operations of the arrays, the vector unit and the DMA engine."""
 
-    def __init__(self, target: Hardware, agenda: Agenda, ledger: Ledger) -> None:
+    def __init__(self, memories: Memories, agenda: Agenda, ledger: Ledger) -> None:
         self._agenda, self._ledger = agenda, ledger
-        self.memories = Memories(target)
+        self.memories = memories
 
     def cim(self, operation: Operation) -> None:
         """The port is free before the macro rows are, and those before the results are there."""

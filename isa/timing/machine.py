@@ -8,24 +8,22 @@ of memory, or another such operation) starts when all of that is known. `Agenda`
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from isa.diagnostics import CimError, Diagnostic
+from isa.events import Bound
 from isa.instruction import Timing, Unit
 from isa.operands import Space
 from isa.program import Program
-from runtime.events import Bound, Sink
-from runtime.scalars import ScalarTrap
+from isa.scalars import ScalarTrap
 
 from .agenda import Agenda
 from .costs import Cost
 from .critical import INDEX_OF, NO_RECORD
 from .decode import HALTED, Op, next_pass, trapped
-from .exchange import Exchange, place_of
-from .ledger import Ledger
-from .messages import Messages
-from .network import Network
+from .memory import Memories
 from .operation import Flight, Operation
-from .tile import Queue, TileState
+from .tile import Queue, TileState, place_of
 from .units import Units
 
 _SHOWN = 8  # waiting tiles that a deadlock names
@@ -39,23 +37,33 @@ _BOUND_OF_UNIT = {
 _BOUND_OF_SPACE = {Space.DRAM: INDEX_OF[Bound.DRAM], Space.GBUF: INDEX_OF[Bound.GBUF]}
 
 
+class Rendezvous(Protocol):
+    """Where tiles meet each other and the host: messages and barriers."""
+
+    def begin(self) -> None:
+        """The step begins."""
+
+    def post(self, operation: Operation) -> None:
+        """A tile has come to a message or a barrier; when it is over, the agenda is told."""
+
+    def leftovers(self) -> list[Diagnostic]:
+        """What some end still waits for although all tiles have halted."""
+
+
 class Machine:
-    """One step of a program on its target."""
+    """One step of a program on its target: `tiles` of it, which meet each other in `messages`."""
 
     def __init__(
         self,
         program: Program,
         tiles: list[TileState],
-        network: Network,
-        exchange: Exchange,
-        sink: Sink | None,
+        agenda: Agenda,
+        memories: Memories,
+        messages: Rendezvous,
     ) -> None:
-        self._program, self._tiles, self._exchange = program, tiles, exchange
-        self.ledger = Ledger(tiles, sink)
-        self._agenda = Agenda(tiles, self.ledger)
-        self._units = Units(program.target, self._agenda, self.ledger)
-        self.memories = self._units.memories
-        self.messages = messages = Messages(network, exchange, self._agenda, self.ledger)
+        self._program, self._tiles, self._messages = program, tiles, messages
+        self._agenda, self.ledger = agenda, agenda.ledger
+        self._units = Units(memories, agenda, self.ledger)
         self._granule = program.target.granule_bytes
         self._depth = program.target.queue_depth
         self._start: dict[Timing, Callable[[Operation], None]] = {
@@ -74,7 +82,7 @@ class Machine:
     def run(self) -> None:
         """Run all tiles to their end. Raises `CimError` E0405, E0406 or E0604 on programs that do not verify."""
         tiles, ready = self._agenda.tiles, self._agenda.ready
-        self.messages.begin()
+        self._messages.begin()
         while True:
             while tiles or ready:
                 while ready:
@@ -86,7 +94,7 @@ class Machine:
         waiting = [tile for tile in self._tiles if tile.waiting or not tile.halted]
         if waiting:
             raise self._deadlock(waiting)
-        leftovers = self._exchange.leftovers()
+        leftovers = self._messages.leftovers()
         if leftovers:
             raise CimError(leftovers)
 

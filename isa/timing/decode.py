@@ -15,7 +15,7 @@ from isa.diagnostics import InstructionPlace, fail
 from isa.instruction import Inst, Mode, Timing, Unit
 from isa.operands import REGISTERS, Mem, PortRef, Reg, Source, Space
 from isa.program import Role, Segment
-from runtime.scalars import (
+from isa.scalars import (
     BRANCH,
     SCALAR,
     ScalarTrap,

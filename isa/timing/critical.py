@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runtime.events import Bound
+from isa.events import Bound
 
 NO_RECORD = -1
 BOUNDS = tuple(Bound)
