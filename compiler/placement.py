@@ -5,8 +5,8 @@ parts that the host runs. A part takes what the chip has made of the part before
 nothing of the chip, level n + 1 something that the chip makes of what level n sent it. Rows of a source and rows of
 tokens are never in one part.
 
-Rotations and norms of heads between a projection and attention stay on the chip: rows are as wide before them as
-after, so the link carries no more, and the host need not know where in its sequence a row stands.
+Rotary embeddings, wherever they are, and norms of heads between a projection and attention stay on the chip: rows are
+as wide before them as after, so the link carries no more, and the host need not know where in its sequence a row is.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ from compiler.ir.graph import (
     Role,
     Rotary,
     Value,
-    op_name,
 )
 from compiler.ir.tensor import DType, tensor
 from compiler.mapping.cutting import cut, domains_of, widths_of
 from compiler.mapping.sections import Domain
-from isa.diagnostics import NodePlace, fail
+from isa.diagnostics import NamedPlace, fail
 from isa.program import Moment
 
 
@@ -58,17 +57,12 @@ CANDIDATES = (Placement.ALL, Placement.ATTENTION_FFN, Placement.ATTENTION)
 def split(graph: Graph, placement: Placement) -> Graph:
     """The chip's part of a canonical graph; its `hosts` have the parts of the host, in the order in which they run.
 
-    Raises `CimError` E0305 where the model leaves nothing for the chip, or has something that only the chip can do.
+    Raises `CimError` E0305 where the model has nothing that the chip is to keep.
     """
     if placement is Placement.ALL:
         return graph
     graph = _with_plain_ids(graph)
     chip = _chip_nodes(graph, placement)
-    for node in graph.nodes:
-        if id(node) not in chip and isinstance(node.op, Rotary | Attention):
-            raise _refused(
-                graph, node, f"--place {placement.value}: only attention can follow {op_name(node.op)}"
-            )
     graph, chip = _with_copies(graph, chip)
     return _Splitter(graph, chip).graph_of_chip()
 
@@ -97,12 +91,8 @@ def _with_plain_ids(graph: Graph) -> Graph:
     return replace(graph, inputs=inputs, nodes=nodes)
 
 
-def _refused(graph: Graph, node: Node | None, why: str) -> Exception:
-    place = None
-    if node is not None:
-        name = node.sources[0] if node.sources else node.output.name
-        place = NodePlace(graph.model or graph.name, name, op_name(node.op))
-    return fail("E0305", why, place, "--place all")
+def _refused(graph: Graph, why: str) -> Exception:
+    return fail("E0305", why, NamedPlace(graph.model or graph.name), "--place all")
 
 
 # ---------------------------------------------------------------------------------------------- what the chip does
@@ -112,8 +102,8 @@ def _chip_nodes(graph: Graph, placement: Placement) -> set[int]:
     """The operators that stay on the chip, by identity."""
     attentions = [node for node in graph.nodes if isinstance(node.op, Attention)]
     if not attentions:
-        raise _refused(graph, None, f"--place {placement.value}: the model has no attention")
-    chip = {id(node) for node in attentions}
+        raise _refused(graph, f"--place {placement.value}: the model has no attention")
+    chip = {id(node) for node in graph.nodes if isinstance(node.op, Attention | Rotary)}
     for node in attentions:
         chip |= {id(inner) for inner in _heads(graph, node)}
     if placement is Placement.ATTENTION_FFN:
@@ -122,7 +112,7 @@ def _chip_nodes(graph: Graph, placement: Placement) -> set[int]:
             why = (
                 f"--place {placement.value}: the model has no feed-forward layers, two linear layers in a row"
             )
-            raise _refused(graph, None, why)
+            raise _refused(graph, why)
         for s in layers:
             chip |= {id(node) for node in (*s.first, *s.inner, s.last) if node is not None}
     return chip

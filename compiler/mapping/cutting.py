@@ -88,7 +88,7 @@ class _Cutter:
         self.placed: set[int] = set()  # operators inside them
         made = levels(graph)
         self.depth = {i.name: made.get(i.name, 0) for i in graph.inputs}
-        self.direct: set[str] = set()  # made by parts of the host, and read by attention as they are
+        self.direct: set[str] = set()  # rows of the host that attention reads as they are
         self.slow: set[tuple[Domain, int]] = set()  # where sections see later rows
 
     def run(self) -> Layout:
@@ -185,9 +185,10 @@ class _Cutter:
         return lanes
 
     def _find_direct(self) -> None:
-        """What attention reads as it is of what parts of the host make: no hub stage needs to pass it on."""
+        """What attention reads as it is of the host's rows, if the host has parts: no hub stage needs to pass it on."""
         bare = {r.name for s in self.sections.values() for r in s.reads if not r.is_whole}
-        self.direct = bare & set(levels(self.graph))
+        given = {i.name for i in self.graph.inputs} if levels(self.graph) else set()
+        self.direct = bare & given
 
     def _is_direct(self, read: Read) -> bool:
         return read.name in self.direct and not read.is_whole

@@ -238,11 +238,12 @@ def _head_width(op: object, width: int) -> int:
 
 def _only_results(graph: Graph, layout: Layout) -> set[str]:
     """Hub values that nothing reads but layers whose columns are the model's output: rows that are not wanted need
-    not be made. Of the source all are."""
+    not be made. Of the source all are, and of what the host goes on from."""
+    every = every_row(graph)
+    ends = [s for s in layout.sections if s.is_result and not s.lanes and s.output not in every]
     others = {name for stage in layout.stages for node in stage.nodes for name in node.inputs}
-    others |= {read.name for s in layout.sections if s.lanes or not s.is_result for read in s.reads}
-    results = (s for s in layout.sections if s.is_result and s.domain is Domain.TOKENS)
-    wanted = {read.name for s in results for read in s.reads}
+    others |= {read.name for s in layout.sections if s not in ends for read in s.reads}
+    wanted = {read.name for s in ends if s.domain is Domain.TOKENS for read in s.reads}
     return wanted - others - set(graph.outputs)
 
 

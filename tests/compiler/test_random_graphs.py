@@ -65,7 +65,7 @@ def test_random_graphs(seed: int, operators: int, hub_width: int) -> None:
 
 
 @settings(max_examples=20)
-@given(st.integers(0, 60), st.sampled_from((Placement.ATTENTION, Placement.ATTENTION_FFN)))
+@given(st.integers(0, 300), st.sampled_from((Placement.ATTENTION, Placement.ATTENTION_FFN)))
 def test_random_graphs_with_parts_on_the_host(seed: int, place: Placement) -> None:
     graph, random = random_graph(seed, 4 + seed % 20), np.random.default_rng(seed)
     ids = random.integers(0, VOCABULARY, TOKENS)
