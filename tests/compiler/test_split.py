@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.ir.operations import Attend
 from compiler.mapping.policies import KvChoice
+from isa import instructions as t
 from isa.diagnostics import CimError
 from isa.interface import KvPolicy
-from isa.program import Program, segments_of
-from isa.verifier import verify
+from isa.program import Program, Role, segments_of
+from isa.verifier import findings, verify
 from runtime.machine import Machine
 from runtime.timing import Simulator
 
@@ -51,7 +52,7 @@ def _choices(deal: str, sequences: int = 1, arithmetic: Arithmetic = Arithmetic.
 
 def _dealt(mapping: Mapping) -> set[int]:
     """Over how many tiles heads are dealt."""
-    return {b.op.ways for t in mapping.templates for b in t.blocks if isinstance(b.op, Attend)}
+    return {b.op.ways for m in mapping.templates for b in m.blocks if isinstance(b.op, Attend)}
 
 
 @pytest.mark.parametrize("deal", DEALS)
@@ -159,8 +160,49 @@ def test_columns_too_long_for_a_tile_are_cut_by_rows(arithmetic: Arithmetic) -> 
     graph = decoder(Shape(width=320, layers=1, heads=4, kv_heads=2, inner=64, vocabulary=64, bias=True))
     small = with_quantity(tiny(20), "tile", "macros", 16)
     choices = Choices(128, arithmetic, hub_width=64)
-    assert any(b.site == "sum" for t in mapping_of(graph, small, choices).templates for b in t.blocks)
+    assert any(b.site == "sum" for m in mapping_of(graph, small, choices).templates for b in m.blocks)
     program, expected = program_of(graph, small, choices), reference(graph, IDS)
     verify(program)
     error = np.abs(run(Machine(program), IDS) - expected).max() / np.abs(expected).max()
     assert error < (2e-5 if arithmetic is Arithmetic.FLOAT32 else 0.1)
+
+
+def _dealt_program() -> Program:
+    choices = replace(_choices("two", 2), source=0)
+    return program_of(decoder(Shape(layers=1)), tiny(14), choices)
+
+
+def _refused(program: Program) -> set[str]:
+    return {finding.code for finding in findings(program)}
+
+
+def test_a_tile_that_takes_itself_for_another_is_refused() -> None:
+    program = _dealt_program()
+    tiles = [
+        replace(tile, params=(1,)) if role.params == ("way",) and tile.params == (0,) else tile
+        for tile, role in ((tile, program.role(tile.role)) for tile in program.tiles)
+    ]
+    assert tiles != list(program.tiles)
+    assert "E0404" in _refused(replace(program, tiles=tuple(tiles)))
+
+
+def test_a_cache_that_names_its_tiles_in_another_order_is_refused() -> None:
+    program = _dealt_program()
+    caches = [replace(cache, heads=cache.heads[::-1]) for cache in program.caches]
+    assert "E0404" in _refused(replace(program, caches=tuple(caches)))
+
+
+@pytest.mark.parametrize("wrong", [t.Xor, t.Div, t.Mod])
+def test_rows_that_go_to_another_block_are_refused(wrong: type[t.Xor | t.Div | t.Mod]) -> None:
+    program = _dealt_program()
+
+    def broken(role: Role) -> Role:
+        at = next((n for n, i in enumerate(role.code) if isinstance(i, wrong)), None)
+        if at is None or "way" not in role.params:
+            return role
+        inst = role.code[at]
+        assert isinstance(inst, wrong)
+        other = replace(inst, b=inst.a if isinstance(inst, t.Xor) else 48)
+        return replace(role, code=(*role.code[:at], other, *role.code[at + 1 :]))
+
+    assert _refused(replace(program, roles=tuple(map(broken, program.roles)))) & {"E0403", "E0404"}
