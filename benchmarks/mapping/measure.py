@@ -125,7 +125,7 @@ def _compiled(setup: Setup, model: Path, hardware: Hardware, without: frozenset[
     options = CompileOptions(
         max_context=setup.context,
         batch=setup.batch,
-        place="attention" if setup.system is System.HYBRID else "auto",
+        place="attention" if setup.system is System.HYBRID else "all",
         shapes_only=True,
         without=without,
     )

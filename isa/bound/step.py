@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from isa import instructions as table
@@ -32,9 +32,10 @@ class _Rows:
     wanted: int
     segments: tuple[Segment, ...]
 
-    def looked(self, attention: AttentionWork) -> int:
-        """Rows that all rows look at, added up."""
-        return sum(_looked(segment, attention) for segment in self.segments)
+    def looked(self, attention: AttentionWork, wanted: bool) -> int:
+        """Rows that all rows look at, added up; with `wanted`, all rows whose outputs are wanted."""
+        chosen = [s for s in self.segments if s.outputs or s.is_source or not wanted]
+        return sum(_looked(segment, attention) for segment in chosen)
 
     @property
     def sequences(self) -> int:
@@ -66,6 +67,36 @@ def _rows(segments: Sequence[Segment], is_source: bool) -> _Rows:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """A block that occurs `times` times, how many rows its operators on whole rows surely work on, and its sections."""
+
+    block: Block
+    rows: int
+    section_rows: int
+    times: int = 1
+
+    @property
+    def weights(self) -> int:
+        """Weights on the chip, of one occurrence."""
+        return sum(p.rows * p.cols for section in self.block.sections for p in section.on_chip)
+
+
+def _stretches(blocks: list[Block], rows: _Rows) -> list[_Stretch]:
+    """The blocks of a domain.
+
+    From the last attention on only rows are needed whose outputs are wanted, but for its keys and values.
+    """
+    attends = [any(s.attention is not None for s in block.sections) for block in blocks]
+    last = max((index for index, attending in enumerate(attends) if attending), default=0)
+    found: dict[tuple[Block, int, int], int] = {}
+    for index, block in enumerate(blocks):
+        needed = rows.count if index < last else rows.wanted
+        key = block, rows.count if index == last and attends[last] else needed, needed
+        found[key] = found.get(key, 0) + 1
+    return [_Stretch(*key, times) for key, times in found.items()]
+
+
 @lru_cache(maxsize=32)
 def _latency(hardware_hash: str, hardware: Hardware, resident: bool, is_ideal: bool) -> Latency:
     return Latency(hardware, resident=resident, is_ideal=is_ideal)
@@ -76,11 +107,16 @@ class _Step:
 
     def __init__(self, hardware: Hardware, workload: Workload, segments: Sequence[Segment]) -> None:
         self.hardware, self.workload, self.segments = hardware, workload, segments
-        cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
-        self.copies = cells / max(1, workload.weights)
-        self.latency = _latency(hardware.hash, hardware, self.copies >= 1, workload.is_ideal)
+        self.cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
+        resident = self.cells >= workload.weights
+        self.latency = _latency(hardware.hash, hardware, resident, workload.is_ideal)
         self.rates = self.latency.rates
         self.tokens, self.source = _rows(segments, False), _rows(segments, True)
+        blocks = list(workload.blocks())
+        self.stretches = {
+            is_source: _stretches([b for b in blocks if b.is_source is is_source], rows)
+            for is_source, rows in ((True, self.source), (False, self.tokens))
+        }
 
     def run(self) -> Bound:
         chain, rest = self._way()
@@ -110,26 +146,23 @@ class _Step:
     def _way(self) -> tuple[Spent, float]:
         """The first row from the host through all blocks; and the latency of the link at the end."""
         chain, outputs = self._in(), 0
-        for repeat in self.workload.repeats:
-            inside = Spent()
-            for block in repeat.blocks:
-                inside += self._block(block)
-                outputs += block.result_columns
-            chain += inside.times(repeat.count)
-        goes_out = outputs and (self.tokens.wanted or self.source.count)
-        return chain, float(self.rates.host_latency + 1) if goes_out else 0.0
+        for is_source, stretches in self.stretches.items():
+            for stretch in stretches:
+                chain += self._block(stretch, self.source if is_source else self.tokens).times(stretch.times)
+                outputs += stretch.block.result_columns * stretch.section_rows
+        return chain, float(self.rates.host_latency + 1) if outputs else 0.0
 
     def _in(self) -> Spent:
         words = max(1, self.workload.row_columns)
         return spent(Limit.HOST_LINK, self.rates.host_latency + 4 * words / self.rates.host_width)
 
-    def _block(self, block: Block) -> Spent:
-        rows = self.source if block.is_source else self.tokens
-        if not rows.count:
+    def _block(self, stretch: _Stretch, rows: _Rows) -> Spent:
+        block = stretch.block
+        if not stretch.rows:
             return Spent()
-        if not rows.wanted and not any(s.attention is not None for s in block.sections):
-            return Spent()
-        return self.latency.block(block, self._context(rows, block))
+        if not stretch.section_rows:
+            block = replace(block, sections=())
+        return self.latency.block(block, self._context(rows, stretch.block))
 
     def _context(self, rows: _Rows, block: Block) -> int:
         if any(s.attention is not None and s.attention.cross for s in block.sections):
@@ -143,40 +176,30 @@ class _Step:
         return self._behind(self.tokens) + self._behind(self.source)
 
     def _behind(self, rows: _Rows) -> float:
-        if not rows.count or self.copies < 1:
+        stretches = self.stretches[rows is self.source]
+        taken = sum(s.weights * s.times for s in stretches if s.section_rows == rows.count)
+        copies = (self.cells - self.workload.weights + taken) / max(1, taken)
+        if not taken or copies < 1:
             return 0.0
-        along = math.ceil(rows.count / math.floor(self.copies)) - 1
-        passes = 1 + sum(
-            s.attention is not None and not s.attention.causal and not s.attention.cross
-            for block in self.workload.blocks()
-            if block.is_source is (rows is self.source)
-            for s in block.sections
-        )
-        stops = passes * max(0.0, rows.longest / self.copies - 1) if passes > 1 else 0.0
-        return max(along, stops) * self.rates.mvm
+        along = math.ceil(rows.count / math.floor(copies)) - 1
+        stops = sum(stretch.times for stretch in stretches if _stops(stretch.block))
+        passes = (stops + 1) * max(0.0, rows.longest / copies - 1) if stops else 0.0
+        return max(along, passes) * self.rates.mvm
 
     # ------------------------------------------------------------------------------------------ work in all
 
     def _vector(self) -> float:
         """Cycles of vector units, over all tiles."""
         return sum(
-            repeat.count * sum(self._vector_block(block) for block in repeat.blocks)
-            for repeat in self.workload.repeats
+            stretch.times * self._vector_block(stretch, self.source if is_source else self.tokens)
+            for is_source, stretches in self.stretches.items()
+            for stretch in stretches
         )
 
-    def _vector_block(self, block: Block) -> float:
-        rows = self.source if block.is_source else self.tokens
-        needed = self._count(rows, block)
-        work = sum(self._row(item) for item in (*block.hub, *block.aside)) * needed
-        return work + sum(self._vector_section(section, needed, rows) for section in block.sections)
-
-    def _count(self, rows: _Rows, block: Block) -> int:
-        """Rows that a block surely works on: of the last ones only those whose outputs are wanted."""
-        attends = any(s.attention is not None for s in block.sections)
-        return rows.count if attends or block is not self._last_block() else rows.wanted
-
-    def _last_block(self) -> Block:
-        return self.workload.repeats[-1].blocks[-1]
+    def _vector_block(self, stretch: _Stretch, rows: _Rows) -> float:
+        block = stretch.block
+        work = sum(self._row(item) for item in (*block.hub, *block.aside)) * stretch.rows
+        return work + sum(self._vector_section(s, stretch.section_rows, rows) for s in block.sections)
 
     def _row(self, item: RowWork) -> float:
         r = self.rates
@@ -200,7 +223,7 @@ class _Step:
         if section.last is not None:
             work += self._product(section.last) * count
         if section.attention is not None:
-            work += self._scores(section.attention) * rows.looked(section.attention)
+            work += self._scores(section.attention) * rows.looked(section.attention, count < rows.count)
         return work
 
     def _product(self, product: Product) -> float:
@@ -222,15 +245,23 @@ class _Step:
 
     def _host(self) -> float:
         """The host's operators, one after another, each on all rows of the step."""
-        total = 0.0
-        for repeat in self.workload.repeats:
-            for block in repeat.blocks:
-                rows = self._count(self.source if block.is_source else self.tokens, block)
-                work: list[RowWork | Product] = [*block.hub, *block.aside]
-                for section in block.sections:
-                    work += [*section.before, *section.inner, *section.products]
-                hosted = [item for item in work if item.place is Place.HOST]
-                total += repeat.count * sum(self.rates.on_host(item, rows) for item in hosted) * bool(rows)
+        return sum(
+            stretch.times * self._hosted(stretch)
+            for stretches in self.stretches.values()
+            for stretch in stretches
+        )
+
+    def _hosted(self, stretch: _Stretch) -> float:
+        block, r = stretch.block, self.rates
+        total = sum(
+            r.on_host(item, stretch.rows)
+            for item in (*block.hub, *block.aside)
+            if item.place is Place.HOST and stretch.rows
+        )
+        for section in block.sections if stretch.section_rows else ():
+            work: list[RowWork | Product] = [*section.before, *section.inner, *section.products]
+            hosted = (item for item in work if item.place is Place.HOST)
+            total += sum(r.on_host(item, stretch.section_rows) for item in hosted)
         return total
 
     # ------------------------------------------------------------------------------------------------ memories
@@ -247,17 +278,24 @@ class _Step:
     def _to_host(self) -> float:
         """All that goes to the host, after the first row of it can be there."""
         r = self.rates
-        tokens = sum(b.result_columns for b in self.workload.blocks() if not b.is_source)
-        source = sum(b.result_columns for b in self.workload.blocks() if b.is_source)
-        size = 4 * (tokens * self.tokens.wanted + source * self.source.count)
+        size = 4 * sum(
+            stretch.block.result_columns * stretch.section_rows * stretch.times
+            for stretches in self.stretches.values()
+            for stretch in stretches
+        )
         if not size:
             return 0.0
         before = Spent()
-        for repeat in self.workload.repeats:
-            for block in repeat.blocks:
-                if not block.result_columns and not block.is_source:
-                    before += self._block(block).times(repeat.count)
+        for stretch in self.stretches[False]:
+            if not stretch.block.result_columns:
+                before += self._block(stretch, self.tokens).times(stretch.times)
         return self._in().total + before.total + self.rates.mvm + r.host_latency + size / r.host_width
+
+
+def _stops(block: Block) -> bool:
+    """Whether rows wait there for all others of their sequence."""
+    attended = (s.attention for s in block.sections)
+    return any(a is not None and not a.causal and not a.cross for a in attended)
 
 
 def segment_bytes(workload: Workload, segment: Segment) -> int:
