@@ -275,6 +275,18 @@ class Mvmw(_Cim, opcode=0x25, timing=Timing.ACTIVATE, energy=Energy.ACTIVATE):
     acc: bool = False
 
 
+class Wrowc(_Cim, opcode=0x26, timing=Timing.ROW_WRITE, energy=Energy.ROW_WRITE):
+    """Write n int8 rows into array `a` from row `row` on, with no scales: weights, whose scales go with columns.
+
+    `wscale` writes those. This is how weights that do not fit the arrays come in piece after piece.
+    """
+
+    a: RowsWritten
+    src: Annotated[Addr, reads(I8, "n", "a.cols")]
+    n: Reg
+    row: Reg
+
+
 class Mvmf(_Cim, opcode=0x28, timing=Timing.ACTIVATE, energy=Energy.ACTIVATE):
     """`mvm` in ideal arithmetic: float32 vectors on a float32 array, each sum rounded once.
 

@@ -1,9 +1,8 @@
 """A program: role texts, the parameter blocks of tiles, channels, memory contents and where it all came from.
 
 A *role* is the text that all tiles doing the same work share: instructions, and the shapes of the arrays,
-constants and ports they name. A *tile* fills a role in: a place on the mesh, parameter values, and which slices
-of which tensors its arrays and constants hold. Tiles meet only through channels and barriers. A *step* is a list
-of segments; every tile runs its role's text once a step.
+constants and ports they name. A *tile* fills a role in: a place on the mesh, parameter values, slices of tensors for
+arrays and constants. Tiles meet only through channels and barriers. A *step* is a list of segments, and runs each text.
 """
 
 from __future__ import annotations
@@ -28,10 +27,11 @@ HOST = -1  # the tile number of the host in an endpoint
 
 
 class ArrayKind(Enum):
-    """What an array is for: weights do not change during a step, KV rows are appended."""
+    """What an array is for: weights stay, KV rows are appended, a stream of weights is written before it is used."""
 
     WEIGHT = "weight"
     KV = "kv"
+    STREAM = "stream"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compiler.ir.mapping import Mapping, MapTile, Template
+from compiler.ir.mapping import Mapping, MapTile, Rows, Template
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware
-from isa.program import Origin, Program, Role, Tile
+from isa.program import Limits, Origin, Program, Role, Tile
 
+from . import pieces as pieces  # registers the code of its operations
 from .emit import emit
 from .emitter import Emitter
 from .layout import needs, plan_buffer
@@ -41,6 +42,16 @@ class LazyData(MappingType[str, NDArray[Any]]):
         return len(self._makers)
 
 
+def limits_with(mapping: Mapping, chunk: int) -> Limits:
+    """The limits with segments of up to `chunk` tokens.
+
+    Of a mapping that keeps the rows of a whole step, `limits.segments` is how many rows there is room for.
+    """
+    keeps_step = any(value.rows is Rows.STEP for t in mapping.templates for value in t.values)
+    segments = max(mapping.limits.segments // chunk, 1) if keeps_step else mapping.limits.segments
+    return replace(mapping.limits, chunk=chunk, segments=segments)
+
+
 def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
     """The longest segment, a power of two up to `most` (default 16), whose values fit every tile's buffer.
 
@@ -48,10 +59,13 @@ def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
     """
 
     def total(template: Template, chunk: int) -> int:
-        limits = replace(mapping.limits, chunk=chunk)
+        limits = limits_with(mapping, chunk)
         return plan_buffer(template, mapping.arithmetic, limits, hardware, double=False).total
 
-    wanted = [c for c in CHUNKS if most is None or c <= most] or [1]
+    def takes_all(chunk: int) -> bool:
+        return limits_with(mapping, chunk).segments >= mapping.limits.sequences
+
+    wanted = [c for c in CHUNKS if (most is None or c <= most) and takes_all(c)] or [1]
     for chunk in wanted:
         if all(total(t, chunk) <= hardware.buffer_bytes for t in mapping.templates):
             return chunk
@@ -125,7 +139,7 @@ def build_program(
 
 def with_chunk(mapping: Mapping, chunk: int) -> Mapping:
     """The mapping with its longest segment decided."""
-    return replace(mapping, limits=replace(mapping.limits, chunk=chunk))
+    return replace(mapping, limits=limits_with(mapping, chunk))
 
 
 def macros_used(mapping: Mapping, hardware: Hardware) -> int:

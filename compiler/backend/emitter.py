@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from compiler.ir.mapping import Arithmetic, Format, MapValue, Rows, Template
+from compiler.ir.mapping import FIRST_OF_ROW, Arithmetic, Format, MapValue, Repeat, Rows, Template
 from isa.instruction import Inst
 from isa.instructions import Add, And, Div, Halt, Ldp, Loop, Mod, Mul, Page, Seg, Sseg, Sub, Sys
 from isa.operands import ZERO, Addr, ArrayRef, Count, PortRef, Reg, Special
@@ -47,6 +47,7 @@ class _Phase:
     facts: set[Reg] = field(default_factory=set)
     is_source: bool = False
     distance: int = 0
+    is_once: bool = False
     rows: int = 0
     page_rows: int = 0
     free: int = _FIRST_FREE
@@ -66,6 +67,8 @@ class _Phase:
 
     def start(self) -> list[Inst]:
         """Code that makes a segment the current one, and reads what the pass uses of it."""
+        if self.is_once:
+            return []
         facts = self.facts
         code: list[Inst] = [Sseg(INDEX) if self.is_source else Seg(INDEX), Sys(TOKENS, Special.TOKENS)]
         if PLACE in facts:
@@ -111,10 +114,12 @@ class Emitter:
         self.array_index = {a.name: i for i, a in enumerate(template.arrays)}
         self.port_index = {p.name: i for i, p in enumerate(template.ports)}
         self.table_register = {name: Reg(_FIRST_TABLE + i) for i, name in enumerate(template.tables)}
-        self.phases: list[_Phase] = []
+        self.stacked = {c.name: c for c in template.constants if c.times}
+        self.depth = max((len(template.around(r.first)) for r in template.repeats), default=0)
+        self.phases = [self._new_phase(0)]
         self.site = -1
         self.block = 0
-        if len(template.tables) > _LAST - _FIRST_TABLE + 1:
+        if len(template.tables) > _LAST - _FIRST_TABLE + 1 - self.depth:
             raise ValueError(f"template {template.name} has more tables than registers are kept for")
 
     @property
@@ -122,13 +127,17 @@ class Emitter:
         """Whether arrays take int8."""
         return self.arithmetic is Arithmetic.INT8
 
+    def _new_phase(self, number: int) -> _Phase:
+        is_source = number < self.template.source_phases
+        page_rows = 0 if is_source else self.limits.page_rows
+        is_once = number in self.template.once
+        return _Phase(is_source=is_source, distance=self.plan.distance, is_once=is_once, page_rows=page_rows)
+
     def begin(self, block: int, site: int, phase: int) -> None:
         """Go on with block number `block`, done for `site`, in a phase that is this one or the next."""
         self.block, self.site = block, site
         if phase == len(self.phases):
-            is_source = phase < self.template.source_phases
-            page_rows = 0 if is_source else self.limits.page_rows
-            self.phases.append(_Phase(is_source=is_source, distance=self.plan.distance, page_rows=page_rows))
+            self.phases.append(self._new_phase(phase))
         if phase != len(self.phases) - 1:
             raise ValueError(f"template {self.template.name}: blocks are not in the order of their phases")
 
@@ -151,6 +160,13 @@ class Emitter:
             size = 4 * value.scales if name not in self.values else size
             row = self._kept_row()
             base = self.shared(f"row*{size}", lambda rd: Mul(rd, row, size))
+        if value is not None and value.rows is Rows.STEP:
+            size = 4 if name not in self.values else value.cols * (1 if value.format is Format.Q8 else 4)
+            size *= self.limits.chunk
+            base = self.shared(f"segment*{size}", lambda rd: Mul(rd, INDEX, size))
+        if name in self.stacked:
+            size = 4 * self.stacked[name].cols
+            base = self.shared(f"layer*{size}", lambda rd: Mul(rd, self.counters[0], size))
         return Addr(base, self.plan.offsets[name])
 
     def longest(self, *, of_source: bool = False) -> int:
@@ -175,8 +191,29 @@ class Emitter:
         return self.values[name]
 
     def array(self, name: str) -> ArrayRef:
-        """An array by name."""
+        """An array by name; one that begins a row of arrays (`FIRST_OF_ROW`) stands for that of the iteration."""
+        if name.endswith(FIRST_OF_ROW):
+            return ArrayRef(self.array_index[name], self._iteration())
         return ArrayRef(self.array_index[name])
+
+    @property
+    def counters(self) -> tuple[Reg, ...]:
+        """The counters of the loops around the phase, outer ones first."""
+        return tuple(Reg(_LAST - i) for i in range(len(self.around)))
+
+    @property
+    def around(self) -> tuple[Repeat, ...]:
+        """The loops around the phase, outer ones first."""
+        return self.template.around(len(self.phases) - 1)
+
+    def _iteration(self) -> Reg:
+        """A register that counts the iterations of all loops around the phase together."""
+        at = self.counters[0]
+        for depth in range(1, len(self.around)):
+            outer, count, inner = at, self.around[depth].count, self.counters[depth]
+            whole = self.shared(f"whole{depth}", lambda rd, outer=outer, count=count: Mul(rd, outer, count))  # type: ignore[misc]
+            at = self.shared(f"iteration{depth}", lambda rd, whole=whole, inner=inner: Add(rd, whole, inner))  # type: ignore[misc]
+        return at
 
     def spec(self, name: str) -> ArraySpec:
         """An array's size and kind."""
@@ -187,9 +224,9 @@ class Emitter:
         """Whether sequences share the KV arrays of the phase's rows in pages."""
         return self.limits.pages > 0 and not self.phase.is_source
 
-    def port(self, name: str) -> PortRef:
-        """A port by name."""
-        return PortRef(self.port_index[name])
+    def port(self, name: str, *, each: bool = False) -> PortRef:
+        """A port by name; with `each` the first of a row of ports, one for each iteration of the loops around."""
+        return PortRef(self.port_index[name], self._iteration()) if each else PortRef(self.port_index[name])
 
     # --------------------------------------------------------------------------------------------- registers
 
@@ -198,7 +235,7 @@ class Emitter:
         index = self.phase.free
         if index == _FIRST_TABLE:
             index += len(self.table_register)
-        if index > _LAST:
+        if index > _LAST - self.depth:
             raise ValueError(f"template {self.template.name} needs more scalar registers than there are")
         self.phase.free = index + 1
         return Reg(index)
@@ -293,18 +330,34 @@ class Emitter:
         """The finished code with the site of each instruction."""
         code: list[Inst] = [Ldp(register, i) for i, register in enumerate(self.table_register.values())]
         sites = [-1] * len(code)
+        opened: list[tuple[int, Repeat]] = []
         counted: Special | None = None
-        for phase in self.phases:
-            if counted is not phase.counts:
+        for number, phase in enumerate(self.phases):
+            for repeat in self.template.repeats:
+                if repeat.first == number:
+                    opened.append((len(code), repeat))
+                    code.append(Halt())  # the loop, once its end is known
+                    sites.append(-1)
+            if not phase.is_once and counted is not phase.counts:
                 counted = phase.counts
                 code.append(Sys(SEGMENTS, counted))
                 sites.append(-1)
-            lines = [*(Line(inst, -1) for inst in phase.start()), *phase.head, *phase.body]
-            end = len(code) + 1 + len(lines)
-            code.append(Loop(INDEX, SEGMENTS, end))
-            code += [phase.resolve(line, end - len(phase.body)) for line in lines]
-            sites += [-1, *(line.site for line in lines)]
+            self._phase_text(phase, code, sites)
+            while opened and opened[-1][1].last == number:
+                at, repeat = opened.pop()
+                code[at] = Loop(Reg(_LAST - len(opened)), repeat.count, len(code))
         return (*code, Halt()), (*sites, -1)
+
+    @staticmethod
+    def _phase_text(phase: _Phase, code: list[Inst], sites: list[int]) -> None:
+        """Append a phase: a loop over segments, or, of what is done once, its blocks."""
+        lines = [*(Line(inst, -1) for inst in phase.start()), *phase.head, *phase.body]
+        if not phase.is_once:
+            code.append(Loop(INDEX, SEGMENTS, len(code) + 1 + len(lines)))
+            sites.append(-1)
+        end = len(code) + len(lines)
+        code += [phase.resolve(line, end - len(phase.body)) for line in lines]
+        sites += [line.site for line in lines]
 
 
 def words(value: MapValue, cols: int) -> int:

@@ -48,6 +48,7 @@ class Extent(Enum):
     SEGMENT = "segment"
     SEQUENCES = "sequences"  # all that the sequences can have
     SOURCES = "sources"  # all that their sources can have
+    STEP = "step"  # all of a step's segments
 
     def rows(self, limits: Limits) -> int:
         """How many rows these are at most."""
@@ -60,6 +61,8 @@ class Extent(Enum):
                 return limits.max_context * limits.sequences
             case Extent.SOURCES:
                 return limits.max_source * limits.sequences
+            case Extent.STEP:
+                return limits.chunk * limits.segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,9 @@ def _value_needs(template: Template, uses: dict[str, list[int]]) -> Iterator[Nee
             continue
         first, last = uses[value.name][0], uses[value.name][-1]
         extent = Extent.SEGMENT
+        if value.rows in (Rows.STEP, Rows.ONCE):
+            extent = Extent.STEP if value.rows is Rows.STEP else Extent.ONCE
+            first, last = 0, len(template.blocks) - 1
         if value.rows is Rows.SEQUENCE:
             is_source = template.blocks[first].phase < template.source_phases
             extent = Extent.SOURCES if is_source else Extent.SEQUENCES
@@ -233,8 +239,9 @@ def plan_buffer(
     constants: list[Constant] = []
     at = 0
     for slot in template.constants:
-        constants.append(Constant(slot.name, at, DType.F32, (slot.cols,)))
-        at += align(4 * slot.cols)
+        count = slot.cols * max(slot.times, 1)
+        constants.append(Constant(slot.name, at, DType.F32, (count,)))
+        at += align(4 * count)
     wanted = [(need, align(need.bytes(limits))) for need in needs(template, arithmetic)]
     sets = _sets_to_double(template, wanted) if double and limits.segments > 1 else []
     for twice, place in product([*sets, frozenset[str]()], (_apart, _shared)):

@@ -33,10 +33,13 @@ from .operations import (
     Activate,
     Add,
     AddRow,
+    Advance,
     Append,
     Attend,
     AttendStreamed,
+    Clear,
     Finish,
+    Install,
     LoadRows,
     Lookup,
     Mul,
@@ -46,6 +49,8 @@ from .operations import (
     NormQuantise,
     Operation,
     Part,
+    Place,
+    Prefetch,
     Quantise,
     Receive,
     Rotate,
@@ -59,18 +64,22 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "FIRST_OF_ROW",
     "OPERATIONS",
     "Activate",
     "Add",
     "AddRow",
+    "Advance",
     "Append",
     "Arithmetic",
     "Attend",
     "AttendStreamed",
     "Block",
+    "Clear",
     "ConstantSlot",
     "Finish",
     "Format",
+    "Install",
     "LoadRows",
     "Lookup",
     "MapTile",
@@ -83,8 +92,11 @@ __all__ = [
     "Normalise",
     "Operation",
     "Part",
+    "Place",
+    "Prefetch",
     "Quantise",
     "Receive",
+    "Repeat",
     "Rotate",
     "Rows",
     "Scale",
@@ -93,17 +105,25 @@ __all__ = [
 ]
 
 
+FIRST_OF_ROW = "_i0"
+"""How the name of an array ends of which there is one for each iteration of the loops around: name_i0, name_i1, ..."""
+
+
 class Rows(Enum):
     """How many rows a value has.
 
     One a token of the segment; one a token whose outputs are wanted; or one a token of every sequence, of which an
     operation sees the segment's. Values of the last kind live from one pass over the segments to the next.
     In a pass over the source's segments (`Template.source_phases`) tokens are rows of the source.
+    Values of kind STEP live from pass to pass too, but hold the step's rows alone, each segment's at a place of its
+    own; one of kind ONCE is a single row, the same for all segments.
     """
 
     TOKENS = "tokens"
     OUTPUTS = "outputs"
     SEQUENCE = "sequence"
+    STEP = "step"
+    ONCE = "once"
 
 
 class Format(Enum):
@@ -140,17 +160,28 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ConstantSlot:
-    """A constant of one row that lies in the buffer."""
+    """A constant of one row that lies in the buffer; with `times`, one row for each iteration of the outermost loop."""
 
     name: str
     cols: int
+    times: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A loop around whole passes: those from `first` to `last` are done `count` times. Loops nest."""
+
+    first: int
+    last: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """The work of a tile. `tables` are parameters: addresses of memory tables, and the `way` of dealt attention.
 
-    The first `source_phases` of its passes go over the step's source segments, the others over those of tokens.
+    The first `source_phases` of its passes go over the step's source segments, the others over those of tokens; those
+    in `once` go over none, and are done once. `repeats` are loops around passes, outer ones before inner ones.
     """
 
     name: str
@@ -161,6 +192,12 @@ class Template:
     constants: tuple[ConstantSlot, ...] = ()
     tables: tuple[str, ...] = ()
     source_phases: int = 0
+    repeats: tuple[Repeat, ...] = ()
+    once: tuple[int, ...] = ()
+
+    def around(self, phase: int) -> tuple[Repeat, ...]:
+        """The loops around a pass, outer ones first."""
+        return tuple(r for r in self.repeats if r.first <= phase <= r.last)
 
     @property
     def sites(self) -> tuple[str, ...]:

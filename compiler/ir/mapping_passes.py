@@ -14,11 +14,13 @@ from .operations import Append, Attend, Operation, Receive, Send
 
 READS = ("x", "a", "b", "q", "k", "v", "value", "ids")
 """The fields of operations that name values they read."""
+_LASTING = (Rows.SEQUENCE, Rows.STEP, Rows.ONCE)
 
 
 def pass_problems(template: Template, limits: Limits) -> Iterator[str]:
     """What is wrong with a template's passes, in words."""
     yield from _order(template)
+    yield from _loops(template)
     yield from _values(template)
     if template.source_phases and not limits.max_source:
         yield "passes over the source, of which there are no rows (max_source)"
@@ -69,6 +71,21 @@ def _order(template: Template) -> Iterator[str]:
         yield f"has {template.source_phases} passes over the source, and {passes} in all"
 
 
+def _loops(template: Template) -> Iterator[str]:
+    """Loops around passes that do not nest, or go around passes that are not there."""
+    passes = 1 + max((block.phase for block in template.blocks), default=0)
+    for index, repeat in enumerate(template.repeats):
+        if not 0 <= repeat.first <= repeat.last < passes or repeat.count < 1:
+            yield f"passes {repeat.first}..{repeat.last} are done {repeat.count} times; it has {passes}"
+        for outer in template.repeats[:index]:
+            inside = outer.first <= repeat.first and repeat.last <= outer.last
+            if not inside and repeat.first <= outer.last:
+                yield f"loops around passes {outer.first}..{outer.last} and {repeat.first}..{repeat.last} do not nest"
+    for phase in template.once:
+        if not template.source_phases <= phase < passes:
+            yield f"pass {phase} is done once; it is no pass over tokens"
+
+
 def _values(template: Template) -> Iterator[str]:
     """Values that are read where they are not, or no longer."""
     values = {v.name: v for v in template.values}
@@ -81,7 +98,7 @@ def _values(template: Template) -> Iterator[str]:
             maker = written[name]
             if _of_source(maker, template) != _of_source(block, template):
                 yield f"{kind} reads {name!r} for tokens, which has rows of the source"
-            elif values[name].rows is not Rows.SEQUENCE and maker.phase != block.phase:
+            elif values[name].rows not in _LASTING and maker.phase != block.phase:
                 yield f"{kind} reads {name!r} in a later pass than that which wrote it"
         out = getattr(block.op, "out", "")
         written[out] = block

@@ -34,7 +34,7 @@ from isa.program import (
     TensorInfo,
 )
 
-from .mapping import Arithmetic, Block, ConstantSlot, Mapping, MapTile, MapValue, Template
+from .mapping import Arithmetic, Block, ConstantSlot, Mapping, MapTile, MapValue, Repeat, Template
 from .operations import OPERATIONS
 from .records import Record, build, kind_of, read, show
 
@@ -62,6 +62,8 @@ class TemplateHead:
 
     name: str
     source_phases: int = 0
+    repeats: tuple[Repeat, ...] = ()
+    once: tuple[int, ...] = ()
 
 
 _SLOTS: dict[type[Any], str] = {
@@ -91,7 +93,7 @@ def _lines(mapping: Mapping) -> Iterator[str]:
     head = show(MappingHead(mapping.name, mapping.target, mapping.arithmetic, mapping.limits))
     yield "mapping" + head.removeprefix(kind_of(MappingHead))
     for template in mapping.templates:
-        head = show(TemplateHead(template.name, template.source_phases))
+        head = show(TemplateHead(template.name, template.source_phases, template.repeats, template.once))
         yield f"template{head.removeprefix(kind_of(TemplateHead))} {{"
         yield from (f"  {line}" for line in _template(template))
         yield "}"
@@ -149,7 +151,14 @@ class _Reader:
         if self.template is not None or record.kind != "template":
             raise ValueError("only template(...) opens a brace, and not inside another")
         head = build(TemplateHead, Record(kind_of(TemplateHead), record.fields))
-        self.template = Template(head.name, (), (), source_phases=head.source_phases)
+        self.template = Template(
+            head.name,
+            (),
+            (),
+            source_phases=head.source_phases,
+            repeats=head.repeats,
+            once=head.once,
+        )
 
     def _site(self, text: str, number: int) -> tuple[str, int]:
         """The site behind `@`, and the pass over the segments."""

@@ -34,13 +34,15 @@ class Receive:
 class Send:
     """Send columns of `value` to ports; of a Q8 value the row scales go to port `scale`, if there is one.
 
-    With `wanted` only the rows whose outputs are wanted are sent.
+    With `wanted` only the rows whose outputs are wanted are sent. With `each` every iteration of the loops around the
+    pass has a port of its own, the first of which is named.
     """
 
     value: str
     parts: tuple[Part, ...]
     scale: str = ""
     wanted: bool = False
+    each: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +319,55 @@ class Finish:
     heads: int
 
 
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """out = 0."""
+
+    out: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Begin to load the next piece of streamed weights, `lines` lines, into the value `stage`, and step on behind it.
+
+    `table` is where the first piece lies in DRAM, the others follow it. `changes` are (lines, loops): so many lines
+    more are loaded when the innermost `loops` loops around are in their last iteration: what comes next has another
+    size.
+    """
+
+    out: str
+    table: str
+    lines: int
+    changes: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Columns `col`... of out = x."""
+
+    out: str
+    x: str
+    col: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Step `table`, an address, `bytes` on: what follows uses the next of what lies there in a row."""
+
+    table: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Move a piece of streamed weights from `stage` to `arrays`: of each first the rows, then the column scales, as
+    many arrays as the piece has; behind them lie the rows `rows`, which are copied to values of one row."""
+
+    x: str
+    arrays: tuple[str, ...]
+    rows: tuple[str, ...] = ()
+
+
 Operation = (
     Receive
     | Send
@@ -337,6 +388,11 @@ Operation = (
     | Attend
     | AttendStreamed
     | Finish
+    | Clear
+    | Place
+    | Advance
+    | Prefetch
+    | Install
 )
 
 OPERATIONS: dict[str, type[Operation]] = {
@@ -361,6 +417,11 @@ OPERATIONS: dict[str, type[Operation]] = {
         Attend,
         AttendStreamed,
         Finish,
+        Clear,
+        Place,
+        Advance,
+        Prefetch,
+        Install,
     )
 }
 """The names of the operations in the text form."""

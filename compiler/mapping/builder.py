@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from compiler.ir.mapping import (
     MapTile,
     MapValue,
     Operation,
+    Repeat,
     Rows,
     Template,
 )
@@ -72,6 +74,8 @@ class TileBuilder:
         ] = {}  # slot -> the number, or where the tensor lies, once that is known
         self.nodes: dict[str, list[str]] = {}
         self.angles: dict[tuple[str, int], str] = {}  # rotary table and pass -> value
+        self.repeats: list[Repeat] = []  # loops around passes, outer ones first
+        self.once: list[int] = []  # passes that go over no segments
 
     def value(
         self,
@@ -119,6 +123,25 @@ class TileBuilder:
         self.constants[name] = (ConstantSlot(name, cols), content)
         return name
 
+    def stacked(self, name: str, cols: int, times: int, content: Slice) -> str:
+        """Declare a constant of a row for each of `times` iterations; returns its name."""
+        self.constants[name] = (ConstantSlot(name, cols, times), content)
+        return name
+
+    def next_pass(self, *, once: bool = False) -> None:
+        """Go on in a new pass over the segments, or in what is done once."""
+        self.phase = 1 + max((block.phase for block in self.blocks), default=-1)
+        if once:
+            self.once.append(self.phase)
+
+    @contextmanager
+    def repeated(self, count: int) -> Iterator[None]:
+        """A loop around the passes that are added inside."""
+        first, at = 1 + max((block.phase for block in self.blocks), default=-1), len(self.repeats)
+        self.repeats.append(Repeat(first, first, count))
+        yield
+        self.repeats[at] = Repeat(first, max(block.phase for block in self.blocks), count)
+
     def add(self, op: Operation, site: str, nodes: Iterable[Node] = (), phase: int | None = None) -> None:
         """Append a block done for `site`, on behalf of the ONNX nodes behind `nodes`, in this pass or a later."""
         self.blocks.append(Block(op, site, self.phase if phase is None else phase))
@@ -148,6 +171,8 @@ class TileBuilder:
             tuple(slot for slot, _ in self.constants.values()),
             tuple(self.tables),
             max(block.phase for block in self.blocks) + 1 if self.is_source else self.source_phases,
+            tuple(self.repeats),
+            tuple(self.once),
         )
 
     def tile(self, template: Template) -> MapTile:
@@ -200,6 +225,7 @@ class MappingBuilder:
         self._caches: dict[int, KvCache] = {}
         self._names: set[str] = set()  # of channels
         self._used: dict[tuple[int, Space], int] = {}
+        self._in_dram: set[str] = set()  # tables that the global buffer does not take
 
     def new_tile(self, kind: str, *, is_source: bool = False) -> TileBuilder:
         """The next tile. Past the target's last tile, counting goes on (see `check_tiles`)."""
@@ -223,15 +249,21 @@ class MappingBuilder:
         self._caches[cache.layer] = replace(found, heads=(*found.heads, head))
 
     def reserve(self, tile: TileBuilder, slot: str, name: str, size: int) -> int:
-        """Reserve bytes of the DRAM of `tile`'s chip, whose address is parameter `slot`; returns a number for it."""
-        tile.tables[slot] = ""
+        """Reserve bytes of the DRAM of `tile`'s chip, whose address is parameter `slot`; returns a number for it.
+
+        With no slot it lies directly behind what was reserved before."""
+        if slot:
+            tile.tables[slot] = ""
         self.reserved.append(Reserved(tile, slot, name, size))
         return len(self.reserved) - 1
 
-    def table(self, tile: TileBuilder, slot: str, tensor: str) -> Space:
+    def table(self, tile: TileBuilder, slot: str, tensor: str, *, dram: bool = False) -> Space:
         """Give `tile` the memory table `tensor`, on its chip: in the global buffer while there is room, else in
-        DRAM. Which it is, and where, is known when tiles are placed; until then it counts as DRAM."""
+        DRAM (`dram`: there in any case). Which it is, and where, is known when tiles are placed; until then it counts
+        as DRAM."""
         tile.tables[slot] = tensor
+        if dram:
+            self._in_dram.add(tensor)
         return Space.DRAM
 
     def _settle(self, *, tries: bool) -> None:
@@ -259,7 +291,8 @@ class MappingBuilder:
             if used + reserved.bytes > capacity:
                 raise self._too_small(chip, capacity)
             self._used[chip, Space.DRAM] = -(-(used + reserved.bytes) // 64) * 64
-            tile.addresses[reserved.slot] = used
+            if reserved.slot:
+                tile.addresses[reserved.slot] = used
             yield MemoryRegion(f"{reserved.name}@{chip}", Space.DRAM, chip, used, reserved.bytes)
 
     def _too_small(self, chip: int, capacity: int) -> CimError:
@@ -274,9 +307,10 @@ class MappingBuilder:
     def _allocate(self, chip: int, tensor: str) -> MemoryRegion:
         info = self.tensors[tensor]
         size = int(np.prod(info.shape, dtype=np.int64)) * info.dtype.bytes
-        for space, memory in ((Space.GBUF, self.hardware.gbuf), (Space.DRAM, self.hardware.dram)):
+        memories = {Space.GBUF: self.hardware.gbuf, Space.DRAM: self.hardware.dram}
+        for space in (Space.DRAM,) if tensor in self._in_dram else (Space.GBUF, Space.DRAM):
             used = self._used.get((chip, space), 0)
-            if used + size <= int(memory.capacity.si):
+            if used + size <= int(memories[space].capacity.si):
                 self._used[chip, space] = -(-(used + size) // 64) * 64
                 return MemoryRegion(f"{tensor}@{chip}", space, chip, used, size, tensor)
         raise fail(

@@ -21,6 +21,14 @@ from .cutting import cut
 from .deals import Dealing
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
 from .feeds import HubState, Partial
+from .folded_mapping import (
+    TOO_SMALL,
+    StreamingError,
+    map_streamed,
+    must_stream,
+    refusal,
+    with_reason,
+)
 from .grid import Asked, Cut, Cutter, Shape
 from .hostfeeds import HostColumns
 from .hub import Sizes, StageBuilder
@@ -45,7 +53,8 @@ class MapOptions:
     arithmetic; `without`: optimisations left out.
 
     `spread`: how many times as many tiles as it needs a feed-forward section may take (0: `rules.room`). `ffn_columns`,
-    `ffn_rows`, `ffn_width` fix its cut (`grid.Cut`), else the fastest by `grid.Cutter.cost` is taken.
+    `ffn_rows`, `ffn_width` fix its cut (`grid.Cut`), else the fastest by `grid.Cutter.cost` is taken. `stream`: whether
+    weights are streamed from DRAM (None: if they do not fit the arrays).
 
     `context_ways`: over how many tiles a KV head's rows are dealt (1: no more than they need), `context_block`: in
     blocks of how many rows; `heads_together`: KV heads that share tiles of the output projection. 0: `deals` decides.
@@ -65,6 +74,7 @@ class MapOptions:
     context_ways: int = 0
     context_block: int = 0
     heads_together: int = 0
+    stream: bool | None = None
 
     def does(self, optimisation: Optimisation) -> bool:
         """Whether an optimisation is wanted."""
@@ -280,8 +290,35 @@ def map_graph(
 ) -> Mapping:
     """Place a canonical graph on a target. What is worth saying about it goes to `notes`.
 
-    Raises `CimError` E03xx if it does not fit.
+    Its weights are streamed if they do not fit the arrays. Raises `CimError` E03xx if it does not fit either way.
     """
+    streams = must_stream(graph, hardware) if options.stream is None else options.stream
+    problem = (graph, hardware, limits, arithmetic, options)
+    if streams:
+        try:
+            return map_streamed(*problem, notes)
+        except StreamingError as error:
+            raise refusal(graph, hardware, str(error)) from None
+    try:
+        return _map_resident(*problem, notes)
+    except CimError as error:
+        if options.stream is not None or any(d.code not in TOO_SMALL for d in error.diagnostics):
+            raise
+        try:
+            return map_streamed(*problem, notes)
+        except StreamingError as why:
+            raise with_reason(error, str(why)) from None
+
+
+def _map_resident(
+    graph: Graph,
+    hardware: Hardware,
+    limits: Limits,
+    arithmetic: Arithmetic,
+    options: MapOptions,
+    notes: list[str] | None,
+) -> Mapping:
+    """A mapping whose weights stay in the arrays."""
     tried: MapOptions | None = options
     while tried is not None:
         mapper = Mapper(graph, hardware, limits, arithmetic, tried)

@@ -139,6 +139,24 @@ class Weights:
 
         return Slice(self.builder.tensor(f"{node.inputs[1]}.offset", DType.F32, (cols,), make), (col,))
 
+    def is_plain(self, node: Node) -> bool:
+        """Whether a weight has one scale a column and nothing that is added to every weight of it."""
+        held = self._held(node)
+        return not held.block and not held.has_offset
+
+    def cells(self, node: Node) -> tuple[NDArray[np.generic], NDArray[np.float32] | None]:
+        """A plain weight as arrays hold it: values [K, N], and its column scales if they are integers."""
+        if self.builder.arithmetic is Arithmetic.FLOAT32:
+            return float32(self.graph.constants[node.inputs[1]]), None
+        made = self._held(node).make()
+        return made.values, made.scales[0]
+
+    def bias_row(self, node: Node) -> NDArray[np.float32] | None:
+        """The bias of a linear layer, or None if it has none."""
+        if len(node.inputs) < 3 or not node.inputs[2]:
+            return None
+        return float32(self.graph.constants[node.inputs[2]]).reshape(-1)
+
     def _held(self, node: Node) -> _Cells:
         name = node.inputs[1]
         if name not in self._cells:
@@ -221,6 +239,18 @@ class Weights:
 
         tensor = name if constant.count == cols else f"{name}*{cols}"
         return Slice(self.builder.tensor(tensor, DType.F32, (cols,), make), (col,))
+
+    def rows(self, names: list[str], width: int, at: tuple[int, int]) -> str:
+        """A tensor with columns `at` (first, count) of constants of one row of `width`, one behind the other."""
+        constants = [self.graph.constants[name] for name in names]
+        col, cols = at
+
+        def make() -> NDArray[np.float32]:
+            rows = [np.broadcast_to(float32(c).reshape(-1), (width,))[col : col + cols] for c in constants]
+            return np.concatenate(rows)
+
+        tensor = f"{names[0]}*{len(names)}[{col}:{col + cols}]"
+        return self.builder.tensor(tensor, DType.F32, (len(names) * cols,), make)
 
     def biases(self, name: str, reach: int, head: int) -> Slice:
         """Biases by distance [heads, 2r+1] up to `reach` (or slopes [heads], `reach` 0), laid flat, from a head on."""

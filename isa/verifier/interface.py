@@ -41,7 +41,14 @@ def check_interface(program: Program, report: Report) -> None:
 def _check_cache(
     program: Program, place: str, cache: KvCache, used: set[tuple[int, int]], report: Report
 ) -> None:
-    found = [_arrays(program, place, head, used, report) for head in cache.heads]
+    keeps_rows = (
+        cache.policy is not KvPolicy.STREAMED
+    )  # arrays that blocks pass through may serve several heads
+    found = [_arrays(program, place, head, used if keeps_rows else None, report) for head in cache.heads]
+    for head in cache.heads:
+        if not keeps_rows and (-1, head.memory) in used:
+            report.thing(place, "E0410", f"memory region number {head.memory} is used twice")
+        used.add((-1, head.memory))
     heads = [arrays for arrays in found if arrays is not None]
     if not cache.heads:
         report.thing(place, "E0410", "it has no heads")
@@ -146,7 +153,7 @@ def _wrong_pages(limits: Limits, cache: KvCache, rows: int) -> Iterator[str]:
 
 
 def _arrays(
-    program: Program, place: str, head: CacheHead, used: set[tuple[int, int]], report: Report
+    program: Program, place: str, head: CacheHead, used: set[tuple[int, int]] | None, report: Report
 ) -> tuple[ArraySpec, ArraySpec] | None:
     """The arrays of keys and values of a head; None if they are not there."""
     if not 0 <= head.tile < len(program.tiles):
@@ -162,10 +169,11 @@ def _arrays(
             message = f"array {specs[number].name} of tile {tile.name} is no KV array"
             report.thing(place, "E0410", message)
             return None
-        if (head.tile, number) in used:
+        if used is not None and (head.tile, number) in used:
             message = f"array {specs[number].name} of tile {tile.name} is used twice"
             report.thing(place, "E0410", message)
-        used.add((head.tile, number))
+        if used is not None:
+            used.add((head.tile, number))
     return specs[head.keys], specs[head.values]
 
 

@@ -94,11 +94,16 @@ class LoopSummary:
         return last
 
     def _counter(self) -> Poly:
-        most = self.bounds.upper(self.count) - 1
+        """The counter: one symbol for all loops over a list of segments, none of which is inside another."""
+        most, table = self.bounds.upper(self.count) - 1, self.ctx.table
         shape = Shape(0, most, uppers=((self.count.plus(-1), 1),))
-        name = self.over.value if self.over is not None else f"i{len(self.ctx.table.symbols)}"
-        shared = self.over is not None
-        return self.ctx.table.make(Op.COUNTER, shape, name=name, level=self.level, shared=shared)
+        if self.over is None:
+            return table.make(Op.COUNTER, shape, name=f"i{len(table.symbols)}", level=self.level)
+        key = Op.COUNTER, self.over
+        found = table.find(key)
+        return found or table.make(
+            Op.COUNTER, shape, name=self.over.value, key=key, level=self.level, shared=True
+        )
 
     def _head(self, counter: Poly) -> State:
         """What holds at the head in every iteration.
@@ -190,7 +195,9 @@ class LoopSummary:
         loop = LoopExit(self.level, number, self.count, self.ran)
         after.facts = after_loop(self.before.facts, last.facts, loop, self.bounds)
         if self.over is not None:
-            after.everywhere += tuple(self._of_each_segment(self.over, last, counter))
+            after.everywhere = after.everywhere | dict.fromkeys(
+                self._of_each_segment(self.over, last, counter)
+            )
         return after
 
     def _segment_after(self, last: State) -> Current:

@@ -28,7 +28,7 @@ from .arithmetic import (
 from .bounds import Bounds
 from .buffer import Span
 from .context import Context
-from .poly import NOTHING, Poly
+from .poly import NOTHING, Poly, symbol_poly
 from .segments import Current, Over
 from .state import State
 from .symbols import INT_HIGH, INT_LOW
@@ -128,6 +128,8 @@ def _recall(ctx: Context, over: Over, state: State) -> None:
     """What was written for every segment is written for this one."""
     facts = [fact for fact in state.everywhere if fact.over is over] if ctx.recording else []
     for fact in facts:
+        if fact.span in state.facts.spans and state.segment.index == symbol_poly(fact.counter):
+            continue
         start, width, rows = (
             ctx.values.at_segment(p, fact.counter, state.segment.index) for p in fact.span.polys()
         )

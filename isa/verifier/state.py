@@ -39,7 +39,7 @@ class State:
     segment: Current = Current()  # noqa: RUF009  (frozen)
     facts: Facts = field(default_factory=Facts)
     assumed: tuple[Poly, ...] = ()
-    everywhere: tuple[SegmentFact, ...] = ()
+    everywhere: dict[SegmentFact, None] = field(default_factory=dict)  # ordered, and fast to look up
 
     def copy(self) -> State:
         """A separate state that knows the same."""
@@ -93,5 +93,5 @@ class Knowledge:
             join_current(a.segment, b.segment, either),
             meet(a.facts, bounds[0], b.facts, bounds[1]),
             tuple(poly for poly in a.assumed if poly in b.assumed),
-            tuple(fact for fact in a.everywhere if fact in b.everywhere),
+            {fact: None for fact in a.everywhere if fact in b.everywhere},
         )

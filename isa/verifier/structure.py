@@ -186,8 +186,12 @@ def _check_tile(tile: Tile, role: Role, tensors: dict[str, TensorInfo], report: 
 def _check_array_data(
     place: str, spec: ArraySpec, data: ArrayData | None, tensors: dict[str, TensorInfo], report: Report
 ) -> None:
-    if (data is None) != (spec.kind is ArrayKind.KV):
-        what = "a weight array has no contents" if data is None else "a KV array has contents"
+    if (data is None) != (spec.kind is not ArrayKind.WEIGHT):
+        what = (
+            "a weight array has no contents"
+            if data is None
+            else f"a {spec.kind.value.upper()} array has contents"
+        )
         report.thing(place, "E0410", what)
     elif data is not None:
         _check_slice(place, data.values, spec.dtype, (spec.rows, spec.cols), tensors, report)

@@ -7,6 +7,7 @@ from isa.instruction import Inst
 from isa.program import Direction
 
 from .access import Operation, Touch
+from .cells import execute_cells
 from .context import Context
 from .poly import Poly
 from .state import State
@@ -27,6 +28,8 @@ def execute_unit(ctx: Context, index: int, inst: Inst, state: State) -> None:
         for touch in operation.touches:
             if touch.writes:
                 state.facts.add(operation.bounds, touch.span)
+    if operation.arrays:
+        execute_cells(ctx, index, operation, state)
     for field in inst.layout:
         at = getattr(inst, field.name)
         if field.access is not None and at.step:

@@ -44,6 +44,12 @@ def _(tile: TileState, i: t.Wrow) -> None:
     array.row_scales[window] = tile.column(i.scales, n)
 
 
+@semantics(t.Wrowc)
+def _(tile: TileState, i: t.Wrowc) -> None:
+    array, n = tile.array(i.a, DType.I8), tile.count(i.n)
+    array.cells[array.window(tile.value(i.row), n)] = tile.i8(i.src, n, array.spec.cols)
+
+
 @semantics(t.Rrow)
 def _(tile: TileState, i: t.Rrow) -> None:
     array, n = tile.array(i.a, DType.I8), tile.count(i.n)

@@ -39,6 +39,7 @@ class Choices:
     source: int = 0
     kv_tokens: int | None = None
     without: frozenset[Optimisation] = frozenset()
+    stream: bool | None = None
     ways: int = 0
     kv_block: int = 0
     together: int = 0
@@ -70,6 +71,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         kv=choices.kv,
         kv_tokens=choices.kv_tokens,
         page_rows=choices.block if choices.kv_tokens else 0,
+        stream=choices.stream,
         context_ways=choices.ways,
         context_block=choices.kv_block,
         heads_together=choices.together,

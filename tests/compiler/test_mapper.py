@@ -106,7 +106,8 @@ def test_tiles_past_the_last_have_no_place() -> None:
 
 def _refused(code: str, shape: Shape, tiles: int = 6, context: int = 256, kv: KvPolicy | None = None) -> str:
     with pytest.raises(CimError) as error:
-        mapping_of(decoder(shape), tiny(tiles), Choices(context=context, without=ONE_TILE, kv=KvChoice(kv)))
+        choices = Choices(context=context, without=ONE_TILE, kv=KvChoice(kv), stream=False)
+        mapping_of(decoder(shape), tiny(tiles), choices)
     (diagnostic,) = error.value.diagnostics
     assert diagnostic.code == code
     assert diagnostic.help

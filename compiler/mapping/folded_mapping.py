@@ -1,0 +1,139 @@
+"""A folded mapping put together, and the choice between it and one tile for each piece of weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from compiler.ir.graph import Graph, Linear
+from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.optimisations import Optimisation
+from isa.diagnostics import CimError, Diagnostic, NamedPlace
+from isa.hardware import Hardware
+from isa.interface import KvPolicy
+from isa.program import Limits
+
+from .builder import MappingBuilder
+from .cutting import cut
+from .fold_sizes import choose_sizes
+from .folded import Job, problem, shapes_of
+from .folded_core import Core
+from .folded_front import Front
+from .folded_hub import Hub
+from .folding import Fold, fold
+from .parts import Geometry, PartBuilder
+from .weights import Weights
+
+if TYPE_CHECKING:
+    from .mapper import MapOptions
+
+TOO_SMALL = ("E0302", "E0303", "E0304")
+"""Refusals that streaming may lift: an array too large for a tile, too few tiles, a KV cache too large for a tile."""
+
+
+def weight_cells(graph: Graph) -> int:
+    """Elements of all linear layers' weights."""
+    return sum(graph.constants[n.inputs[1]].count for n in graph.nodes if isinstance(n.op, Linear))
+
+
+def must_stream(graph: Graph, hardware: Hardware) -> bool:
+    """Whether the weights have more elements than all arrays of the target have cells."""
+    cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
+    return weight_cells(graph) > cells
+
+
+class StreamingError(Exception):
+    """Weights cannot be streamed; the text says why."""
+
+
+def map_streamed(
+    graph: Graph,
+    hardware: Hardware,
+    limits: Limits,
+    arithmetic: Arithmetic,
+    options: MapOptions,
+    notes: list[str] | None = None,
+) -> Mapping:
+    """Place a graph whose weights do not stay in the arrays. Raises `StreamingError` if its structure has no fold, and
+    `CimError` E0302 if the target's DRAM is too small."""
+    builder = MappingBuilder(hardware, arithmetic)
+    weights = Weights(graph, builder, options.weight_bits)
+    geometry = Geometry(hardware, limits, options.block, options.without, options.kv)
+    parts = PartBuilder(graph, builder, weights, geometry)
+    folded = fold(graph, cut(graph))
+    why = _choices_problem(options) or problem(graph, parts, folded)
+    if why or folded is None:
+        raise StreamingError(why)
+    sizes = choose_sizes(shapes_of(parts, folded, _width(graph, folded)), geometry, arithmetic)
+    if sizes is None:
+        raise StreamingError("no cut of its layers fits the target's tiles, buffers and ports")
+    job = Job(parts, folded, sizes)
+    hub = Hub(job)
+    attention = [s for s in job.sections if s[0].lanes]
+    cores = [Core(job, hub, number, sections) for number, sections in enumerate(attention)]
+    front = Front(job, hub, cores)
+    hub.build()
+    front.build()
+    for core in cores:
+        core.build()
+    if notes is not None:
+        notes += [*_notes(job), *weights.summary()]
+    chosen = replace(limits, segments=max(sizes.rows, 1))
+    return builder.finish(graph.name, chosen, tries=options.does(Optimisation.PLACEMENT))
+
+
+def _choices_problem(options: MapOptions) -> str:
+    """Which choice of caches a folded mapping does not have; "" if none."""
+    if options.kv_tokens:
+        return "--kv-tokens shares KV arrays in pages"
+    return "--kv tiered keeps rows of one layer" if options.kv.policy is KvPolicy.TIERED else ""
+
+
+def _width(graph: Graph, folded: Fold) -> int:
+    """Columns of the hub's rows: those that the layers after the loop's first value take."""
+    made = {item.output for items in folded.body for item in items} | set(folded.carry)
+    linear = next(n for n in graph.nodes if isinstance(n.op, Linear) and n.inputs[0] in made)
+    return int(graph.constants[linear.inputs[1]].shape[0])
+
+
+def _notes(job: Job) -> list[str]:
+    """What was chosen and why, with the numbers."""
+    sizes, hardware, fold_ = job.sizes, job.hardware, job.fold
+    cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
+    rate = hardware.dram.bandwidth.si * hardware.dram.channels.value
+    names = [f"{sizes.hub} hub tiles of {sizes.width} columns", f"{sizes.front} front tiles"]
+    if sizes.cores:
+        names.append(f"{sizes.cores} core tiles for each attention section")
+    return [
+        f"weights are streamed: the layers have {weight_cells(job.parts.graph):,} weights, the target's arrays "
+        f"{cells:,} cells; a step loads {sizes.bytes:,} bytes from DRAM, {1e3 * sizes.bytes / rate:,.2f} ms at "
+        f"{rate / 1e9:,.1f} GB/s",
+        f"{fold_.count} times the same {len(fold_.body)} operators and sections, in a loop: {', '.join(names)}; "
+        f"{sizes.rounds:,} rounds a step, up to {sizes.rows:,} rows",
+    ]
+
+
+def with_reason(error: CimError, reason: str) -> CimError:
+    """A refusal, with why streaming the weights does not help."""
+    first, *others = error.diagnostics
+    note = f"weights were not streamed: {reason}"
+    return CimError([replace(first, notes=(*first.notes, note)), *others])
+
+
+def refusal(graph: Graph, hardware: Hardware, reason: str) -> CimError:
+    """The refusal (E0303) of weights that neither fit nor can be streamed."""
+    cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
+    per_chip = cells // max(int(hardware.system.chips_x.value * hardware.system.chips_y.value), 1)
+    need = weight_cells(graph)
+    return CimError(
+        [
+            Diagnostic(
+                "E0303",
+                f"the model has {need:,} weights, the arrays of target {hardware.name} have {cells:,} cells, and its "
+                f"weights cannot be streamed: {reason}",
+                NamedPlace(graph.name),
+                help=f"a system of {-(-need // per_chip):,} or more of these chips (chips_x, chips_y in the target "
+                "file)",
+            )
+        ]
+    )
