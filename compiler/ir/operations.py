@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from compiler.ir.graph import Function, NormKind
 from isa.operands import Space
 
+from .streamed import Advance as Advance
+from .streamed import Clear as Clear
+from .streamed import Install as Install
+from .streamed import Place as Place
+from .streamed import Prefetch as Prefetch
+
 Part = tuple[str, int, int]  # port, first column, columns
 
 
@@ -317,55 +323,6 @@ class Finish:
     x: str
     sums: str
     heads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Clear:
-    """out = 0."""
-
-    out: str
-
-
-@dataclass(frozen=True, slots=True)
-class Prefetch:
-    """Begin to load the next piece of streamed weights, `lines` lines, into the value `stage`, and step on behind it.
-
-    `table` is where the first piece lies in DRAM, the others follow it. `changes` are (lines, loops): so many lines
-    more are loaded when the innermost `loops` loops around are in their last iteration: what comes next has another
-    size.
-    """
-
-    out: str
-    table: str
-    lines: int
-    changes: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Columns `col`... of out = x."""
-
-    out: str
-    x: str
-    col: int
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """Step `table`, an address, `bytes` on: what follows uses the next of what lies there in a row."""
-
-    table: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Install:
-    """Move a piece of streamed weights from `stage` to `arrays`: of each first the rows, then the column scales, as
-    many arrays as the piece has; behind them lie the rows `rows`, which are copied to values of one row."""
-
-    x: str
-    arrays: tuple[str, ...]
-    rows: tuple[str, ...] = ()
 
 
 Operation = (

@@ -1,10 +1,12 @@
-"""How a piece of streamed weights lies in memory and in the buffer.
+"""Operations of streamed weights, and how a piece of them lies in memory and in the buffer.
 
 The rows of its first array, in whole words, then that array's column scales (of integers), the same of the next array,
 then rows of float32 such as biases; rounded up to whole lines.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from isa.operands import WORD_BYTES
 from isa.program import ArraySpec
@@ -24,3 +26,52 @@ def piece_bytes(arrays: tuple[ArraySpec, ...], row_columns: tuple[int, ...]) -> 
     """Bytes of a piece with these arrays and rows of so many columns, in whole lines."""
     size = sum(array_bytes(spec) for spec in arrays) + WORD_BYTES * sum(row_columns)
     return -(-size // LINE_BYTES) * LINE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """out = 0."""
+
+    out: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetch:
+    """Begin to load the next piece of streamed weights, `lines` lines, into the value `stage`, and step on behind it.
+
+    `table` is where the first piece lies in DRAM, the others follow it. `changes` are (lines, loops): so many lines
+    more are loaded when the innermost `loops` loops around are in their last iteration: what comes next has another
+    size.
+    """
+
+    out: str
+    table: str
+    lines: int
+    changes: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Columns `col`... of out = x."""
+
+    out: str
+    x: str
+    col: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Step `table`, an address, `bytes` on: what follows uses the next of what lies there in a row."""
+
+    table: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Move a piece of streamed weights from `stage` to `arrays`: of each first the rows, then the column scales, as
+    many arrays as the piece has; behind them lie the rows `rows`, which are copied to values of one row."""
+
+    x: str
+    arrays: tuple[str, ...]
+    rows: tuple[str, ...] = ()

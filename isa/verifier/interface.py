@@ -41,14 +41,9 @@ def check_interface(program: Program, report: Report) -> None:
 def _check_cache(
     program: Program, place: str, cache: KvCache, used: set[tuple[int, int]], report: Report
 ) -> None:
-    keeps_rows = (
-        cache.policy is not KvPolicy.STREAMED
-    )  # arrays that blocks pass through may serve several heads
-    found = [_arrays(program, place, head, used if keeps_rows else None, report) for head in cache.heads]
-    for head in cache.heads:
-        if not keeps_rows and (-1, head.memory) in used:
-            report.thing(place, "E0410", f"memory region number {head.memory} is used twice")
-        used.add((-1, head.memory))
+    is_streamed = cache.policy is KvPolicy.STREAMED  # arrays that blocks pass through may serve several heads
+    found = [_arrays(program, place, head, None if is_streamed else used, report) for head in cache.heads]
+    _check_regions(place, cache, used, report)
     heads = [arrays for arrays in found if arrays is not None]
     if not cache.heads:
         report.thing(place, "E0410", "it has no heads")
@@ -75,6 +70,14 @@ def _check_cache(
         messages += _wrong_rows(program, cache, first[0].rows)
     for message in messages:
         report.thing(place, "E0410", message)
+
+
+def _check_regions(place: str, cache: KvCache, used: set[tuple[int, int]], report: Report) -> None:
+    """No two heads, of whatever caches, have the same region of memory (which is noted as tile -1)."""
+    for region in dict.fromkeys(head.memory for head in cache.heads if cache.rows):
+        if (-1, region) in used:
+            report.thing(place, "E0410", f"memory region number {region} belongs to two caches")
+        used.add((-1, region))
 
 
 def _shapes(keys: ArraySpec, values: ArraySpec) -> str:
