@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from compiler.ir.graph import Attention, Graph, Linear
 from isa.hardware import Hardware
 from isa.program import Limits
@@ -50,3 +52,25 @@ def room(graph: Graph, hardware: Hardware, limits: Limits) -> float:
     )
     need = (weights + cached) / block / hardware.macros_per_tile
     return FULL * hardware.tiles / max(need, 1)
+
+
+LONG = 256
+"""Tokens for which segments are chosen, if the context is as long."""
+
+STAGES = 8
+"""Tiles that a row visits one after the other in a layer with attention."""
+
+OVERHEAD = 4
+"""Startups and ways of a segment in a stage, in rows' work."""
+
+
+def segment_rows(graph: Graph, limits: Limits) -> int:
+    """Rows of the longest segment, a power of two.
+
+    n tokens in segments of c rows through s stages take about (n / c + s) (c + overhead) times a row's work: least at
+    c = sqrt(n overhead / s). Short segments reach the last layer early, long ones pay the overhead less often.
+    """
+    layers = sum(isinstance(node.op, Attention) for node in graph.nodes)
+    tokens = min(limits.max_context * limits.sequences, LONG)
+    best = math.sqrt(tokens * OVERHEAD / (STAGES * max(layers, 1)))
+    return int(2 ** max(min(round(math.log2(best)), 4), 1))

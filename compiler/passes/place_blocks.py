@@ -25,7 +25,7 @@ class PlaceBlocks(Pass):
     block: int = 512
 
     def run(self, c: Compilation) -> bool:
-        """Sets `c.mapping`, with the longest segments that the tile buffers allow."""
+        """Sets `c.mapping`, with segments as long as asked for, or by rule, that the tile buffers allow."""
         first_that_fits(c, partial(self._place, c))
         return True
 
@@ -41,6 +41,8 @@ class PlaceBlocks(Pass):
             source_rows,
             weight_bits,
         )
+        from compiler.mapping.rules import segment_rows
+        from compiler.optimisations import Optimisation
         from isa.program import Limits
 
         target, options = c.require_target(), c.options
@@ -60,4 +62,5 @@ class PlaceBlocks(Pass):
         if chip is not graph:
             check_positions(graph, context, source)
         mapping = map_graph(chip, target, limits, arithmetic, choices, c.notes)
-        c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk))
+        by_rule = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else None
+        c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk or by_rule))

@@ -16,6 +16,7 @@ from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.options import arithmetic_of, source_rows, weight_bits
 from compiler.mapping.place import SNAKE, Line, place
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.rules import segment_rows
 from isa.diagnostics import CimError
 from isa.hardware import Hardware, load_target
 from isa.interface import KvPolicy
@@ -190,3 +191,10 @@ def test_mapping_a_large_model_takes_linear_work() -> None:
     mapping = map_graph(decoder(shape), hardware, limits, Arithmetic.INT8, MapOptions())
     verify_mapping(mapping)
     assert len(mapping.templates) < 20
+
+
+def test_segments_are_shorter_the_deeper_the_model() -> None:
+    limits = Limits(256, chunk=1)
+    rows = [segment_rows(decoder(Shape(layers=layers)), limits) for layers in (1, 2, 4, 8)]
+    assert rows == sorted(rows, reverse=True)
+    assert rows[0] > rows[-1] >= 2
