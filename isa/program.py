@@ -293,7 +293,7 @@ class Limits:
 
     With `pages`, sequences share the KV arrays of tokens: these have `pages` pages of `page_rows` rows (a multiple of
     chunk), and each segment says which of them its sequence has. Without, each sequence has the same number of rows.
-    Where heads are dealt over `page_ways` arrays, the pages of a sequence are in one after the other (`way`).
+    Where heads are dealt over `page_ways` arrays (a power of two), page b of sequence s is in array (b xor s) mod that.
     """
 
     max_context: int
@@ -311,7 +311,7 @@ class Limits:
 
     def way(self, sequence: int, index: int) -> int:
         """Which of the arrays that a head is dealt over has page `index` of a sequence."""
-        return (sequence * self.pages_for(self.max_context) + index) % self.page_ways
+        return (sequence ^ index) % self.page_ways
 
     def pages_for(self, tokens: int) -> int:
         """How many pages so many tokens of a sequence take."""

@@ -2,9 +2,11 @@
 
 A program with `Limits.pages` keeps the keys and values of all sequences' tokens in pages of `page_rows` rows; all its
 KV arrays of tokens have the same pages, so one table a sequence serves all layers and heads. Where heads are dealt over
-W arrays, page b of sequence s is one of array (s * N + b) mod W, N being the pages of the longest sequence; each array
-has its own pages. Of a program without pages each sequence has its own rows, as many as the longest takes: for the
-figures here that is one large page each.
+W arrays, page b of sequence s is one of array (s xor b) mod W; each array has its own pages. So short sequences spread
+over all of them, and the parts of each sequence are added up in pairs as those of any other.
+
+Of a program without pages each sequence has its own rows, as many as the longest takes: for the figures here that is
+one large page each.
 """
 
 from __future__ import annotations

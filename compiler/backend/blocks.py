@@ -1,8 +1,8 @@
 """Which rows of a KV array are the current segment's, and where blocks of a head lie that is dealt over several tiles.
 
 Block b of sequence s, of N blocks each, has number s * N + b; it lies on tile number mod W, in rows (number div W) * B
-on of its arrays, B being the rows of a block; where sequences share arrays in pages, in rows page(b) * B on. A segment
-lies within one block.
+on of its arrays, B being the rows of a block; where sequences share arrays in pages, it lies on tile (s xor b) mod W,
+in rows page(b) * B on. A segment lies within one block.
 
 A ring has fewer rows than a sequence can have: block b lies where block b mod (blocks of the ring) does. Rows of the
 first block in reach that later ones have taken the place of lie before the window.
@@ -28,7 +28,9 @@ def appended_rows(op: Append, e: Emitter) -> tuple[Reg, Reg]:
         number, within, position = e.kept("block_number"), e.kept("block_within"), e.fact(POSITION)
         e.fact(TOKENS)
         e.add(Div(within, position, op.block))
-        if e.limits.sequences > 1:
+        if e.is_paged:
+            e.add(Xor(number, _sequence(e), within))
+        elif e.limits.sequences > 1:
             e.add(Mul(number, _sequence(e), op.blocks), Add(number, number, within))
         else:
             e.add(Add(number, within, 0))
@@ -49,11 +51,13 @@ def first_block(op: Attend, e: Emitter) -> tuple[Reg, Reg]:
         e.add(Mul(start, way, op.block))
         return ZERO, start
     row, before = e.kept("first_row"), e.kept("blocks_before")
+    if _is_paged(op, e):
+        e.add(Mod(row, _sequence(e), op.ways), Xor(row, row, way), Mul(start, row, op.block))
+        e.add(Page(row, row), Mul(row, row, op.block))
+        return row, start
     e.add(Mul(before, _sequence(e), op.blocks), Sub(before, before, way))
     e.add(Add(row, before, op.ways - 1), Div(row, row, op.ways))
     e.add(Mul(start, row, op.ways), Sub(start, start, before), Mul(start, start, op.block))
-    if _is_paged(op, e):
-        e.add(Div(row, start, op.block), Page(row, row))
     e.add(Mul(row, row, op.block))
     return row, start
 

@@ -19,7 +19,7 @@ from .feeds import HubState, Partial, ranges
 from .lanes import Share, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
 from .policies import KvPlan, Room, choose_policy, macros, resident, ways_out
-from .sections import Domain, Section
+from .sections import Domain, Section, refuse
 from .split import SplitBuilder, shards_each
 from .streaming import attend_streamed
 
@@ -50,6 +50,9 @@ class AttentionBuilder:
         if is_apart and not self._stays() and self._can_split(dealt):
             self._split(dealt, last)
             return list(last.partials.values())
+        if self._has_pages() and dealt.ways > 1:
+            why = f"its pages do not fit on one tile a head, and it has no form over {dealt.ways}"
+            raise refuse(self.parts.graph, self.node, why, "fewer --kv-tokens, or --without split-context")
         if self.section.last is not None:
             self.parts.weights.settle(self.section.last, self.out_cols)
         for head in range(self.op.kv_heads):
@@ -71,6 +74,8 @@ class AttentionBuilder:
     def _stays(self) -> bool:
         """Whether a head stays on one tile: with a window, while its rows are resident and fit there and nobody asked
         for more, as that tile passes over blocks and can keep a ring."""
+        if self.parts.geometry.limits.pages and self.rows_of is Domain.TOKENS:
+            return self.plan.ring > 0  # what has no ring has pages, on as many tiles as all others
         is_windowed = 0 < (self.op.window or 0) < self.parts.geometry.longest(self.rows_of)
         is_resident = self.plan.policy is KvPolicy.RESIDENT
         fits = self._kv_macros() <= self.parts.geometry.hardware.macros_per_tile
@@ -87,6 +92,10 @@ class AttentionBuilder:
         fits &= dealt.macros(geometry, op) <= geometry.hardware.macros_per_tile
         fits &= self.section.last is None or geometry.columns(self.out_cols) > 0
         return fits
+
+    def _has_pages(self) -> bool:
+        """Whether sequences share the section's KV arrays in pages."""
+        return self.parts.geometry.limits.pages > 0 and self.rows_of is Domain.TOKENS and not self.plan.ring
 
     def _split(self, dealt: Deal, last: LastLayer) -> None:
         """Every head over several tiles, the output projection by groups of heads."""

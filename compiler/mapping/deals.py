@@ -53,13 +53,16 @@ class Deal:
 
 def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> Deal:
     """The deal of a head. By rule a macro's rows make a block, and there are as many tiles as blocks, up to
-    `MOST_WAYS`; in any case as many as its cache needs, if there can be so many."""
-    rows, sequences = geometry.hardware.macro_rows, geometry.limits.sequences
+    `MOST_WAYS`; in any case as many as its cache needs, if there can be so many. Pages are dealt as the limits say."""
+    limits = geometry.limits
+    if limits.pages and domain is Domain.TOKENS:
+        blocks = limits.pages_for(limits.max_context)
+        return Deal(limits.page_ways, limits.page_rows, blocks, geometry.kv_rows(domain))
+    rows, sequences = geometry.hardware.macro_rows, limits.sequences
     block = min(asked.block or rows, geometry.block(domain))
     blocks = -(-geometry.longest(domain) // block)
     most = blocks * (sequences if asked.by_sequence else 1)
-    is_paged = geometry.limits.pages > 0 and domain is Domain.TOKENS
-    if block % LONGEST_CHUNK or not asked.by_context or is_paged:
+    if block % LONGEST_CHUNK or not asked.by_context:
         most = 1
     ways = min(asked.ways or MOST_WAYS, most)
     while True:

@@ -13,6 +13,7 @@ from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
+from isa.interface import KvPolicy
 from isa.program import Limits
 
 from .attention import AttentionBuilder
@@ -33,7 +34,7 @@ from .grid import Asked, Cut, Cutter, Shape
 from .hostfeeds import HostColumns
 from .hub import Sizes, StageBuilder
 from .notes import notes_on
-from .paging import page_rows_for, with_pages
+from .paging import page_rows_for, page_ways, with_pages
 from .parts import Geometry, PartBuilder, linear_shape
 from .policies import KvChoice
 from .rules import WIDEST, hub_columns, room
@@ -87,14 +88,14 @@ class Mapper:
     def __init__(
         self, graph: Graph, hardware: Hardware, limits: Limits, arithmetic: Arithmetic, options: MapOptions
     ) -> None:
-        limits, options = _paged(limits, options, hardware)
+        self.layout: Layout = cut(graph)
+        limits, options = _paged(self.layout, limits, options, hardware)
         self.graph, self.limits, self.options = graph, limits, options
         self.builder = MappingBuilder(hardware, arithmetic, every_row(graph))
         self.weights = Weights(graph, self.builder, options.weight_bits)
         geometry = Geometry(hardware, limits, options.block, options.without, options.kv)
         self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
         self.state = HubState()
-        self.layout: Layout = cut(graph)
         self.only_results, self.carried = _only_results(graph, self.layout), _carried(self.layout)
         self.slots: dict[tuple[Domain, int], int] = {}
         self.cuts: dict[Shape, Cut | None] = {}
@@ -184,7 +185,7 @@ class Mapper:
                 is_source = read.domain is Domain.SOURCE
                 self.state.add(HostColumns(read.name, width, is_source, self.state.made), read)
         if section.lanes:
-            pieces = AttentionBuilder(self.parts, section, self.state, self._dealing()).build()
+            pieces = AttentionBuilder(self.parts, section, self.state, dealing_of(self.options)).build()
         else:
             (read,) = section.reads
             feed = self.state.feeds[read]
@@ -199,13 +200,6 @@ class Mapper:
         self.state.partials[section.output] = pieces
         if section.last is not None:
             self.state.bias[section.output] = section.last
-
-    def _dealing(self) -> Dealing:
-        """How attention is to be dealt over tiles."""
-        options = self.options
-        dealt = Optimisation.SPLIT_CONTEXT, Optimisation.SPLIT_SEQUENCES, Optimisation.GROUP_HEADS
-        asked = options.context_ways, options.context_block, options.heads_together
-        return Dealing(*asked, *map(options.does, dealt))
 
     def _cut(self, section: Section) -> Cut | None:
         """How a feed-forward section is cut; None if nothing fits."""
@@ -223,12 +217,28 @@ class Mapper:
         return self.cuts[shape]
 
 
-def _paged(limits: Limits, options: MapOptions, hardware: Hardware) -> tuple[Limits, MapOptions]:
+def dealing_of(options: MapOptions) -> Dealing:
+    """How attention is to be dealt over tiles."""
+    dealt = Optimisation.SPLIT_CONTEXT, Optimisation.SPLIT_SEQUENCES, Optimisation.GROUP_HEADS
+    asked = options.context_ways, options.context_block, options.heads_together
+    return Dealing(*asked, *map(options.does, dealt))
+
+
+def _paged(
+    layout: Layout, limits: Limits, options: MapOptions, hardware: Hardware
+) -> tuple[Limits, MapOptions]:
     """The limits with pages, if sequences share KV arrays; a page then is a KV block."""
-    if not options.does(Optimisation.PAGING):
+    tokens = options.kv_tokens
+    is_resident = options.kv.policy in (
+        None,
+        KvPolicy.RESIDENT,
+    )  # memory has room for the longest of each sequence
+    if tokens is None or not is_resident or not options.does(Optimisation.PAGING):
         return limits, options
     rows = options.page_rows or page_rows_for(limits, hardware, options.block)
-    limits = with_pages(limits, options.kv_tokens, rows)
+    geometry = Geometry(hardware, limits, rows, options.without)
+    ways = page_ways(geometry, layout, tokens, rows, dealing_of(options))
+    limits = with_pages(limits, tokens, rows, ways)
     return limits, replace(options, block=rows) if limits.pages else options
 
 

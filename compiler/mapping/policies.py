@@ -136,9 +136,11 @@ def choose_policy(geometry: Geometry, op: Attention, rows_of: Domain, room: Room
     """Where the rows of a layer lie.
 
     What was asked for, where the layer can have it. Otherwise resident if that fits, else tiered with as many rows in
-    arrays as fit, else streamed; a layer that can be nothing but resident is so.
+    arrays as fit, else streamed; a layer that can be nothing but resident is so. Pages are resident.
     """
     asked, here = geometry.kv.policy, resident(geometry, op, rows_of)
+    if geometry.limits.pages and rows_of is Domain.TOKENS:
+        return here
     hindrance = can_stream(geometry, op, rows_of)
     if asked is KvPolicy.RESIDENT or hindrance:
         return here

@@ -2,7 +2,7 @@
 
 Block b of sequence s, of N blocks each, has number g = s * N + b; it lies in the array of way g mod W, in slot
 g div W, which is rows (g div W) * B... of that array, B being the rows of a block; with pages (`paged`), in slot
-page(b). So with the tile's way w, rows
+page(b) of the array of way (s xor b) mod W, W being a power of two. So with the tile's way w, rows
 from slot * B on are those from ((slot * W + w) - s * N) * B on of the sequence, as far as the block goes.
 
 A segment lies within a block. If in every pass a tile appends `tokens` rows where that block is its own and none where
@@ -50,10 +50,12 @@ def is_dealt_append(ctx: Context, state: State, cached: Cached, row: Poly, rows:
     block, ways = Poly(cached.block), Poly(cached.ways)
     tokens, position = _fact(ctx, state, Special.TOKENS), _fact(ctx, state, Special.POSITION)
     within = divide(values, bounds, position, block)
-    number = _first_number(ctx, state, cached) + within
-    slot = divide(values, bounds, number, ways)
     if cached.paged:
+        number = bit_xor(values, bounds, _fact(ctx, state, Special.SEQUENCE), within)
         slot = values.steps.page(state.segment.index, within)
+    else:
+        number = _first_number(ctx, state, cached) + within
+        slot = divide(values, bounds, number, ways)
     other = bit_xor(values, bounds, modulo(values, bounds, number, ways), way)
     other = minimum(values, bounds, other, Poly(1))  # 0 where the block is the tile's own, else 1
     expected = slot.times(cached.block) + position - within.times(cached.block)
@@ -80,11 +82,12 @@ def dealt_window(ctx: Context, state: State, cached: Cached, row: Poly, rows: Po
 
 
 def _is_own(ctx: Context, state: State, cached: Cached, start: Poly, way: Poly) -> bool:
-    """Whether the block of the sequence that begins at row `start` is one of the tile's."""
+    """Whether the page of the sequence that begins at row `start` is one of the tile's."""
+    values, bounds, ways = ctx.values, ctx.bounds(state), Poly(cached.ways)
     if not start.divisible_by(cached.block):
         return False
-    number = start.over(cached.block) + _first_number(ctx, state, cached)
-    return (number - way).divisible_by(cached.ways)
+    turned = modulo(values, bounds, _fact(ctx, state, Special.SEQUENCE), ways)
+    return modulo(values, bounds, start.over(cached.block), ways) == bit_xor(values, bounds, turned, way)
 
 
 def _if_any(ctx: Context, rows: Poly) -> Poly:

@@ -47,6 +47,8 @@ def _check_limits(program: Program, report: Report) -> None:
             report.thing("limits", "E0410", f"{name} is {getattr(limits, name)}; it must be at least 1")
     if limits.max_source < 0:
         report.thing("limits", "E0410", f"max_source is {limits.max_source}; it must not be negative")
+    if limits.page_ways & (limits.page_ways - 1):
+        report.thing("limits", "E0410", f"page_ways is {limits.page_ways}; it must be a power of two")
     if limits.pages or limits.page_rows:
         _check_pages(limits, report)
 

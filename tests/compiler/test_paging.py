@@ -31,8 +31,8 @@ SHAPES = {
 }
 
 
-def _paged(shape: Shape, kv_tokens: int, sequences: int = 3) -> Program:
-    return program_of(decoder(shape), tiny(14), Choices(sequences=sequences, kv_tokens=kv_tokens))
+def _paged(shape: Shape, kv_tokens: int, sequences: int = 3, ways: int = 1) -> Program:
+    return program_of(decoder(shape), tiny(14), Choices(sequences=sequences, kv_tokens=kv_tokens, ways=ways))
 
 
 def _step(machine: Machine, pool: PagePool, pieces: list[tuple[int, int, int]]) -> dict[int, np.ndarray]:
@@ -46,21 +46,25 @@ def _step(machine: Machine, pool: PagePool, pieces: list[tuple[int, int, int]]) 
     return {s: part for (s, _, _), part in zip(pieces, np.split(rows, borders), strict=True)}
 
 
+@pytest.mark.parametrize("ways", [1, 4])
 @pytest.mark.parametrize(
     ("name", "left_out"),
     [*((name, ()) for name in SHAPES), ("window", ("ring",)), ("window", ("ring", "skip-window"))],
 )
-def test_programs_with_pages_verify_and_compute_the_same(name: str, left_out: tuple[str, ...]) -> None:
+def test_programs_with_pages_verify_and_compute_the_same(
+    name: str, left_out: tuple[str, ...], ways: int
+) -> None:
     graph = decoder(SHAPES[name])
-    without = frozenset(
-        {Optimisation.FFN_GRID, *map(Optimisation, left_out)}
-    )  # the first looks at the room that is left
-    choices = Choices(192, sequences=2, kv_tokens=320, without=without)
+    # the first two look at the room that is left
+    without = frozenset(map(Optimisation, ("ffn-grid", "split-sequences", *left_out)))
+    choices = Choices(192, sequences=2, kv_tokens=320, ways=ways, kv_block=64, without=without)
     paged = program_of(graph, tiny(14), choices)
-    assert (paged.limits.pages, paged.limits.page_rows) == (5, 64)
     verify(paged)
+    assert paged.limits.page_rows == 64
     own = 1 if name == "spread" else 2  # two with rows of their own would not fit
-    plain = program_of(graph, tiny(14), replace(choices, sequences=own, kv_tokens=None))
+    has_ring = name == "window" and not left_out  # and so no pages, and one tile
+    dealt = 0 if has_ring else paged.limits.page_ways
+    plain = program_of(graph, tiny(14), replace(choices, sequences=own, kv_tokens=None, ways=dealt))
     whole = _step(Machine(plain), PagePool(plain.limits), [(0, 0, LENGTH)])[0]
     pool, machine = PagePool(paged.limits), Machine(paged)
     pool.grow({0: 1})  # so that pages do not lie one behind the other
@@ -70,22 +74,39 @@ def test_programs_with_pages_verify_and_compute_the_same(name: str, left_out: tu
     first = _step(machine, pool, [(1, 0, 60)])[1]
     pool.grow({0: 65})
     found = np.concatenate([first, _step(machine, pool, [(1, 60, LENGTH)])[1]])
-    assert pool.table(1) == (1, 3, 4)
     np.testing.assert_array_equal(found, whole)
 
 
-@pytest.fixture(scope="module")
-def alone() -> np.ndarray:
-    plain = program_of(decoder(SHAPES["llama"]), tiny(14))
-    return _step(Machine(plain), PagePool(plain.limits), [(0, 0, LENGTH)])[0]
+def test_pages_are_dealt_over_tiles_as_many_as_it_takes() -> None:
+    shape = SHAPES["llama"]
+    assert [
+        (p.limits.pages, p.limits.page_ways) for p in (_paged(shape, 320, ways=w) for w in (1, 2, 4))
+    ] == [
+        (5, 1),
+        (3, 2),
+        (2, 4),
+    ]
+    wide = Shape(width=320, layers=1, heads=4, kv_heads=4, inner=256, vocabulary=64)
+    limits = _paged(
+        wide, 320
+    ).limits  # five pages of keys and values of 80 columns are 50 macros, a tile has 32
+    assert (limits.pages, limits.page_ways) == (3, 2)
+    without = frozenset({Optimisation.SPLIT_CONTEXT})
+    with pytest.raises(CimError, match=r"E0304"):
+        program_of(decoder(wide), tiny(14), Choices(sequences=3, kv_tokens=320, without=without))
+
+
+@pytest.fixture(scope="module", params=[1, 2, 4])
+def paged(request: pytest.FixtureRequest) -> Program:
+    return _paged(SHAPES["llama"], 320, ways=request.param)
 
 
 @pytest.fixture(scope="module")
-def paged() -> Program:
-    return _paged(SHAPES["llama"], 320)
+def alone(paged: Program) -> np.ndarray:
+    return _step(Machine(paged), PagePool(paged.limits), [(0, 0, LENGTH)])[0]
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), min_size=1, max_size=3), max_size=8)
 )
@@ -97,14 +118,12 @@ def test_sequences_that_come_and_go_do_not_see_each_other(
     for step in steps:
         pieces = []
         for sequence, count in dict(step).items():
-            more = pool.limits.pages_for(at[sequence] + count) - len(pool.table(sequence))
-            if at[sequence] + count > LENGTH or more > pool.free:
+            if at[sequence] + count > LENGTH or not pool.has_room({sequence: at[sequence] + count}):
                 pool.release(sequence)
                 at[sequence] = 0
-            if not any(s == sequence for s, _, _ in pieces) and pool.free:
-                end = min(at[sequence] + count, (len(pool.table(sequence)) + 1) * 64)
-                pool.grow({sequence: end})
-                pieces.append((sequence, at[sequence], end))
+            if pool.has_room({sequence: at[sequence] + count}):
+                pool.grow({sequence: at[sequence] + count})
+                pieces.append((sequence, at[sequence], at[sequence] + count))
         for sequence, rows in (_step(machine, pool, pieces) if pieces else {}).items():
             np.testing.assert_array_equal(rows, alone[at[sequence] : at[sequence] + len(rows)])
             at[sequence] += len(rows)
@@ -113,9 +132,9 @@ def test_sequences_that_come_and_go_do_not_see_each_other(
 def test_left_out_every_sequence_has_rows_of_its_own() -> None:
     shape = SHAPES["llama"]
     without = frozenset({Optimisation.PAGING})
-    plain = program_of(decoder(shape), tiny(14), Choices(sequences=3, kv_tokens=320, without=without))
+    plain = program_of(decoder(shape), tiny(14), Choices(sequences=3, kv_tokens=320, without=without, ways=1))
     assert (plain.limits.pages, _kv_rows(plain)) == (0, 3 * 256)
-    assert plain.roles == program_of(decoder(shape), tiny(14), Choices(sequences=3)).roles
+    assert plain.roles == program_of(decoder(shape), tiny(14), Choices(sequences=3, ways=1)).roles
     paged = _paged(shape, 320)
     assert _kv_rows(paged) == 320
     assert any(isinstance(inst, Page) for role in paged.roles for inst in role.code)
