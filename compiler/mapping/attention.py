@@ -82,8 +82,8 @@ class AttentionBuilder:
         return is_windowed and is_resident and fits and not self.dealing.ways
 
     def _can_split(self, dealt: Deal) -> bool:
-        """Whether the form over several tiles is there: every lane begins with a linear layer of which tiles can have
-        a head's columns, so can they have its rows of the cache and of the output projection; int8 heads are words."""
+        """Whether the form over several tiles is there: tiles can have a head's columns of every linear layer, its rows
+        of the cache and of the output projection; int8 heads are words."""
         geometry, op = self.parts.geometry, self.op
         if self.parts.quantised and (op.head_dim % WORD_BYTES or op.v_head_dim % WORD_BYTES):
             return False

@@ -1,6 +1,7 @@
 """Attention over several tiles: projections, blocks of cached rows and the output projection on tiles of their own.
 
 project   q, k, v of a KV head, with all that follows up to attention; sends them on as arrays take them
+take      the same where q, k, v come as they are, from the hub or from a part of the host
 attend    some blocks of the head's cached rows (see `compiler.ir.operations.Append`); the parts are added up in the
           network, referred to the largest score of all
 combine   rows of the output projection that belong to a group of heads, by some of its columns; one of these tiles
@@ -45,7 +46,7 @@ def shards_each(parts: PartBuilder, section: Section, state: HubState, share: Sh
     columns, None if it can have them of no shard."""
     geometry, linear = parts.geometry, share.lane.linear
     if linear is None:
-        return None
+        return 0
     if geometry.columns(linear_shape(parts.weights, linear)[0]) >= share.dim:
         return 0
     stacked = geometry.hardware.macros_per_tile // geometry.macros(1, share.dim)
@@ -73,7 +74,7 @@ class SplitBuilder:
         """q, k and v of a KV head, each whole heads at a time; shares that fit one tile together are on one."""
         pieces: dict[str, list[_Piece]] = {share.name: [] for share in self.shares}
         left: list[tuple[Share, int, int]] = []
-        for share in self.shares:
+        for share in self._bare(head, pieces):
             shards = shards_each(self.parts, self.section, self.state, share)
             if shards:
                 heads = [col for col, _ in ranges(share.cols, share.dim)]
@@ -89,6 +90,17 @@ class SplitBuilder:
                 pieces[share.name].append(self._piece(tile, share, head, x, col, cols))
             left = left[len(together) :]
         return pieces
+
+    def _bare(self, head: int, pieces: dict[str, list[_Piece]]) -> list[Share]:
+        """Let tiles take the columns of a head that come as they are, one a domain; gives the other shares."""
+        for domain in dict.fromkeys(share.lane.domain for share in self.shares if share.lane.linear is None):
+            tile = self.parts.builder.new_tile("take", is_source=domain is Domain.SOURCE)
+            bare = [s for s in self.shares if s.lane.linear is None and s.lane.domain is domain]
+            feeds = {share.name: self.state.columns[self.section.read(share.lane)] for share in bare}
+            for share in sorted(bare, key=lambda share: feeds[share.name].order):
+                y = feeds[share.name].receive(tile, share.name, (head * share.cols, share.cols))
+                pieces[share.name].append(self._chain(tile, share, head, y, 0, share.cols))
+        return [share for share in self.shares if share.lane.linear is not None]
 
     def _project_tile(self, share: Share) -> TileBuilder:
         return self.parts.builder.new_tile("project", is_source=share.lane.domain is Domain.SOURCE)
@@ -149,10 +161,10 @@ class SplitBuilder:
         return self._chain(tile, share, head, y, col, cols)
 
     def _chain(self, tile: TileBuilder, share: Share, head: int, y: str, col: int, cols: int) -> _Piece:
-        """What follows the linear layer on columns of a share, up to what attention takes."""
-        assert share.lane.linear is not None
+        """What follows the linear layer, if there is one, on columns of a share, up to what attention takes."""
         at = head * share.cols + col, self.op.kv_heads * share.cols
-        name = share.lane.linear.output.name
+        linear = share.lane.linear
+        name = linear.output.name if linear is not None else share.lane.input
         local = {name: y}
         for node in share.lane.chain:
             self.parts.headwise(tile, node, local, cols // share.dim, at)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compiler.ir.evaluate import evaluate
-from compiler.ir.graph import Attention, Linear
+from compiler.ir.graph import Linear
 from compiler.ir.mapping import Arithmetic
 from compiler.placement import Placement, split
 from isa.asm_print import program_text
@@ -243,9 +243,20 @@ def test_bytes_over_the_link_are_those_of_a_closed_form() -> None:
 
 
 def test_attention_needs_no_tiles_but_its_own() -> None:
-    shape = Shape(layers=2)
-    program = _program(shape, Placement.ATTENTION, Arithmetic.INT8)
-    ops = [node.op for node in decoder(shape).nodes if isinstance(node.op, Attention)]
-    assert len(program.tiles) == sum(op.kv_heads for op in ops)
+    program = _program(Shape(layers=2), Placement.ATTENTION, Arithmetic.INT8)
+    kinds = {tile.role.partition("_")[0] for tile in program.tiles}
+    assert kinds <= {"attention", "take", "attend"}
     going = {s.name: s for s in program.streams if s.direction is Direction.OUT and s.parts}
     assert [stream.every for stream in going.values()] == [True, False]
+
+
+def test_heads_that_come_as_they_are_go_over_several_tiles() -> None:
+    """A cache that is too long for a tile, and the values of one that is dealt or not."""
+    graph, asked = decoder(Shape()), Choices(128, Arithmetic.FLOAT32, place=Placement.ATTENTION)
+    one, two = (program_of(graph, tiny(14), replace(asked, ways=ways)) for ways in (1, 2))
+    assert len(one.tiles) < len(two.tiles)
+    expected = run(Machine(one), IDS)
+    np.testing.assert_allclose(run(Machine(two), IDS), expected, atol=1e-5 * np.abs(expected).max())
+    long = program_of(graph, tiny(14), replace(asked, context=2048, arithmetic=Arithmetic.INT8))
+    verify(long)
+    assert {tile.role.partition("_")[0] for tile in long.tiles} == {"take", "attend"}
