@@ -52,14 +52,14 @@ class Deal:
 
 
 def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> Deal:
-    """The deal of a head. By rule a macro's rows make a block, and there are as many tiles as blocks, up to
-    `MOST_WAYS`; in any case as many as its cache needs, if there can be so many. Pages are dealt as the limits say."""
+    """The deal of a head. By rule there are as many tiles as blocks, up to `MOST_WAYS`; in any case as many as its
+    cache needs, if there can be so many. Pages are dealt as the limits say."""
     limits = geometry.limits
     if limits.pages and domain is Domain.TOKENS:
         blocks = limits.pages_for(limits.max_context)
         return Deal(limits.page_ways, limits.page_rows, blocks, geometry.kv_rows(domain))
-    rows, sequences = geometry.hardware.macro_rows, limits.sequences
-    block = min(asked.block or rows, geometry.block(domain))
+    sequences = limits.sequences
+    block = min(asked.block or block_rows(geometry, domain, op), geometry.block(domain))
     blocks = -(-geometry.longest(domain) // block)
     most = blocks * (sequences if asked.by_sequence else 1)
     if block % LONGEST_CHUNK or not asked.by_context:
@@ -70,6 +70,14 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
         if ways >= most or found.macros(geometry, op) <= geometry.hardware.macros_per_tile:
             return found
         ways += 1
+
+
+def block_rows(geometry: Geometry, domain: Domain, op: Attention) -> int:
+    """Rows of a block, by rule: a macro's; half of them if several query heads look at each row, and the tiles that a
+    head may have are enough for twice as many blocks."""
+    whole, half = geometry.hardware.macro_rows, geometry.hardware.macro_rows // 2
+    is_enough = -(-geometry.longest(domain) // max(half, 1)) <= MOST_WAYS
+    return half if op.heads > op.kv_heads and is_enough and half % LONGEST_CHUNK == 0 else whole
 
 
 def _dealt(geometry: Geometry, domain: Domain, ways: int, block: int, blocks: int) -> Deal:

@@ -59,8 +59,8 @@ def test_mapping_text(golden) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_layers_share_templates() -> None:
-    few = mapping_of(decoder(Shape(layers=2)), tiny(12))
-    many = mapping_of(decoder(Shape(layers=6)), tiny(12))
+    few = mapping_of(decoder(Shape(layers=2)), tiny(24))
+    many = mapping_of(decoder(Shape(layers=6)), tiny(24))
     assert [t.blocks for t in few.templates] == [t.blocks for t in many.templates]
     assert len(many.tiles) > len(few.tiles)
 
