@@ -136,10 +136,11 @@ def _cached(
     for spec in specs:
         if appended.get(spec.name, {wanted}) != {wanted}:
             yield f"Attend looks in {spec.name!r} for rows of {'the source' if wanted else 'tokens'}"
-        if op.ways > 1:
+        paged = limits.pages > 0 and not (wanted or op.ring)
+        if op.ways > 1 and not paged:
             yield from _dealt_room(spec, need, op, limits)
         else:
-            yield from _room(spec, need, limits, paged=limits.pages > 0 and not (wanted or op.ring))
+            yield from _room(spec, need, limits, paged=paged)
     if len({spec.rows for spec in specs}) > 1:
         yield f"{op.keys!r} and {op.values!r} have not as many rows"
 

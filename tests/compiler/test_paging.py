@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.paging import page_rows_for, with_pages
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
@@ -18,7 +19,7 @@ from isa.verifier import verify
 from runtime.machine import Machine
 from runtime.paging import PagePool
 
-from .building import Choices, program_of, tiny
+from .building import Choices, mapping_of, program_of, tiny
 from .graphs import Shape, decoder
 
 LENGTH = 150
@@ -58,6 +59,7 @@ def test_programs_with_pages_verify_and_compute_the_same(
     # the first two look at the room that is left
     without = frozenset(map(Optimisation, ("ffn-grid", "split-sequences", *left_out)))
     choices = Choices(192, sequences=2, kv_tokens=320, ways=ways, kv_block=64, without=without)
+    verify_mapping(mapping_of(graph, tiny(14), choices))
     paged = program_of(graph, tiny(14), choices)
     verify(paged)
     assert paged.limits.page_rows == 64
