@@ -36,7 +36,7 @@ from .hub import Sizes, StageBuilder
 from .notes import notes_on
 from .paging import page_rows_for, page_ways, with_pages
 from .parts import Geometry, PartBuilder, linear_shape
-from .policies import KvChoice
+from .policies import KvChoice, policy_notes
 from .rules import WIDEST, hub_columns, room
 from .sections import Domain, Layout, Section, Stage
 from .weights import Weights
@@ -279,15 +279,21 @@ def _smaller(
     asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
 ) -> MapOptions | None:
     """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, then sections
-    as small as can be, then the hub. None if there are none."""
+    as small as can be, then the hub, then heads over one tile each with rows in memory. None if there are none."""
     attend = [tile for tile in tiles if tile.kind in ATTEND]
     ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
     if not asked.context_ways and ways > 1:
         left = len(attend) - (len(tiles) - have)
-        return replace(tried, context_ways=max(min(left * ways // len(attend), ways - 1), 1))
+        fewer = max(min(left * ways // len(attend), ways - 1), 1)
+        if not tried.context_ways or fewer < tried.context_ways:  # else a head's rows need as many as it has
+            return replace(tried, context_ways=fewer)
     if not tried.spread:
         return replace(tried, spread=1.0)
-    return None if tried.hub_width else replace(tried, hub_width=WIDEST)
+    if not tried.hub_width:
+        return replace(tried, hub_width=WIDEST)
+    if asked.kv.policy is None and not tried.kv.one_tile:
+        return replace(tried, kv=replace(tried.kv, one_tile=True))
+    return None
 
 
 def map_graph(
@@ -343,4 +349,5 @@ def _map_resident(
                 raise
     if notes is not None:
         notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
+        notes += policy_notes(mapper.parts.plans.values())
     return mapping

@@ -6,7 +6,9 @@ layer whose rows do not fit keeps the last of them in a ring and the others in D
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from compiler.ir.graph import Attention
@@ -26,10 +28,14 @@ LONGEST_SEGMENT = 16
 @dataclass(frozen=True, slots=True)
 class KvChoice:
     """What is asked of the caches: a policy (None: `choose_policy` decides for each layer), and how many of the last
-    rows of tiered ones lie in arrays alone (0: as many as fit)."""
+    rows of tiered ones lie in arrays alone (0: as many as fit).
+
+    With `one_tile` rows that need more than one tile a head do not count as fitting: there are too few tiles.
+    """
 
     policy: KvPolicy | None = None
     hot_rows: int = 0
+    one_tile: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ def macros(geometry: Geometry, op: Attention, plan: KvPlan) -> int:
 
 def can_stream(geometry: Geometry, op: Attention, rows_of: Domain) -> str:
     """Why rows of a layer cannot lie in memory, in words; "" if they can."""
+    if geometry.limits.pages and rows_of is Domain.TOKENS:
+        return "pages that sequences share lie in arrays"
     if op.cross:
         return "cross-attention's rows are written once and stay in arrays"
     if not op.causal:
@@ -139,18 +147,37 @@ def choose_policy(geometry: Geometry, op: Attention, rows_of: Domain, room: Room
     arrays as fit, else streamed; a layer that can be nothing but resident is so. Pages are resident.
     """
     asked, here = geometry.kv.policy, resident(geometry, op, rows_of)
-    if geometry.limits.pages and rows_of is Domain.TOKENS:
-        return here
-    hindrance = can_stream(geometry, op, rows_of)
+    hindrance, need = can_stream(geometry, op, rows_of), macros(geometry, op, here)
+    sizes = f"all rows of a head take {need:,} macros, a tile has {room.tile:,}"
     if asked is KvPolicy.RESIDENT or hindrance:
-        return here
+        return replace(here, why=hindrance or "asked for")
     if asked is None and room.fits:
-        return here
+        return replace(here, why=sizes + (", and several tiles share a head" if need > room.tile else ""))
     least = macros(geometry, op, tiered(geometry, rows_of, 0))
     most = hot_rows(geometry, op, rows_of, room.left if least <= room.left else room.tile)
     if asked is KvPolicy.TIERED or (asked is None and most):
-        return tiered(geometry, rows_of, min(geometry.kv.hot_rows or most, most))
-    return streamed(geometry, rows_of)
+        found = tiered(geometry, rows_of, min(geometry.kv.hot_rows or most, most))
+        return replace(found, why="asked for" if asked else sizes)
+    why = f"{sizes}, and a ring with one block beside the newest would take {least:,}"
+    return replace(streamed(geometry, rows_of), why="asked for" if asked else why)
+
+
+def policy_notes(plans: Iterable[KvPlan]) -> list[str]:
+    """What became of the caches, and why, for `--explain`."""
+    groups = Counter(f"{_in_words(plan)} ({plan.why})" for plan in plans)
+    return [f"KV cache: {count} layer(s) {text}" for text, count in groups.items()]
+
+
+def _in_words(plan: KvPlan) -> str:
+    match plan.policy:
+        case KvPolicy.RESIDENT if plan.ring:
+            return f"resident in KV arrays, a ring of {plan.ring:,} rows a sequence"
+        case KvPolicy.RESIDENT:
+            return "resident in KV arrays"
+        case KvPolicy.TIERED:
+            return f"tiered, the last {plan.hot:,} rows of a sequence and the newest block in KV arrays, others in DRAM"
+        case KvPolicy.STREAMED:
+            return f"streamed from DRAM, {plan.staged:,} rows at a time"
 
 
 def ways_out(geometry: Geometry, op: Attention, rows_of: Domain, plan: KvPlan) -> str:

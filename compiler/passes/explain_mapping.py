@@ -37,9 +37,12 @@ class ExplainMapping(Pass):
         limits = mapping.limits
         tokens, source = _kv_cells(mapping)
         c.notes.append(
-            f"KV cache resident in KV arrays: {tokens:,} cells for {limits.sequences} sequence(s) of "
-            f"{limits.max_context:,} tokens, appended in place"
+            f"KV arrays: {tokens:,} cells for {limits.sequences} sequence(s) of {limits.max_context:,} tokens, "
+            "appended in place"
         )
+        memory = sum(mapping.memory[head.memory].bytes for c in mapping.caches if c.rows for head in c.heads)
+        if memory:
+            c.notes.append(f"KV rows in memory: {memory:,} bytes of the chips' DRAM")
         if source:
             c.notes.append(
                 f"keys and values of the source resident in KV arrays: {source:,} cells for {limits.sequences} "

@@ -33,6 +33,7 @@ def program_facts(program: Program) -> dict[str, object]:
         for array in role.arrays
         if array.kind is ArrayKind.KV
     )
+    kv_memory = sum(program.memory[head.memory].bytes for c in program.caches if c.rows for head in c.heads)
     return {
         "target": target.name,
         "target_hash": target.hash,
@@ -44,6 +45,8 @@ def program_facts(program: Program) -> dict[str, object]:
         "kv_macros": macros(ArrayKind.KV),
         "macros_available": target.tiles * target.macros_per_tile,
         "kv_bytes": kv_bytes,
+        "kv_memory_bytes": kv_memory,
+        "kv_layers": dict(Counter(cache.policy.value for cache in program.caches)),
         "max_context": program.limits.max_context,
         "sequences": program.limits.sequences,
         "chunk": program.limits.chunk,
@@ -62,13 +65,23 @@ def program_summary(program: Program) -> str:
             f"target      {f['target']}: {f['tiles']:,} of {f['tiles_available']:,} tiles; "
             f"macros: {f['weight_macros']:,} for weights, {f['kv_macros']:,} for KV, "
             f"of {f['macros_available']:,}",
-            f"KV cache    {f['kv_bytes']:,} bytes in arrays, for {sequences} of {limits.max_context:,} tokens; "
-            f"segments of up to {limits.chunk} tokens",
+            f"KV cache    {f['kv_bytes']:,} bytes in arrays{_in_memory(program)}, for {sequences} of "
+            f"{limits.max_context:,} tokens; segments of up to {limits.chunk} tokens",
             f"program     {f['roles']} roles, {f['instructions']:,} instructions"
             + ("" if f["has_weights"] else ", no weights (shapes only)"),
             *_hosts(program),
         )
     )
+
+
+def _in_memory(program: Program) -> str:
+    """What of the KV cache lies in memory, if anything does."""
+    layers = Counter(cache.policy for cache in program.caches if cache.rows)
+    if not layers:
+        return ""
+    size = sum(program.memory[head.memory].bytes for c in program.caches if c.rows for head in c.heads)
+    which = ", ".join(f"{count} of {len(program.caches)} layers {p.value}" for p, count in layers.items())
+    return f" and {size:,} in DRAM ({which})"
 
 
 def _hosts(program: Program) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,21 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.ir.mapping import Arithmetic
+from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.policies import KvChoice
 from compiler.optimisations import Optimisation
-from isa.asm_print import program_text
+from isa.asm_print import code_lines, program_text
 from isa.assembler import assemble
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.instruction import Inst
 from isa.instructions import Store
 from isa.interface import KvPolicy
-from isa.program import Program, segments_of
+from isa.program import Limits, Program, segments_of
 from isa.verifier import findings, verify
 from runtime.machine import Machine
 from runtime.timing import Simulator
 
-from .building import ONE_TILE, Choices, program_of, reference, run, tiny, with_quantity
+from .building import ONE_TILE, Choices, mapping_of, program_of, reference, run, tiny, with_quantity
 from .graphs import Shape, decoder
 
 LENGTH = 230
@@ -49,7 +51,7 @@ PLAIN = Choices()
 def _program(
     shape: Shape, kv: KvChoice, hardware: Hardware | None = None, choices: Choices = PLAIN
 ) -> Program:
-    choices = replace(choices, kv=kv, without=choices.without | ONE_TILE)
+    choices = replace(choices, kv=kv, without=choices.without | ONE_TILE, stream=False)
     return program_of(decoder(shape), hardware or tiny(14), choices)
 
 
@@ -224,3 +226,35 @@ def test_rows_that_do_not_fit_are_refused_with_what_would(
     (diagnostic,) = error.value.diagnostics
     assert diagnostic.help is not None
     assert re.match(way_out, diagnostic.help)
+
+
+def test_with_too_few_tiles_for_shared_heads_rows_go_to_memory() -> None:
+    graph, choices = decoder(SHAPES["groups"]), Choices(context=4096)
+    mapping = mapping_of(graph, tiny(16), choices)
+    assert {cache.policy for cache in mapping.caches} == {KvPolicy.RESIDENT}  # over several tiles a head
+    few = mapping_of(graph, tiny(4), choices)
+    assert len(few.tiles) < len(mapping.tiles)
+    assert {cache.policy for cache in few.caches} == {KvPolicy.TIERED}
+
+
+def test_what_was_chosen_is_said_with_its_reason() -> None:
+    def notes(kv: KvChoice, context: int = 256) -> list[str]:
+        found: list[str] = []
+        limits, options = Limits(context, chunk=1), MapOptions(block=64, kv=kv, without=ONE_TILE)
+        map_graph(decoder(Shape(layers=1)), tiny(14), limits, Arithmetic.INT8, options, found)
+        return [note for note in found if note.startswith("KV cache")]
+
+    assert notes(KvChoice()) == [
+        "KV cache: 1 layer(s) resident in KV arrays (all rows of a head take 8 macros, a tile has 32)"
+    ]
+    (tiered,) = notes(KvChoice(), 4096)
+    assert re.search(r"tiered, the last \d+ rows .*all rows of a head take 128 macros, a tile has 32", tiered)
+    assert notes(KvChoice(KvPolicy.STREAMED)) == [
+        "KV cache: 1 layer(s) streamed from DRAM, 64 rows at a time (asked for)"
+    ]
+
+
+def test_listing_of_a_streamed_role(golden: Callable[[str, str], None]) -> None:
+    program = _program(SHAPES["groups"], POLICIES["streamed"], choices=Choices(scheduled=False))
+    role = next(role for role in program.roles if role.name.startswith("attention"))
+    golden("attend/streamed.txt", "\n".join(text for text, _ in code_lines(role)) + "\n")
