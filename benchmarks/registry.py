@@ -73,6 +73,16 @@ def _output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the result as a document")
 
 
+def _over(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--over", choices=("context", "batch"), default="context", help="the x axis (default: %(default)s)"
+    )
+
+
+def _layers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layers", type=int, metavar="N", default=16, help="up to N (default: %(default)s)")
+
+
 def _plain(parser: argparse.ArgumentParser) -> None:
     """No options."""
 
@@ -128,6 +138,18 @@ BENCHMARKS = (
         "the mapping suite's quick selection without each optimisation",
         "benchmarks.mapping.ablation:bench",
         (_suite, _output),
+    ),
+    Benchmark(
+        "kv",
+        "decode latency of each KV policy over the context, or over the sequences of a batch",
+        "benchmarks.mapping.curves:kv",
+        (_over, _output),
+    ),
+    Benchmark(
+        "compile-time",
+        "seconds to compile llama-2-7b over its layers",
+        "benchmarks.mapping.curves:compile_time",
+        (_layers, _output),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

@@ -92,7 +92,9 @@ def steps_of(setup: Setup, phase: Phase, chunk: int) -> tuple[Segment, ...]:
     )
 
 
-def measure(setup: Setup, model: Path, without: frozenset[Optimisation] = frozenset()) -> list[Result]:
+def measure(
+    setup: Setup, model: Path, without: frozenset[Optimisation] = frozenset(), kv: str = "auto"
+) -> list[Result]:
     """The results of a setup's phases. A refusal is a result."""
     blank = [_blank(setup, phase) for phase in setup.phases]
     work, refusal = work_of(model), None
@@ -100,7 +102,7 @@ def measure(setup: Setup, model: Path, without: frozenset[Optimisation] = frozen
         hardware = hardware_for(setup.system, work, setup.context, setup.batch, fill)
         began = time.perf_counter()
         try:
-            program = _compiled(setup, model, hardware, without)
+            program = _compiled(setup, model, hardware, without, kv)
         except CimError as error:
             refusal = error
             if setup.system is System.SMALL or error.diagnostics[0].code != TOO_FEW:
@@ -121,10 +123,13 @@ def _blank(setup: Setup, phase: Phase) -> Result:
     return Result(name, setup.model.name, setup.context, setup.batch, setup.system.value, phase.value)
 
 
-def _compiled(setup: Setup, model: Path, hardware: Hardware, without: frozenset[Optimisation]) -> Program:
+def _compiled(
+    setup: Setup, model: Path, hardware: Hardware, without: frozenset[Optimisation], kv: str
+) -> Program:
     options = CompileOptions(
         max_context=setup.context,
         batch=setup.batch,
+        kv=kv,
         place="attention" if setup.system is System.HYBRID else "all",
         shapes_only=True,
         without=without,
@@ -155,4 +160,4 @@ def _measured(setup: Setup, phase: Phase, program: Program, blank: Result) -> Re
 
 def policy_of(program: Program) -> str:
     """Where keys and values lie: the policies of the program's caches, or `none`."""
-    return "resident" if program.caches else "none"
+    return "+".join(sorted({cache.policy.value for cache in program.caches})) or "none"
