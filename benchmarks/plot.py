@@ -72,7 +72,9 @@ class Plot:
         for power in self._decades():
             y = self._y(10.0**power)
             yield _rule(_LEFT, y, right, y)
-            yield _text(_LEFT - 6, y + 4, f"{10.0**power:,g}", anchor="end")
+            yield _text(
+                _LEFT - 6, y + 4, f"{10**power:,}" if power >= 0 else f"{10.0**power:g}", anchor="end"
+            )
         yield _text((_LEFT + right) / 2, HEIGHT - 12, self.x_label, anchor="middle")
         yield _text(_LEFT, _TOP - 6, self.y_label)
 
