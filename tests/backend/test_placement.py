@@ -140,6 +140,17 @@ def test_quantised_files(make: Callable[[str], Path], place: str) -> None:
     assert np.sqrt(np.mean((got - expected) ** 2)) / np.std(expected) < 0.1
 
 
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kv", ["resident", "streamed", "tiered"])
+def test_the_cache_lies_where_it_is_asked_for(files: dict[str, Path], kv: str, place: str) -> None:
+    ids = list(range(3, 40))
+    options = CompileOptions(place=place, kv=kv, weights="float32", max_context=64)
+    program = compile_model(files["llama"], options, TARGET).require_program()
+    wanted = Session(_compiled(files["llama"], "all").require_program()).score(ids)
+    got = Session(program).score(ids)
+    np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
 # ----------------------------------------------------------------------------------------------------------- choice
 
 
