@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from compiler.driver import compile_model
 from compiler.ir.evaluate import evaluate
-from compiler.passes.partition_placement import TOO_LARGE
+from compiler.ir.graph import Graph
+from compiler.passes.partition_placement import TOO_LARGE, first_that_fits
 from compiler.pipeline import Compilation, CompileOptions
+from compiler.placement import CANDIDATES, Placement, split
 from isa.binary import read_program, write_program
-from isa.diagnostics import CimError
-from isa.hardware import Hardware, load_target
+from isa.diagnostics import CimError, fail
+from isa.hardware import load_target
 from isa.program import Moment, segments_of
 from models import bert, gpt2, llama, opt
 from models.configs import CONFIGS, BertConfig, Gpt2Config, LlamaConfig, OptConfig
@@ -27,7 +29,8 @@ from runtime.inference import Inference
 from runtime.session import Session
 from runtime.timing import Simulator
 from tests.backend.vision import images, reference, write_vision
-from tests.compiler.building import tiny, with_quantity
+from tests.compiler.building import tiny
+from tests.compiler.graphs import decoder
 from tests.quantised.making import blocks, dynamic
 
 PLACES = ["attention", "attention+ffn"]
@@ -154,44 +157,39 @@ def test_the_cache_lies_where_it_is_asked_for(files: dict[str, Path], kv: str, p
 # ----------------------------------------------------------------------------------------------------------- choice
 
 
-def _row(tiles: int) -> Hardware:
-    """The teaching target with so many tiles in a row."""
-    return with_quantity(with_quantity(load_target("tiny"), "chip", "tiles_x", tiles), "chip", "tiles_y", 1)
+def _choice(most: int) -> Compilation:
+    """A model placed by `--place auto` where so many operators fit on the chip."""
+    c = Compilation(Path("model.onnx"), CompileOptions(place="auto"), graph=decoder())
+
+    def place(chip: Graph) -> None:
+        if len(chip.nodes) > most:
+            raise fail("E0303", f"{len(chip.nodes)} operators do not fit")
+
+    first_that_fits(c, place)
+    return c
 
 
-def _on(path: Path, tiles: int, place: str) -> Compilation:
-    return compile_model(path, CompileOptions(place=place, max_context=32, batch=1), _row(tiles))
+def test_auto_takes_the_first_that_fits() -> None:
+    sizes = {place: len(split(decoder(), place).nodes) for place in CANDIDATES}
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+    for place, most in sizes.items():
+        c = _choice(most)
+        (note,) = c.notes
+        assert note.startswith(f"placement: {place.value} on the chip")
+        assert note.count("does not fit") == CANDIDATES.index(place)
+        assert (c.chip is None) is (place is Placement.ALL)
 
 
-def _least(path: Path, place: str) -> int:
-    """The fewest tiles on which a model fits."""
-    least, most = 1, 256
-    while least < most:
-        middle = (least + most) // 2
-        try:
-            _on(path, middle, place)
-            most = middle
-        except CimError:
-            least = middle + 1
-    return least
-
-
-@pytest.mark.slow
-def test_auto_takes_the_first_that_fits(files: dict[str, Path]) -> None:
-    path = files["llama"]
-    whole, ffn, attention = (_least(path, place) for place in ("all", "attention+ffn", "attention"))
-    assert whole > ffn > attention
-    for tiles, expected in ((whole, "all"), (whole - 1, "attention+ffn"), (ffn - 1, "attention")):
-        c = _on(path, tiles, "auto")
-        assert any(note.startswith(f"placement: {expected} on the chip") for note in c.notes)
-        assert (c.chip is None) is (expected == "all")
+def test_where_nothing_fits_all_is_told() -> None:
     with pytest.raises(CimError) as refused:
-        _on(path, attention - 1, "auto")
-    with pytest.raises(CimError) as plain:
-        _on(path, attention - 1, "all")
-    told, alone = refused.value.diagnostics[0], plain.value.diagnostics[0]
-    assert (told.code, told.message) == (alone.code, alone.message) and told.code in TOO_LARGE
-    assert any("--place attention does not fit either" in note for note in told.notes)
+        _choice(1)
+    told = refused.value.diagnostics[0]
+    assert told.code in TOO_LARGE
+    assert told.message == f"{len(decoder().nodes)} operators do not fit"
+    assert [note.split(" does not")[0] for note in told.notes] == [
+        "--place attention+ffn",
+        "--place attention",
+    ]
 
 
 def test_sequences_longer_than_learned_positions_are_refused(files: dict[str, Path]) -> None:
