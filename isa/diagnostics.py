@@ -172,7 +172,8 @@ CODES: dict[str, Code] = {
     ),
     "E0303": Code("not enough tiles", "The mapping needs more tiles than the target has."),
     "E0304": Code(
-        "KV cache does not fit", "The KV arrays for the declared context exceed what a tile can hold."
+        "KV cache does not fit",
+        "The KV arrays for the declared context exceed what a tile can hold, or its rows in memory a chip's DRAM.",
     ),
     "E0305": Code(
         "option not available",
