@@ -15,7 +15,7 @@ from .layout import BufferPlan, scratch_name
 
 SEGMENTS, INDEX, TOKENS, POSITION, OUTPUTS = Reg(1), Reg(2), Reg(3), Reg(4), Reg(5)
 KV_BASE, KV_ROW, LENGTH, END = Reg(6), Reg(7), Reg(8), Reg(9)
-PLACE = Reg(10)  # which of two places the segment's values have: how far from the first, in bytes
+PLACE = Reg(10)  # which of their places the segment's values have: how far from the first, in bytes
 _FIRST_FREE, _FIRST_TABLE, _LAST = 11, 24, 31
 
 Deferred = Callable[[int], Inst]
@@ -37,7 +37,7 @@ class _Phase:
     `facts` are the registers among those with fixed meanings that its code uses; `rows` is how many rows of a KV
     array a sequence has, of the array for which KV_BASE and KV_ROW stand (0 while there is none); `page_rows` are those
     of a page, where they stand for arrays that sequences share. With `is_source` the segments are those of the source.
-    `distance` is that of two places of a value.
+    `distance` is that of two of the `places` of a value.
     """
 
     head: list[Line] = field(default_factory=list)
@@ -47,6 +47,7 @@ class _Phase:
     facts: set[Reg] = field(default_factory=set)
     is_source: bool = False
     distance: int = 0
+    places: int = 1
     is_once: bool = False
     rows: int = 0
     page_rows: int = 0
@@ -72,7 +73,7 @@ class _Phase:
         facts = self.facts
         code: list[Inst] = [Sseg(INDEX) if self.is_source else Seg(INDEX), Sys(TOKENS, Special.TOKENS)]
         if PLACE in facts:
-            code += [And(PLACE, INDEX, 1), Mul(PLACE, PLACE, self.distance)]
+            code += [And(PLACE, INDEX, self.places - 1), Mul(PLACE, PLACE, self.distance)]
         if facts & {POSITION, KV_ROW, LENGTH}:
             code.append(Sys(POSITION, Special.POSITION))
         if OUTPUTS in facts:
@@ -130,8 +131,9 @@ class Emitter:
     def _new_phase(self, number: int) -> _Phase:
         is_source = number < self.template.source_phases
         page_rows = 0 if is_source else self.limits.page_rows
-        is_once = number in self.template.once
-        return _Phase(is_source=is_source, distance=self.plan.distance, is_once=is_once, page_rows=page_rows)
+        phase = _Phase(is_source=is_source, is_once=number in self.template.once, page_rows=page_rows)
+        phase.distance, phase.places = self.plan.distance, self.plan.places
+        return phase
 
     def begin(self, block: int, site: int, phase: int) -> None:
         """Go on with block number `block`, done for `site`, in a phase that is this one or the next."""
@@ -154,7 +156,7 @@ class Emitter:
         Of a value that holds whole sequences, the address of the segment's first row.
         """
         value = self.values.get(name.removesuffix(".scale"))
-        base = self.fact(PLACE) if name in self.plan.twice else ZERO
+        base = self.fact(PLACE) if name in self.plan.turned else ZERO
         if value is not None and value.rows is Rows.SEQUENCE:
             size = value.cols * (1 if value.format is Format.Q8 else 4)
             size = 4 * value.scales if name not in self.values else size

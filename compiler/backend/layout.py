@@ -1,8 +1,9 @@
 """Where values lie in the tile buffer.
 
-Constants come first. Values follow, each with room for a whole segment of `chunk` rows. Values of a segment have two
-places, a fixed distance apart, which segments take in turn: so the units of a tile can work on consecutive segments. If
-there is no room for that, only what comes and goes in messages has two, or only what comes.
+Constants come first. Values follow, each with room for a whole segment of `chunk` rows. Values of a segment have up to
+eight places, a fixed distance apart, which segments take in turn: so the units of a tile can work on consecutive
+segments, and rows that come early (the residual stream, past a section) wait for those that they are added to. If there
+is no room for two of all values, only what comes and goes in messages has several, or only what comes.
 
 If all fit side by side they are kept apart; otherwise values that are never alive together share places (first fit, in
 the order in which they are first written).
@@ -37,8 +38,13 @@ from isa.program import ArraySpec, Constant, Limits, Region
 GROUP_SUMS = ("sums", "odd_sums")
 """Working spaces of a product with groups of scales: sums of even and of odd groups."""
 
-SECOND = "second"
-"""The region with the second places of values."""
+MOST_PLACES = 8
+"""How many places a value has at most. What comes past a section waits there for what comes through it."""
+
+
+def further(number: int) -> str:
+    """The name of the region with the values' places `number` (from 1 on)."""
+    return f"place.{number}"
 
 
 class Extent(Enum):
@@ -91,7 +97,7 @@ _Placing = Callable[[list[_Sized], int], dict[str, int]]
 class BufferPlan:
     """Offsets in bytes by name, and the bytes used in all.
 
-    The values in `twice` have a second place, for every other segment, `distance` bytes behind the first.
+    The values in `turned` have `places` places `distance` bytes apart, which segments take in turn.
     """
 
     offsets: dict[str, int]
@@ -99,7 +105,8 @@ class BufferPlan:
     regions: tuple[Region, ...]
     total: int
     distance: int = 0
-    twice: frozenset[str] = frozenset()
+    turned: frozenset[str] = frozenset()
+    places: int = 1
 
 
 def operands(op: Operation) -> tuple[str, ...]:
@@ -229,7 +236,7 @@ def plan_buffer(
 ) -> BufferPlan:
     """Offsets for segments of `limits.chunk` tokens. The total may exceed the buffer; the caller decides what then.
 
-    `double`: values of a segment may have two places.
+    `double`: values of a segment may have several places.
     """
     granule = hardware.granule_bytes
 
@@ -243,20 +250,28 @@ def plan_buffer(
         constants.append(Constant(slot.name, at, DType.F32, (count,)))
         at += align(4 * count)
     wanted = [(need, align(need.bytes(limits))) for need in needs(template, arithmetic)]
-    sets = _sets_to_double(template, wanted) if double and limits.segments > 1 else []
-    for twice, place in product([*sets, frozenset[str]()], (_apart, _shared)):
-        placed, distance, total = _place(wanted, at, twice, place)
+    choices = _turns(template, wanted, limits) if double else []
+    once = frozenset[str](), 1
+    for place, (turned, places) in [*product((_apart, _shared), choices), (_apart, once), (_shared, once)]:
+        placed, distance, total = _place(wanted, at, turned, places, place)
         if total <= hardware.buffer_bytes:
             break
     regions = [Region(need.name, placed[need.name], size) for need, size in wanted]
-    if distance:
-        regions.append(Region(SECOND, at + distance, distance))
+    regions += [Region(further(n), at + n * distance, distance) for n in range(1, places)]
     offsets = {c.name: c.offset for c in constants} | placed
-    return BufferPlan(offsets, tuple(constants), tuple(regions), total, distance, twice)
+    return BufferPlan(offsets, tuple(constants), tuple(regions), total, distance, turned, places)
 
 
-def _sets_to_double(template: Template, wanted: list[_Sized]) -> list[frozenset[str]]:
-    """What may have two places, from the most to the least: all values of a segment, messages, what is received."""
+def _turns(template: Template, wanted: list[_Sized], limits: Limits) -> list[tuple[frozenset[str], int]]:
+    """Values with several places, and how many, from the most to the least; no more than a step has segments."""
+    longest = max(limits.max_context, limits.max_source)
+    segments = min(limits.segments, -(-longest // limits.chunk) * limits.sequences)
+    counts = [n for n in (8, 4, 2) if n <= MOST_PLACES and n < 2 * segments]
+    return list(product(_sets_to_turn(template, wanted), counts))
+
+
+def _sets_to_turn(template: Template, wanted: list[_Sized]) -> list[frozenset[str]]:
+    """What may have several places, from the most to the least: all values of a segment, messages, what is received."""
     once = {need.name for need, _ in wanted if need.extent is not Extent.SEGMENT}
     received = {b.op.out for b in template.blocks if isinstance(b.op, Receive)}
     sent = {b.op.value for b in template.blocks if isinstance(b.op, Send)}
@@ -270,14 +285,14 @@ def _sets_to_double(template: Template, wanted: list[_Sized]) -> list[frozenset[
 
 
 def _place(
-    wanted: list[_Sized], at: int, twice: frozenset[str], place: _Placing
+    wanted: list[_Sized], at: int, turned: frozenset[str], places: int, place: _Placing
 ) -> tuple[dict[str, int], int, int]:
-    """Offsets from `at` on: values in `twice`, their second places, the others; the distance, the end of all."""
-    double = [(need, size) for need, size in wanted if need.name in twice]
-    single = [(need, size) for need, size in wanted if need.name not in twice]
-    placed = place(double, at)
-    distance = max((placed[need.name] + size for need, size in double), default=at) - at
-    end = at + 2 * distance
+    """Offsets from `at` on: values in `turned`, their further places, the others; the distance, the end of all."""
+    several = [(need, size) for need, size in wanted if need.name in turned]
+    single = [(need, size) for need, size in wanted if need.name not in turned]
+    placed = place(several, at)
+    distance = max((placed[need.name] + size for need, size in several), default=at) - at
+    end = at + places * distance
     placed |= place(single, end)
     return placed, distance, max([end, *(placed[need.name] + size for need, size in single)])
 

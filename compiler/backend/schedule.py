@@ -18,7 +18,7 @@ from isa.instructions import Halt, Loop, Seg, Sseg
 from isa.operands import ZERO, Addr, ArrayRef, Reg
 from isa.program import Role
 
-from .layout import SECOND
+from .layout import MOST_PLACES, further
 
 _BARRIERS = (Halt, Loop, Seg, Sseg)
 _ANYWHERE = 1 << 30
@@ -114,24 +114,25 @@ def _registers(value: object) -> Iterator[Reg]:
 
 
 class _Regions:
-    """The named ranges of a role's buffer; those before the second places have one of their own there."""
+    """The named ranges of a role's buffer; those before the further places have one of their own in each."""
 
     def __init__(self, role: Role) -> None:
         self._spans = [(c.offset, c.offset + c.bytes) for c in role.constants]
-        self._spans += [(r.offset, r.offset + r.bytes) for r in role.regions if r.name != SECOND]
-        second = next((r for r in role.regions if r.name == SECOND), None)
-        self._distance = second.bytes if second else 0
-        self._twice = (second.offset - second.bytes, second.offset) if second else (0, 0)
+        names = {further(n) for n in range(1, MOST_PLACES)}
+        self._spans += [(r.offset, r.offset + r.bytes) for r in role.regions if r.name not in names]
+        again = [r for r in role.regions if r.name in names]
+        self._distances = [(n + 1) * r.bytes for n, r in enumerate(again)]
+        self._turned = (again[0].offset - again[0].bytes, again[0].offset) if again else (0, 0)
 
     def place(self, address: Addr) -> _Place:
-        """Where an operand may lie: all of the regions that its offset lies in, and, behind a base, their seconds."""
+        """Where an operand may lie: all of the regions that its offset lies in, and, behind a base, their others."""
         hits = [span for span in self._spans if span[0] <= address.offset < span[1]]
         if not hits:
             return _Place(address.base, 0, _ANYWHERE, ((0, _ANYWHERE),))
         start, stop = min(h[0] for h in hits), max(h[1] for h in hits)
         spans: tuple[Range, ...] = ((start, stop),)
-        if address.base != ZERO and self._twice[0] <= start < self._twice[1]:
-            spans += ((start + self._distance, stop + self._distance),)
+        if address.base != ZERO and self._turned[0] <= start < self._turned[1]:
+            spans += tuple((start + distance, stop + distance) for distance in self._distances)
         return _Place(address.base, start, stop, spans)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from compiler.backend.build import build_program
 from compiler.backend.emitter import PLACE
-from compiler.backend.layout import SECOND, BufferPlan, needs, plan_buffer
+from compiler.backend.layout import BufferPlan, further, needs, plan_buffer
 from compiler.backend.schedule import schedule
 from compiler.ir.mapping import Arithmetic, Mapping, Template
 from compiler.ir.operations import Receive, Send
@@ -69,10 +69,10 @@ def test_places_do_not_overlap() -> None:
         plan = plan_buffer(template, made.arithmetic, made.limits, tiny())
         ranges = [(c.offset, c.offset + c.bytes) for c in plan.constants]
         for region in plan.regions:
-            if region.name != SECOND:
+            if region.name not in map(further, range(plan.places)):
                 ranges.append((region.offset, region.offset + region.bytes))
-            if region.name in plan.twice:
-                start = region.offset + plan.distance
+            for place in range(1, plan.places if region.name in plan.turned else 0):
+                start = region.offset + place * plan.distance
                 ranges.append((start, start + region.bytes))
         ranges.sort()
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(ranges))
@@ -88,7 +88,7 @@ def test_what_has_two_places_depends_on_the_room() -> None:
     found = []
     for kib in range(1, 128):
         plan = plan_buffer(template, made.arithmetic, made.limits, with_buffer(kib))
-        names = {name.removesuffix(".scale") for name in plan.twice}
+        names = {name.removesuffix(".scale") for name in plan.turned}
         assert plan.total <= kib * 1024 or not names
         if names not in found:
             found.append(names)
