@@ -16,7 +16,7 @@ from .arithmetic import Arithmetic
 from .binding import Binding, HostEnd, Meeting
 from .poly import Poly
 from .report import Report
-from .script import Event
+from .script import Event, Phase
 from .segments import FACTS, Over
 from .walk import Variant
 
@@ -89,26 +89,35 @@ class _ScriptBinder:
         return made
 
     def _bind(self, params: dict[int, int]) -> TileScript:
-        ports: list[list[list[str]]] = [
-            [[] for _ in self.variant.phases] for _ in self.variant.context.job.role.ports
-        ]
-        phases: list[tuple[BoundEvent, ...]] = []
-        for phase_number, phase in enumerate(self.variant.phases):
-            events: list[BoundEvent] = []
-            for event in phase.events:
-                port = self.values.substitute(event.port, params)
-                if port.terms:
-                    self._find(event, "the port is not the same in all passes")
-                    continue
-                said = ports[port.const][phase_number]
-                size = self._size(event, params)
-                events.append(
-                    BoundEvent(event.direction, event.index, port.const, len(said), size, event.waits)
-                )
-                said.append(size)
-            phases.append(tuple(events))
+        """The script with these parameters. A phase that is said again is bound once."""
+        bound: dict[int, tuple[tuple[BoundEvent, ...], list[tuple[str, ...]]]] = {}
+        for phase in self.variant.phases:
+            if id(phase) not in bound:
+                bound[id(phase)] = self._phase(phase, params)
+        said = [bound[id(phase)] for phase in self.variant.phases]
         overs = [phase.over for phase in self.variant.phases]
-        return TileScript(tuple(phases), tuple(_said_at(overs, port) for port in ports))
+        ports = range(len(self.variant.context.job.role.ports))
+        return TileScript(
+            tuple(events for events, _ in said),
+            tuple(_said_at(overs, [sizes[port] for _, sizes in said]) for port in ports),
+        )
+
+    def _phase(
+        self, phase: Phase, params: dict[int, int]
+    ) -> tuple[tuple[BoundEvent, ...], list[tuple[str, ...]]]:
+        """The events of a phase, and the sizes of its messages by port."""
+        ports: list[list[str]] = [[] for _ in self.variant.context.job.role.ports]
+        events: list[BoundEvent] = []
+        for event in phase.events:
+            port = self.values.substitute(event.port, params)
+            if port.terms:
+                self._find(event, "the port is not the same in all passes")
+                continue
+            said = ports[port.const]
+            size = self._size(event, params)
+            events.append(BoundEvent(event.direction, event.index, port.const, len(said), size, event.waits))
+            said.append(size)
+        return tuple(events), [tuple(sizes) for sizes in ports]
 
     def _size(self, event: Event, params: dict[int, int]) -> str:
         if event.direction is Direction.BARRIER:
@@ -126,9 +135,9 @@ class _ScriptBinder:
         self.report.instruction(self.variant.context.job.role, event.index, "E0405", message, hint)
 
 
-def _said_at(overs: list[Over | None], port: list[list[str]]) -> Said:
+def _said_at(overs: list[Over | None], port: list[tuple[str, ...]]) -> Said:
     """What is said at a port, from the sizes by phase."""
-    return tuple((over, tuple(sizes)) for over, sizes in zip(overs, port, strict=True) if sizes)
+    return tuple((over, sizes) for over, sizes in zip(overs, port, strict=True) if sizes)
 
 
 def check_channels(program: Program, binding: Binding, scripts: list[TileScript], report: Report) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from isa.operands import Reg, Space
 from isa.program import MemoryRegion, Program, Role
 
+from .again import Memory
 from .appends import Appends
 from .arithmetic import Arithmetic
 from .bounds import Bounds
@@ -78,6 +79,7 @@ class Context:
     appends: Appends = field(default_factory=Appends)
     stored: Stored = field(default_factory=Stored)
     pretended: set[Span] = field(default_factory=set)
+    memory: Memory = field(default_factory=Memory)
 
     @property
     def table(self) -> SymbolTable:

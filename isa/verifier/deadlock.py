@@ -139,10 +139,15 @@ def find_deadlock(
     way = groups.disorder()
     if way:
         return _disorder(program, binding, (scripts, host), way, name)
+    complete: set[tuple[tuple[int, int], ...]] = set()  # groups that say the same again complete again
     for members in groups.members().values():
         units = [
             unit for unit in members if unit[0] < len(scripts)
         ]  # within a phase the host is always there
+        said = tuple((tile, id(scripts[tile].phases[phase])) for tile, phase in units)
+        if said in complete:
+            continue
+        complete.add(said)
         run = GroupRun(program, binding, scripts, units)
         stuck = run.execute()
         if stuck:

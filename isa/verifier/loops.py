@@ -72,6 +72,24 @@ class LoopSummary:
         ctx = self.ctx
         if self.bounds.at_most(self.count, 0):
             return self.before
+        if self.over is None or not self.ran or not self.selected or not ctx.recording or any(ctx.branches):
+            return self._walked(talks)
+        body, appends = ctx.job.role.code[self.start - 1 : self.end], ctx.appends
+        again = ctx.memory.recall(ctx, self.start, body, self.before)
+        if again is not None:
+            appends.begin_part()
+            appends.begin_part()
+            return again
+        said, before = len(ctx.recorder.phases), self.before.copy()
+        after = self._walked(talks)
+        if after is not None:
+            phases = ctx.recorder.phases[said:]
+            ctx.memory.note(self.start, body, before, after, phases, self.modified | {self.inst.rd.index})
+        return after
+
+    def _walked(self, talks: bool) -> State | None:
+        """The state after the loop, from a walk through its body."""
+        ctx = self.ctx
         counter = self._counter()
         head = self._head(counter)
         phase = talks and ctx.recording

@@ -79,6 +79,11 @@ class Recorder:
         self.phases.append(Phase(over))
         self._flying, self._needed = [], set()
 
+    def repeat(self, phases: tuple[Phase, ...]) -> None:
+        """Say again what was said before: phases that do not change any more."""
+        self.phases += phases
+        self.begin_phase(None)
+
     def touch(self, reads: list[Range], writes: list[Range]) -> None:
         """An operation inside the tile waits for the messages that it may conflict with."""
         if self._flying:

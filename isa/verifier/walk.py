@@ -20,7 +20,7 @@ from .units import execute_unit
 
 T = TypeVar("T")
 UNROLL = 512  # instructions in all passes of a loop without messages that is unrolled for precision
-UNROLL_MESSAGES = 1 << 14  # the same for a loop with messages, which has to be
+UNROLL_MESSAGES = 1 << 18  # the same for a loop with messages, which has to be
 MAX_VARIANTS = 256  # ways through a role's text, by parameters, that are looked at one by one
 _BRANCHES = (t.Beq, t.Bne, t.Blt, t.Bge)
 _MESSAGES = (t.Send, t.Recv, t.Barrier)
