@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from isa.bound import Bound, bound
-from isa.program import Program, Segment, segments_of
+from isa.program import Limits, Program, Segment, segments_of
 
 if TYPE_CHECKING:
     from runtime.timing.result import StepCost
@@ -77,9 +77,9 @@ def by_phase(
     )
 
 
-def standard_points(program: Program) -> tuple[tuple[str, Bound], ...]:
-    """Bounds of the steps that stand for a program: a token at the full context, and a segment of tokens there; for
-    an encoder, a whole sequence. Every sequence takes part. Empty for a program without work.
+def standard_steps(program: Program) -> tuple[tuple[str, tuple[Segment, ...]], ...]:
+    """The steps that stand for a program: a token at the full context, and a segment of tokens there; for an encoder, a
+    whole sequence. Every sequence takes part.
     """
     limits, longest = program.limits, program.limits.max_context
     attended = [s.attention for s in program.workload.sections() if s.attention is not None]
@@ -88,14 +88,19 @@ def standard_points(program: Program) -> tuple[tuple[str, Bound], ...]:
     else:
         start = (longest - 1) // limits.chunk * limits.chunk
         steps = {"a token": (1, longest - 1), f"{longest - start} tokens": (longest - start, start)}
-    points = []
-    for name, (tokens, position) in steps.items():
-        one_by_one = (
-            segments_of(tokens, position, limits.chunk, last_only=tokens == 1, sequence=sequence)
-            for sequence in range(limits.sequences)
-        )
-        segments = [replace(s, source=limits.max_source) for cut in one_by_one for s in cut]
-        least = bound_of(program, segments)
-        if least is not None:
-            points.append((name, least))
-    return tuple(points)
+    return tuple((name, _step(limits, *step)) for name, step in steps.items())
+
+
+def _step(limits: Limits, tokens: int, position: int) -> tuple[Segment, ...]:
+    """So many tokens of every sequence, each with all rows of a source."""
+    one_by_one = (
+        segments_of(tokens, position, limits.chunk, last_only=tokens == 1, sequence=sequence)
+        for sequence in range(limits.sequences)
+    )
+    return tuple(replace(s, source=limits.max_source) for cut in one_by_one for s in cut)
+
+
+def standard_points(program: Program) -> tuple[tuple[str, Bound], ...]:
+    """Bounds of `standard_steps`. Empty for a program without work."""
+    found = ((name, bound_of(program, segments)) for name, segments in standard_steps(program))
+    return tuple((name, least) for name, least in found if least is not None)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.mapping.cases import PREFILL, Phase, Setup, System
 from benchmarks.mapping.systems import FILL, hardware_for
+from compiler.cost import Predictor
 from compiler.driver import compile_model
 from compiler.optimisations import Optimisation
 from compiler.passes import GRAPH_PIPELINE
@@ -34,6 +35,7 @@ FILLS = (FILL, FILL / 1.5, FILL / 2, FILL / 3)
 class Result:
     """What came of a case: cycles, bound and what binds it, or the code with which the compiler refused.
 
+    `predicted` are the cycles that the compiler's cost model says (0: none where the host works within the step).
     `fill` is the share of macros for which the system was made.
     """
 
@@ -56,6 +58,8 @@ class Result:
     fill: float = 0.0
     compile_s: float = 0.0
     simulate_s: float = 0.0
+    predicted: int = 0
+    predict_s: float = 0.0
     refused: str = ""
     reason: str = ""
 
@@ -63,6 +67,11 @@ class Result:
     def ratio(self) -> float:
         """Measured over bound; 0 if there is none."""
         return self.measured / self.bound if self.bound else 0.0
+
+    @property
+    def accuracy(self) -> float:
+        """What the compiler predicts over what is measured; 0 without a prediction."""
+        return self.predicted / self.measured if self.measured else 0.0
 
     @property
     def energy_per_token_j(self) -> float:
@@ -141,9 +150,14 @@ def _measured(setup: Setup, phase: Phase, program: Program, blank: Result) -> Re
     began = time.perf_counter()
     segments = steps_of(setup, phase, program.limits.chunk)
     cost = with_hosts(program, segments, Simulator(program).step(segments))
+    simulated = time.perf_counter()
+    predictor = Predictor(program)
+    predicted = predictor.step(segments).cycles if predictor.is_possible else 0
     least, target = bound_of(program, segments), program.target
     return replace(
         blank,
+        predicted=predicted,
+        predict_s=time.perf_counter() - simulated,
         measured=cost.cycles,
         bound=least.cycles if least is not None else 0,
         binding=least.binding.value if least is not None else "",
@@ -154,7 +168,7 @@ def _measured(setup: Setup, phase: Phase, program: Program, blank: Result) -> Re
         latency_s=cost.cycles / target.clock.si,
         chips=int(target.system.chips_x.value * target.system.chips_y.value),
         tiles=len(program.tiles),
-        simulate_s=time.perf_counter() - began,
+        simulate_s=simulated - began,
     )
 
 

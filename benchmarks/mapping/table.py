@@ -41,7 +41,11 @@ def means(results: Sequence[Result]) -> dict[str, dict[str, float]]:
 
 def record(result: Result) -> dict[str, object]:
     """A result as JSON values."""
-    return asdict(result) | {"ratio": result.ratio, "energy_per_token_j": result.energy_per_token_j}
+    return asdict(result) | {
+        "ratio": result.ratio,
+        "energy_per_token_j": result.energy_per_token_j,
+        "accuracy": result.accuracy,
+    }
 
 
 def data(results: Sequence[Result]) -> dict[str, object]:
@@ -69,13 +73,14 @@ def read_baseline(path: Path) -> dict[str, Result]:
 
 def _line(result: Result, before: Result | None) -> tuple[str, ...]:
     if result.refused:
-        return (result.case, "-", "-", "-", "", "", "", "", result.refused)
+        return (result.case, "-", "-", "-", "-", "", "", "", "", result.refused)
     change = f"{result.measured / before.measured:.3f}" if before and before.measured else ""
     return (
         result.case,
         f"{result.measured:,}",
         f"{result.bound:,}",
         f"{result.ratio:.2f}",
+        f"{result.accuracy:.2f}" if result.predicted else "-",
         result.binding,
         result.policy,
         si(result.energy_per_token_j, "J"),
@@ -87,7 +92,7 @@ def _line(result: Result, before: Result | None) -> tuple[str, ...]:
 def text(results: Sequence[Result], baseline: dict[str, Result] | None = None) -> str:
     """The table, the refusals with their reasons, and the geometric means."""
     before = baseline or {}
-    heads = ("case", "cycles", "bound", "ratio", "binds", "KV", "energy/token", "chips")
+    heads = ("case", "cycles", "bound", "ratio", "predicted", "binds", "KV", "energy/token", "chips")
     lines = [_line(result, before.get(result.case)) for result in results]
     parts = [text_table((*heads, "to baseline" if before else ""), lines)]
     refused = {(r.refused, r.reason) for r in results if r.refused}
@@ -98,7 +103,21 @@ def text(results: Sequence[Result], baseline: dict[str, Result] | None = None) -
         for group, mean in some.items()
     ]
     parts.append(text_table(("measured / bound", "geometric mean", "baseline" if before else ""), groups))
+    parts += _accuracy(results)
     return "\n\n".join(parts)
+
+
+def _accuracy(results: Sequence[Result]) -> list[str]:
+    """How far the cost model is off, and how much faster than the simulation it is."""
+    told = [result for result in results if result.predicted]
+    if not told:
+        return []
+    worst = max(told, key=lambda r: abs(math.log(r.accuracy)))
+    times = sum(r.simulate_s for r in told) / (sum(r.predict_s for r in told) or 1.0)
+    return [
+        f"predicted / measured: geometric mean {geometric_mean(r.accuracy for r in told):.3f}, "
+        f"farthest off {worst.accuracy:.3f} ({worst.case}); {times:.0f} x as fast as the simulation"
+    ]
 
 
 def _before(results: Sequence[Result], before: dict[str, Result], name: str, group: str) -> str:

@@ -11,6 +11,7 @@ from isa.hardware import Hardware, Memory
 from isa.operands import Space
 
 from .critical import NO_RECORD, Records
+from .operation import Operation
 from .rates import ceil_div
 
 INTERLEAVE_BYTES = 256
@@ -81,6 +82,16 @@ class Memories:
             memory = self._target.dram if space is Space.DRAM else self._target.gbuf
             found = self._ports[chip, space] = MemoryPort(self._target, memory)
         return found
+
+    def transfer(self, operation: Operation, records: Records) -> tuple[int, int]:
+        """When a transfer that an operation asks for as it starts ends, and the record that decides it."""
+        place, cost = operation.op.memory, operation.cost
+        assert place is not None
+        port = self.port(operation.tile.chip, place.space)
+        shares = channel_bytes(
+            operation.operand, cost.rows, cost.size // cost.rows, cost.pitch, len(port.free)
+        )
+        return port.transfer(shares, operation.start, operation.started, records)
 
     def busy(self, space: Space) -> int:
         """Channel cycles spent on transfers, over all chips."""

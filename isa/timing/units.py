@@ -6,7 +6,7 @@ from isa.events import Resource
 
 from .agenda import Agenda
 from .ledger import Ledger
-from .memory import Memories, channel_bytes
+from .memory import Memories
 from .operation import Operation
 
 
@@ -48,13 +48,8 @@ class Units:
         )
 
     def _transfer(self, operation: Operation) -> None:
-        place, cost, start = operation.op.memory, operation.cost, operation.start
-        assert place is not None
-        port = self.memories.port(operation.tile.chip, place.space)
-        shares = channel_bytes(
-            operation.operand, cost.rows, cost.size // cost.rows, cost.pitch, len(port.free)
-        )
-        end, decides = port.transfer(shares, start, operation.started, self._ledger.records)
+        cost, start = operation.cost, operation.start
+        end, decides = self.memories.transfer(operation, self._ledger.records)
         end = max(end, start + cost.busy)
         self._ledger.busy[Resource.DMA] += end - start
         self._agenda.finish(operation, end, decides)

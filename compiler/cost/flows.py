@@ -1,0 +1,145 @@
+"""Channels between the same ports of the same classes: a message on each of them, all at the same time, is one event."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from isa.diagnostics import Diagnostic
+from isa.events import Event, Resource
+from isa.program import HOST, Channel, Endpoint, Program
+from isa.timing.agenda import Agenda
+from isa.timing.critical import INDEX_OF
+from isa.timing.operation import Operation
+
+from .classes import HOST_END, Classes, End
+from .links import KINDS, Links, Route, Way
+
+_EVENTS = (Event.HOP_BYTE, Event.CHIP_LINK_BYTE, Event.HOST_LINK_BYTE)  # of `KINDS`
+
+
+@dataclass(slots=True)
+class Flow:
+    """The channels with these ends. `posts` are those that have come to its next message."""
+
+    sources: tuple[End, ...]
+    dests: tuple[End, ...]
+    route: Route
+    channels: int
+    posts: list[Operation] = field(default_factory=list)
+
+    @property
+    def needed(self) -> int:
+        """Operations of tiles that make a message."""
+        return sum(end != HOST_END for end in (*self.sources, *self.dests))
+
+
+@dataclass(slots=True)
+class _Use:
+    """An operation that works on the messages of several flows: how many are still to come, and the end so far."""
+
+    left: int
+    end: int = 0
+    record: int = -1
+
+
+class Flows:
+    """Where classes of tiles meet each other and the host, which is always ready."""
+
+    def __init__(self, program: Program, classes: Classes, links: Links) -> None:
+        self._links = links
+        groups: dict[tuple[tuple[End, ...], tuple[End, ...]], list[Channel]] = defaultdict(list)
+        for channel in program.channels:
+            groups[_ends(classes, channel.sources), _ends(classes, channel.dests)].append(channel)
+        self.flows = [
+            Flow(sources, dests, links.route([_way(program, c) for c in channels]), len(channels))
+            for (sources, dests), channels in groups.items()
+        ]
+        self._at: dict[End, list[Flow]] = defaultdict(list)
+        for flow in self.flows:
+            for end in (*flow.sources, *flow.dests):
+                self._at[end].append(flow)
+
+    def connect(self, agenda: Agenda) -> Meetings:
+        """The meetings of one step."""
+        for flow in self.flows:
+            flow.posts = []
+        self._links.free[:] = 0
+        return Meetings(self._at, self._links, agenda)
+
+
+class Meetings:
+    """Messages of one step: they start when one tile of each class has come to them (`Rendezvous`)."""
+
+    def __init__(self, at: dict[End, list[Flow]], links: Links, agenda: Agenda) -> None:
+        self._at, self._links = at, links
+        self._agenda, self._ledger = agenda, agenda.ledger
+        self._uses: dict[Operation, _Use] = {}
+
+    def begin(self) -> None:
+        """The host is ready from the beginning."""
+
+    def leftovers(self) -> list[Diagnostic]:
+        """A prediction does not look for mistakes in programs."""
+        return []
+
+    def post(self, operation: Operation) -> None:
+        """A tile has come to a message of each of its port's flows."""
+        flows = self._at[operation.tile.index, operation.operand]
+        self._uses[operation] = _Use(len(flows))
+        for flow in flows:
+            flow.posts.append(operation)
+            if len(flow.posts) == flow.needed:
+                posts, flow.posts = flow.posts, []
+                self._meet(flow, posts)
+
+    def _meet(self, flow: Flow, posts: list[Operation]) -> None:
+        last = max(posts, key=lambda o: o.start)
+        first = posts[0]
+        self._agenda.push(
+            last.start, first.tile.index, first.sequence, lambda: self._transmit(flow, posts, last)
+        )
+
+    def _transmit(self, flow: Flow, posts: list[Operation], last: Operation) -> None:
+        size, start, route = last.cost.size, last.start, flow.route
+        tile, index = last.tile.index, last.op.index
+        record = self._ledger.records.add(start, last.started, True, tile, index, INDEX_OF[route.bound])
+        left, arrived = self._links.transmit(route, size, start)
+        self._ledger.finish(arrived, record)
+        self._count(flow, last, size)
+        for operation in posts:
+            sends = not operation.op.accesses[0].writes
+            self._over(operation, left if sends else arrived, record)
+
+    def _over(self, operation: Operation, end: int, record: int) -> None:
+        """A message of an operation is over; when it was the last one, so is the operation."""
+        use = self._uses[operation]
+        use.left -= 1
+        if end >= use.end:
+            use.end, use.record = end, record
+        if not use.left:
+            del self._uses[operation]
+            self._ledger.busy[Resource.NETWORK] += use.end - operation.start
+            self._agenda.finish(operation, use.end, use.record)
+
+    def _count(self, flow: Flow, operation: Operation, size: int) -> None:
+        node, ledger = operation.tile.group.node(operation.op.index), self._ledger
+        for event, kind in zip(_EVENTS, KINDS, strict=True):
+            ledger.events[event, node] += size * flow.route.carried(kind)
+        ledger.messages += flow.channels
+        ledger.message_bytes += flow.channels * size
+
+
+def _ends(classes: Classes, ends: tuple[Endpoint, ...]) -> tuple[End, ...]:
+    return tuple(sorted({classes.end(end) for end in ends}))
+
+
+def _way(program: Program, channel: Channel) -> Way:
+    """Where a channel's ends are; the host's place is the router at its link."""
+
+    def places(ends: tuple[Endpoint, ...]) -> tuple[tuple[int, int], ...]:
+        tiles = (program.tiles[e.tile] if e.tile != HOST else None for e in ends)
+        return tuple((0, 0) if tile is None else (tile.x, tile.y) for tile in tiles)
+
+    hosts = [any(e.tile == HOST for e in ends) for ends in (channel.sources, channel.dests)]
+    return Way(places(channel.sources), places(channel.dests), *hosts)

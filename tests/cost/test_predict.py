@@ -1,0 +1,100 @@
+"""The cost model against the simulation: within 15 % on a selection of the mapping suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.mapping.cases import PYTINY, Model, Phase, Setup, System
+from benchmarks.mapping.measure import measure
+from benchmarks.mapping.table import text
+from compiler.cost import Predictor, predict
+from compiler.driver import compile_model
+from compiler.pipeline import CompileOptions
+from isa.events import Bound
+from isa.hardware import load_target
+from isa.program import Program, Segment, segments_of
+from models import PYTINY as FILE
+from models import path
+from models.make import make
+from runtime.cli.summary import predictions
+
+OFF = 0.15
+BOTH = (Phase.DECODE, Phase.PREFILL)
+
+
+@pytest.fixture(scope="module")
+def pytiny() -> Program:
+    target = load_target("dcim22")
+    return compile_model(path(FILE), CompileOptions(max_context=128), target).require_program()
+
+
+def _is_close(setup: Setup, model: Path) -> None:
+    for result in measure(setup, model):
+        assert result.refused == ""
+        assert abs(result.accuracy - 1) < OFF, f"{result.case}: {result.predicted} for {result.measured}"
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_trained_model(batch: int) -> None:
+    _is_close(Setup(PYTINY, 256, batch, System.DCIM22, (Phase.DECODE,)), path(FILE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "context", "batch", "system", "phases"),
+    [
+        (Model("gpt2", 1), 512, 1, System.DCIM22, BOTH),
+        (Model("opt-6.7b", 1), 512, 1, System.DENSE, (Phase.DECODE,)),
+        (Model("llama-3-8b", 1), 2048, 1, System.DCIM22, (Phase.DECODE,)),
+        (Model("bert-base", 1, 512, encoder=True), 128, 1, System.DCIM22, (Phase.PREFILL,)),
+    ],
+)
+def test_shapes_of_the_suite(
+    tmp_path: Path, model: Model, context: int, batch: int, system: System, phases: tuple[Phase, ...]
+) -> None:
+    file = tmp_path / "m.onnx"
+    make(model.config, file, layers=model.layers, shapes_only=True)
+    _is_close(Setup(model, context, batch, system, phases), file)
+
+
+def test_one_tile_stands_for_its_class(pytiny: Program) -> None:
+    predictor = Predictor(pytiny)
+    classes = predictor.classes.classes
+    assert sum(len(each.members) for each in classes) == len(pytiny.tiles)
+    for each in classes:
+        kinds = {(pytiny.tiles[i].role, pytiny.tiles[i].nodes) for i in each.members}
+        assert len(kinds) == 1
+    assert len(classes) < len(pytiny.tiles)
+
+
+def test_critical_cycles_are_those_of_the_step(pytiny: Program) -> None:
+    told = predict(pytiny, segments_of(20, 0, pytiny.limits.chunk))
+    assert sum(told.critical.values()) == told.cycles
+    assert told.bound_by in Bound
+
+
+def test_predictions_do_not_depend_on_each_other(pytiny: Program) -> None:
+    predictor = Predictor(pytiny)
+    steps = [(Segment(1, 100, 1),), segments_of(24, 0, pytiny.limits.chunk)]
+    first = [predictor.step(step).cycles for step in steps]
+    assert [predictor.step(step).cycles for step in reversed(steps)] == first[::-1]
+
+
+def test_longer_steps_take_longer(pytiny: Program) -> None:
+    predictor = Predictor(pytiny)
+    cycles = [predictor.step(segments_of(n, 0, pytiny.limits.chunk)).cycles for n in (1, 16, 32, 64)]
+    assert cycles == sorted(set(cycles))
+
+
+def test_what_is_expected_is_explained(pytiny: Program) -> None:
+    (line,) = predictions(pytiny)
+    assert line.startswith("predicted   a token ")
+
+
+def test_the_table_says_how_far_predictions_are_off() -> None:
+    (result,) = measure(Setup(PYTINY, 256, 1, System.DCIM22, (Phase.DECODE,)), path(FILE))
+    shown = text([result])
+    assert f"{result.accuracy:.2f}" in shown
+    assert "predicted / measured" in shown
