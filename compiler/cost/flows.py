@@ -1,4 +1,4 @@
-"""Channels between the same ports of the same classes: a message on each of them, all at the same time, is one event."""
+"""Channels between the same ports of the same classes: a message on each of them at the same time is one event."""
 
 from __future__ import annotations
 

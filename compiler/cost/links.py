@@ -131,7 +131,7 @@ class Links:
     # -------------------------------------------------------------------------------------------------- sending
 
     def transmit(self, route: Route, size: int, at: int) -> tuple[int, int]:
-        """Send a message on each channel of a flow at once: when the senders are free, and when the last one arrives."""
+        """Send a message on each channel of a flow at once: when senders are free, and when the last one arrives."""
         sent = at + ceil_div(size, self._port)
         if not size or not len(route.links):
             return sent, sent + route.latency
