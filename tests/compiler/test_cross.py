@@ -301,7 +301,7 @@ def test_a_source_that_the_file_fixes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("shape", "expected", "caches"),
     [
         (
             Cross(reach=12, encoder=1),
@@ -311,6 +311,7 @@ def test_a_source_that_the_file_fixes() -> None:
                 "cross-attention: keys and values of 1 layer(s) are written once, in the source's pass",
                 "attention: 2 layer(s) add a bias by distance to their scores, from a table on each tile",
             ],
+            3,
         ),
         (
             Cross(given=True),
@@ -318,14 +319,16 @@ def test_a_source_that_the_file_fixes() -> None:
                 "cross-attention: keys and values of 1 layer(s) come from outside, up to 96 rows: the model never "
                 "computes them"
             ],
+            2,
         ),
     ],
 )
-def test_notes(shape: Cross, expected: list[str]) -> None:
+def test_notes(shape: Cross, expected: list[str], caches: int) -> None:
     notes: list[str] = []
     limits = Limits(128, chunk=1, max_source=96)
     map_graph(cross(shape), tiny(10), limits, Arithmetic.INT8, MapOptions(), notes)
-    assert notes == expected
+    assert [note for note in notes if not note.startswith("KV cache: ")] == expected
+    assert sum(note.startswith("KV cache: ") for note in notes) == caches
 
 
 def test_rows_of_tokens_and_of_the_source_do_not_mix() -> None:

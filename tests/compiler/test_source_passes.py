@@ -205,7 +205,7 @@ def test_what_is_explained_tells_rows_of_the_source_from_tokens() -> None:
     compilation = Compilation(Path("both.onnx"), target=TARGET, mapping=_mapping())
     ExplainMapping().run(compilation)
     notes = "\n".join(compilation.notes)
-    assert "KV cache resident in KV arrays: 512 cells for 2 sequence(s) of 32 tokens, appended" in notes
+    assert "KV arrays: 512 cells for 2 sequence(s) of 32 tokens, appended" in notes
     assert (
         "keys and values of the source resident in KV arrays: 1,792 cells for 2 sequence(s) of 56 rows"
         in notes
