@@ -12,6 +12,7 @@ from compiler.backend.schedule import schedule
 from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.policies import KvChoice
 from compiler.optimisations import Optimisation
@@ -62,7 +63,7 @@ def tiny(tiles: int = 6) -> Hardware:
 
 
 def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Mapping:
-    """The mapping of a graph, its chunk chosen."""
+    """The mapping of a graph, verified, its chunk chosen."""
     limits = Limits(choices.context, chunk=1, sequences=choices.sequences, max_source=choices.source)
     options = MapOptions(
         choices.hub_width,
@@ -77,6 +78,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         heads_together=choices.together,
     )
     mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
+    verify_mapping(mapping)
     return with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))
 
 
