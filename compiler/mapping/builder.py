@@ -45,7 +45,7 @@ from isa.program import (
     TensorInfo,
 )
 
-from .place import place
+from .place import Crew, place
 
 Maker = Callable[[], np.ndarray]
 
@@ -226,12 +226,17 @@ class MappingBuilder:
         self._names: set[str] = set()  # of channels
         self._used: dict[tuple[int, Space], int] = {}
         self._in_dram: set[str] = set()  # tables that the global buffer does not take
+        self._units: list[int] = []  # first tiles of what should lie close together
 
     def new_tile(self, kind: str, *, is_source: bool = False) -> TileBuilder:
         """The next tile. Past the target's last tile, counting goes on (see `check_tiles`)."""
         tile = TileBuilder(kind, len(self.tiles), is_source=is_source)
         self.tiles.append(tile)
         return tile
+
+    def begin_unit(self) -> None:
+        """Note that the tiles from here on talk with each other more than with those before."""
+        self._units.append(len(self.tiles))
 
     def tensor(self, name: str, dtype: DType, shape: tuple[int, ...], make: Maker) -> str:
         """Declare a tensor and how to make its contents; returns its name."""
@@ -268,8 +273,9 @@ class MappingBuilder:
 
     def _settle(self, *, tries: bool) -> None:
         """Place the tiles, and then their tables."""
-        remote = [tile.index for tile in self.tiles if tile.is_remote]
-        places = place(len(self.tiles), self.channels, self.hardware, remote, tries=tries)
+        remote = tuple(tile.index for tile in self.tiles if tile.is_remote)
+        crew = Crew(len(self.tiles), remote, tuple(self._units))
+        places = place(crew, self.channels, self.hardware, tries=tries)
         for tile, (x, y) in zip(self.tiles, places, strict=True):
             tile.x, tile.y = x, y
             chip = self.hardware.chip_of(x, y)

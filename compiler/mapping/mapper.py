@@ -103,6 +103,7 @@ class Mapper:
     def run(self) -> Mapping:
         """The Mapping. Raises `CimError` E03xx if the graph does not fit."""
         for domain, depth in self.layout.steps:
+            self.builder.begin_unit()
             for stage in self.layout.stages_at(domain, depth):
                 self._stage(stage)
             for section in self.layout.sections_at(domain, depth):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +24,12 @@ SAMPLE = 3000
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through the mesh: strips `chips` chips tall, of blocks `block` x `block` tiles within chips."""
+    """A line through the mesh: strips `chips` chips tall, of blocks `block` x `block` tiles within chips. `is_aligned`:
+    it goes on at the next chip rather than cut a unit of tiles that belong together in more pieces than need be."""
 
     chips: int = 1
     block: int = 1
+    is_aligned: bool = False
 
     def cells(self, hardware: Hardware) -> Iterator[Cell]:
         """All coordinates, in order."""
@@ -64,18 +65,88 @@ SNAKE = Line()
 """The plain line: column by column of each row of chips."""
 
 
-def place(
-    count: int, channels: Sequence[Channel], hardware: Hardware, remote: Sequence[int] = (), *, tries: bool
-) -> list[Cell]:
-    """Coordinates of `count` tiles. Past the target's last tile they are (-1, -1).
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What is placed: `count` tiles. `remote` ones lie one a chip; `units` are the first tiles of a hub stage with all
+    that it feeds, which should cross as few borders of chips as can be."""
 
-    `remote` tiles lie one a chip, on the chips in use in the order of the line, as far as these reach. `tries`: lines
-    are compared, else the plain one is taken.
+    count: int
+    remote: tuple[int, ...] = ()
+    units: tuple[int, ...] = ()
+
+    def sizes(self) -> list[int]:
+        """How many tiles each unit has, without the remote ones."""
+        gone, starts = set(self.remote), sorted({0, *self.units})
+        pairs = zip(starts, [*starts[1:], self.count], strict=True)
+        return [sum(tile not in gone for tile in range(*pair)) for pair in pairs]
+
+
+def place(crew: Crew, channels: Sequence[Channel], hardware: Hardware, *, tries: bool) -> list[Cell]:
+    """Coordinates of the tiles. Past the target's last tile they are (-1, -1).
+
+    Remote tiles lie on chips that others leave free, if there are enough of them near the first tile; else on the chips
+    in use in the order of the line, as far as these reach. `tries`: layouts are compared, else the plain line is taken.
     """
-    line = _best(min(count, hardware.tiles), channels, hardware) if tries else SNAKE
-    cells = list(islice(line.cells(hardware), count))
-    cells += [(-1, -1)] * (count - len(cells))
-    return _spread(cells, remote, hardware) if remote else cells
+    if not tries or crew.count > hardware.tiles:
+        return _layout(SNAKE, crew, hardware)
+    ways = _Ways(min(crew.count, SAMPLE), channels)
+    layouts = (_layout(line, crew, hardware) for line in _lines(hardware))
+    return min(layouts, key=lambda cells: ways.cost(cells, hardware))
+
+
+def _lines(hardware: Hardware) -> Iterator[Line]:
+    strips = [n for n in (1, 2, 3, 4) if n <= hardware.system.chips_y.value]
+    most = max(hardware.chip.tiles_x.value, hardware.chip.tiles_y.value)
+    for is_aligned in (False, True) if hardware.tiles > hardware.tiles_per_chip else (False,):
+        for chips in strips:
+            yield from (Line(chips, block, is_aligned) for block in (1, 2, 4, 8) if block <= most)
+
+
+def _layout(line: Line, crew: Crew, hardware: Hardware) -> list[Cell]:
+    """The tiles along a line."""
+    cells = _aligned(line, crew.sizes(), hardware) if line.is_aligned else list(line.cells(hardware))
+    others = crew.count - len(crew.remote)
+    if crew.remote and others + len(crew.remote) <= len(cells):
+        free = _nearby(cells[:others], len(crew.remote), hardware)
+        if free is None:
+            return _spread(cells[: crew.count], crew.remote, hardware)
+        taken, left = dict(zip(crew.remote, free, strict=True)), iter(cells)
+        return [taken[tile] if tile in taken else next(left) for tile in range(crew.count)]
+    return (cells + [(-1, -1)] * crew.count)[: crew.count]
+
+
+def _aligned(line: Line, sizes: Sequence[int], hardware: Hardware) -> list[Cell]:
+    """The line chip by chip, where a unit begins a chip if it then lies on fewer; while there are chips enough. What
+    it leaves out comes last."""
+    chips: dict[int, list[Cell]] = {}
+    for cell in line.cells(hardware):
+        chips.setdefault(hardware.chip_of(*cell), []).append(cell)
+    cells = [cell for own in chips.values() for cell in own]
+    each, at, spare = hardware.tiles_per_chip, 0, len(cells) - sum(sizes)
+    taken: list[Cell] = []
+    for size in sizes:
+        left = -at % each
+        if left < size and -(-(size - left) // each) + 1 > -(-size // each) and 0 < left <= spare:
+            at, spare = at + left, spare - left
+        taken += cells[at : at + size]
+        at += size
+    skipped = set(taken)
+    return taken + [cell for cell in cells if cell not in skipped]
+
+
+def _nearby(used: Sequence[Cell], count: int, hardware: Hardware) -> list[Cell] | None:
+    """The cells nearest to the first one used on `count` chips without a tile; None if there are not so many such
+    chips."""
+    if not used:
+        return None
+    taken = {hardware.chip_of(*cell) for cell in used}
+    nearest: dict[int, tuple[int, Cell]] = {}
+    for cell in SNAKE.cells(hardware):
+        chip, way = hardware.chip_of(*cell), abs(cell[0] - used[0][0]) + abs(cell[1] - used[0][1])
+        if chip not in taken and way < nearest.get(chip, (way + 1, cell))[0]:
+            nearest[chip] = way, cell
+    found = sorted(nearest.values())[:count]
+    return [cell for _, cell in found] if len(found) == count else None
 
 
 def _spread(cells: list[Cell], remote: Sequence[int], hardware: Hardware) -> list[Cell]:
@@ -93,14 +164,6 @@ def _in_turn(queues: list[list[Cell]]) -> Iterator[Cell]:
     """The first of each queue, then the second of each, ..."""
     for number in range(max(map(len, queues))):
         yield from (queue[number] for queue in queues if number < len(queue))
-
-
-def _best(count: int, channels: Sequence[Channel], hardware: Hardware) -> Line:
-    ways = _Ways(min(count, SAMPLE), channels)
-    strips = [n for n in (1, 2, 3, 4) if n <= hardware.system.chips_y.value]
-    most = max(hardware.chip.tiles_x.value, hardware.chip.tiles_y.value)
-    lines = [Line(chips, block) for chips in strips for block in (1, 2, 4, 8) if block <= most]
-    return min(lines, key=lambda line: ways.cost(line, hardware))
 
 
 class _Ways:
@@ -125,11 +188,11 @@ class _Ways:
         self.start, self.end = np.array(starts, np.int64), np.array(ends, np.int64)
         self.owner: NDArray[np.int64] = np.array(owners, np.int64)
 
-    def cost(self, line: Line, hardware: Hardware) -> float:
+    def cost(self, cells: Sequence[Cell], hardware: Hardware) -> float:
         """The cycles of the longest way of each channel, added up."""
         if not len(self.owner):
             return 0.0
-        at = np.array(list(islice(line.cells(hardware), self.count)), np.int64)
+        at = np.array(cells[: self.count], np.int64)
         chip = at // (int(hardware.chip.tiles_x.value), int(hardware.chip.tiles_y.value))
         hops = np.abs(at[self.start] - at[self.end]).sum(axis=1)
         borders = np.abs(chip[self.start] - chip[self.end]).sum(axis=1)

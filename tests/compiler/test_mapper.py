@@ -14,7 +14,7 @@ from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.cutting import cut
 from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.options import arithmetic_of, source_rows, weight_bits
-from compiler.mapping.place import SNAKE, Line, place
+from compiler.mapping.place import SNAKE, Crew, Line, place
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.rules import segment_rows
 from isa.diagnostics import CimError
@@ -94,13 +94,33 @@ def test_the_layout_in_which_messages_travel_least_is_taken() -> None:
     hardware = _system(4, 4)
     ends = [Endpoint(tile, 0) for tile in range(64)]
     channels = [Channel("all", (ends[0],), tuple(ends[1:]))]
-    near = place(64, channels, hardware, tries=True)
-    assert near != place(64, channels, hardware, tries=False)
-    assert max(x + y for x, y in near) < max(x + y for x, y in place(64, channels, hardware, tries=False))
+    near = place(Crew(64), channels, hardware, tries=True)
+    assert near != place(Crew(64), channels, hardware, tries=False)
+    assert max(x + y for x, y in near) < max(
+        x + y for x, y in place(Crew(64), channels, hardware, tries=False)
+    )
+
+
+def test_units_that_fit_a_chip_cross_no_border() -> None:
+    hardware = _system(4, 4)
+    ends = [Endpoint(tile, 0) for tile in range(20)]
+    units = [range(start, start + 10) for start in (0, 10)]
+    channels = [Channel("all", (ends[u[0]],), tuple(ends[u[1] : u[-1] + 1])) for u in units]
+    cells = place(Crew(20, units=(0, 10)), channels, hardware, tries=True)
+    assert [len({hardware.chip_of(*cells[tile]) for tile in unit}) for unit in units] == [1, 1]
+    assert len(set(cells)) == 20
+
+
+def test_remote_tiles_lie_alone_on_chips_nearby() -> None:
+    hardware = _system(3, 3)
+    cells = place(Crew(23, remote=(3, 4, 5)), [], hardware, tries=True)
+    chips = [hardware.chip_of(*cell) for cell in cells]
+    assert all(chips.count(chips[tile]) == 1 for tile in (3, 4, 5))
+    assert len(set(cells)) == 23
 
 
 def test_tiles_past_the_last_have_no_place() -> None:
-    places = place(40, [], tiny(6), tries=True)
+    places = place(Crew(40), [], tiny(6), tries=True)
     assert len(set(places[:36])) == 36
     assert places[36:] == [(-1, -1)] * 4
 
