@@ -10,7 +10,7 @@ from compiler.passes.attach_interface import AttachInterface
 from compiler.passes.attach_workload import AttachWorkload
 from compiler.passes.drop_roundings import DropRoundings
 from compiler.passes.emit_program import EmitProgram
-from compiler.passes.explain_mapping import ExplainMapping
+from compiler.passes.explain_program import ExplainProgram
 from compiler.passes.partition_placement import PartitionPlacement
 from compiler.passes.place_blocks import PlaceBlocks
 from compiler.passes.schedule_code import ScheduleCode
@@ -27,13 +27,13 @@ BACKEND_PIPELINE: tuple[Pass, ...] = (
     TakeLengths(),
     PartitionPlacement(),
     PlaceBlocks(),
-    ExplainMapping(),
     EmitProgram(),
     ScheduleCode(),
     AttachHosts(),
     AttachInterface(),
     AttachWorkload(),
     VerifyProgram(),
+    ExplainProgram(),
 )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from compiler.explain import Note
     from compiler.ir.border import Border
     from compiler.ir.graph import Graph
     from compiler.ir.mapping import Mapping
@@ -85,7 +86,7 @@ class Compilation:
     """Token ids that the model takes for padding, which must not occur: it counts positions without them."""
     operators: dict[str, str] = field(default_factory=dict)
     """The operator of each ONNX node of the file, by the node's name: for diagnostics."""
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     """What the compiler chose and why, for `--explain`."""
 
     def require_graph(self) -> Graph:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from compiler.explain import Heading, Note
 from compiler.ir.graph import Graph, Linear
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.optimisations import Optimisation
@@ -52,7 +53,7 @@ def map_streamed(
     limits: Limits,
     arithmetic: Arithmetic,
     options: MapOptions,
-    notes: list[str] | None = None,
+    notes: list[Note] | None = None,
 ) -> Mapping:
     """Place a graph whose weights do not stay in the arrays. Raises `StreamingError` if its structure has no fold, and
     `CimError` E0302 if the target's DRAM is too small."""
@@ -96,7 +97,7 @@ def _width(graph: Graph, folded: Fold) -> int:
     return int(graph.constants[linear.inputs[1]].shape[0])
 
 
-def _notes(job: Job) -> list[str]:
+def _notes(job: Job) -> list[Note]:
     """What was chosen and why, with the numbers."""
     sizes, hardware, fold_ = job.sizes, job.hardware, job.fold
     cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
@@ -104,13 +105,14 @@ def _notes(job: Job) -> list[str]:
     names = [f"{sizes.hub} hub tiles of {sizes.width} columns", f"{sizes.front} front tiles"]
     if sizes.cores:
         names.append(f"{sizes.cores} core tiles for each attention section")
-    return [
+    said = [
         f"weights are streamed: the layers have {weight_cells(job.parts.graph):,} weights, the target's arrays "
         f"{cells:,} cells; a step loads {sizes.bytes:,} bytes from DRAM, {1e3 * sizes.bytes / rate:,.2f} ms at "
         f"{rate / 1e9:,.1f} GB/s",
         f"{fold_.count} times the same {len(fold_.body)} operators and sections, in a loop: {', '.join(names)}; "
         f"{sizes.rounds:,} rounds a step, up to {sizes.rows:,} rows",
     ]
+    return [Note(Heading.CHOICES, text) for text in said]
 
 
 def with_reason(error: CimError, reason: str) -> CimError:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from compiler.explain import Note
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
 from compiler.ir.hosted import every_row
 from compiler.ir.mapping import Arithmetic, Mapping
@@ -303,7 +304,7 @@ def map_graph(
     limits: Limits,
     arithmetic: Arithmetic,
     options: MapOptions,
-    notes: list[str] | None = None,
+    notes: list[Note] | None = None,
 ) -> Mapping:
     """Place a canonical graph on a target. What is worth saying about it goes to `notes`.
 
@@ -333,7 +334,7 @@ def _map_resident(
     limits: Limits,
     arithmetic: Arithmetic,
     options: MapOptions,
-    notes: list[str] | None,
+    notes: list[Note] | None,
 ) -> Mapping:
     """A mapping whose weights stay in the arrays."""
     tried: MapOptions | None = options

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from compiler.explain import Heading, Note
 from compiler.ir.graph import Attention, Graph
 from isa.program import Limits
 
 from .sections import Domain, Layout
 
 
-def notes_on(graph: Graph, layout: Layout, limits: Limits) -> list[str]:
+def notes_on(graph: Graph, layout: Layout, limits: Limits) -> list[Note]:
     """Notes on the source's rows, cross-attention, biases, and attention without linear layers."""
     notes: list[str] = []
     cross = [s for s in layout.sections if s.attention is not None and _op(s.attention.op).cross]
@@ -47,7 +48,7 @@ def notes_on(graph: Graph, layout: Layout, limits: Limits) -> list[str]:
         notes.append(
             f"attention: {biased} layer(s) add a bias by distance to their scores, from a table on each tile"
         )
-    return notes
+    return [Note(Heading.PLACES, text) for text in notes]
 
 
 def _op(op: object) -> Attention:

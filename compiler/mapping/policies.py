@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from compiler.explain import Heading, Note
 from compiler.ir.graph import Attention
 from compiler.optimisations import Optimisation
 from isa.interface import KvPolicy
@@ -162,10 +163,10 @@ def choose_policy(geometry: Geometry, op: Attention, rows_of: Domain, room: Room
     return replace(streamed(geometry, rows_of), why="asked for" if asked else why)
 
 
-def policy_notes(plans: Iterable[KvPlan]) -> list[str]:
+def policy_notes(plans: Iterable[KvPlan]) -> list[Note]:
     """What became of the caches, and why, for `--explain`."""
     groups = Counter(f"{_in_words(plan)} ({plan.why})" for plan in plans)
-    return [f"KV cache: {count} layer(s) {text}" for text, count in groups.items()]
+    return [Note(Heading.CHOICES, f"KV cache: {count} layer(s) {text}") for text, count in groups.items()]
 
 
 def _in_words(plan: KvPlan) -> str:

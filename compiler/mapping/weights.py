@@ -11,6 +11,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
+from compiler.explain import Heading, Note
 from compiler.ir.graph import Graph, Node, Rotary
 from compiler.ir.mapping import Arithmetic
 from compiler.ir.quantised import IntegerWeight, fits_int8, has_offset, integers, row_block
@@ -201,11 +202,10 @@ class Weights:
 
         return _Cells(block, make)
 
-    def summary(self) -> list[str]:
+    def summary(self) -> list[Note]:
         """What was taken from the file, for `--explain`."""
-        if not self.kept:
-            return self.notes
-        return [f"weights: {len(self.kept)} keep the integers and scales of the file", *self.notes]
+        kept = [f"weights: {len(self.kept)} keep the integers and scales of the file"] if self.kept else []
+        return [Note(Heading.NEEDS, text) for text in (*kept, *self.notes)]
 
     def shift(self, value: str, constant: str) -> None:
         """Say that linear layers get `value` without a row that belongs to it: W (x + b) = W x + W b."""

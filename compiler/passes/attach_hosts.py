@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compiler.explain import Heading, Note
 from compiler.ir.graph import Graph, Partition
 from compiler.ir.hosted import parts_within
 from compiler.mapping.cutting import domains_of, widths_of
@@ -31,8 +32,10 @@ class AttachHosts(Pass):
         if not graph.hosts:
             return False
         c.program = attached(c.require_program(), graph, c.require_graph())
-        c.notes += [_note(part) for part in graph.hosts if part.moment is not Moment.WITHIN]
-        c.notes += _notes_within(parts_within(graph))
+        c.notes += [
+            Note(Heading.PLACES, _note(part)) for part in graph.hosts if part.moment is not Moment.WITHIN
+        ]
+        c.notes += [Note(Heading.PLACES, text) for text in _notes_within(parts_within(graph))]
         return True
 
 
@@ -89,7 +92,7 @@ def _tensor(part: Partition) -> str:
 
 def _note(part: Partition) -> str:
     where = f"{part.moment.value} the chip"
-    return f"host: {part.name} runs {where}: {len(part.sources)} nodes ({', '.join(part.sources[:4])}...)"
+    return f"Host: {part.name} runs {where}: {len(part.sources)} nodes ({', '.join(part.sources[:4])}...)"
 
 
 def _notes_within(parts: Sequence[Partition]) -> Iterator[str]:
@@ -97,7 +100,7 @@ def _notes_within(parts: Sequence[Partition]) -> Iterator[str]:
     if parts:
         nodes = sum(len(part.sources) for part in parts)
         yield (
-            f"host: {len(parts)} parts run within each step, one after another, on all its rows at once: {nodes:,} "
+            f"Host: {len(parts)} parts run within each step, one after another, on all its rows at once: {nodes:,} "
             f"nodes, from {parts[0].sources[0] if parts[0].sources else parts[0].name} on"
         )
 

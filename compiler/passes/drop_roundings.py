@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compiler.expansion.quant_writing import supplant
+from compiler.explain import Heading, Note
 from compiler.ir.graph import FakeQuant
 from compiler.ir.rewrite import Editor
 from compiler.pipeline import Compilation, Pass
@@ -31,8 +32,9 @@ class DropRoundings(Pass):
             assert current is not None
             supplant(editor, current, current.inputs[0])
         c.graph = editor.finish()
-        c.notes.append(
-            f"quantisation: {len(roundings)} roundings of activations are left to the chip, whose arrays take int8 "
-            "with a scale for each token"
+        said = (
+            f"Quantisation: {len(roundings)} roundings of activations are left to the chip, whose arrays take int8 "
+            "with a scale for each token."
         )
+        c.notes.append(Note(Heading.NEEDS, said))
         return True

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from compiler.explain import Heading, Note
 from compiler.ir.dims import axes_of
 from compiler.ir.graph import Attention, Graph, Input, Node, Onnx, Role, op_name
 from compiler.ir.rewrite import Editor
@@ -36,12 +37,13 @@ def _diagnostic(refusal: Refusal, operators: Mapping[str, str]) -> Diagnostic:
     return Diagnostic("E0203", refusal.message, place, refusal.help)
 
 
-def _summary(graph: Graph) -> list[str]:
+def _summary(graph: Graph) -> list[Note]:
     """What was recognised, and what is taken for granted, for `--explain`."""
     counts = Counter(op_name(node.op) for node in graph.nodes)
     listed = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     assumed = "no padding (a mask of ones), positions counted from the start of each sequence"
-    return [f"graph: {listed}", f"graph: taken for granted: {assumed}"]
+    said = f"Recognised: {listed}.", f"Taken for granted: {assumed}."
+    return [Note(Heading.NEEDS, text) for text in said]
 
 
 @dataclass(frozen=True, slots=True)

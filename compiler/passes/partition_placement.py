@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from compiler.explain import Heading, Note
 from compiler.pipeline import Compilation, Pass
 from isa.diagnostics import CimError, Diagnostic
 
@@ -33,7 +34,9 @@ class PartitionPlacement(Pass):
             return False
         placement = Placement(c.options.place)
         c.chip = split(c.require_graph(), placement)
-        c.notes.append(f"placement: {placement.value} on the chip, because --place says so")
+        c.notes.append(
+            Note(Heading.CHOICES, f"Placement: {placement.value} on the chip, because --place says so.")
+        )
         return True
 
 
@@ -57,11 +60,11 @@ def first_that_fits(c: Compilation, place: Callable[[Graph], None]) -> None:
             refused.append((placement, error))
             continue
         c.chip = None if chip is c.graph else chip
-        return c.notes.extend(_weighed(refused, placement))
+        return c.notes.append(_weighed(refused, placement))
     raise _nothing_fits(refused)
 
 
-def _weighed(refused: list[tuple[Placement, CimError]], taken: Placement) -> list[str]:
+def _weighed(refused: list[tuple[Placement, CimError]], taken: Placement) -> Note:
     """What was tried and what was taken, for `--explain`."""
     said = [
         f"{placement.value} does not fit ({error.diagnostics[0].message})" for placement, error in refused
@@ -71,7 +74,7 @@ def _weighed(refused: list[tuple[Placement, CimError]], taken: Placement) -> lis
         if not refused
         else "; ".join(said)
     )
-    return [f"placement: {taken.value} on the chip: {why}"]
+    return Note(Heading.CHOICES, f"Placement: {taken.value} on the chip: {why}.")
 
 
 def _nothing_fits(refused: list[tuple[Placement, CimError]]) -> CimError:

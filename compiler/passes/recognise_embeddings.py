@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from compiler.explain import Heading, Note
 from compiler.ir.dims import Shape, axis
 from compiler.ir.evaluate import UnavailableError
 from compiler.ir.feeding import is_of_source
@@ -80,9 +81,8 @@ def _by_count(survey: Survey, prober: Prober, node: Node, c: Compilation) -> boo
     if counted.padding:
         ids = ", ".join(map(str, counted.padding))
         c.padding = tuple(sorted({*c.padding, *counted.padding}))
-        c.notes.append(
-            f"graph: positions are counted, taking for granted that no token is padding (id {ids})"
-        )
+        said = f"Positions are counted, taking for granted that no token is padding (id {ids})."
+        c.notes.append(Note(Heading.NEEDS, said))
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from compiler.expansion.quant_writing import rename
+from compiler.explain import Heading, Note
 from compiler.ir.graph import FakeQuant, Linear, Node, Value
 from compiler.ir.rewrite import Editor
 from compiler.ir.roundings import Roundings
@@ -33,7 +34,7 @@ class RestoreQuantisation(Pass):
         for value in [*(i.value for i in editor.inputs), *(n.output for n in editor.nodes())]:
             work.round_value(value)
         c.graph = editor.finish()
-        c.notes.append(_note(c.graph.nodes, noted))
+        c.notes.append(Note(Heading.NEEDS, _note(c.graph.nodes, noted)))
         return True
 
 

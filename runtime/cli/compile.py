@@ -90,8 +90,10 @@ def _summarise(
     text = summary(compilation, options.output, explain=options.explain)
     facts = facts_of(compilation) | {"output": options.output, "seconds_by_pass": watcher.seconds}
     if options.explain:
-        text += "\n" + "\n".join(f"  {note}" for note in compilation.notes)
-        facts["notes"] = list(compilation.notes)
+        from compiler.explain.note import as_data, as_text
+
+        text += "\n\n" + as_text(compilation.notes)
+        facts["notes"] = as_data(compilation.notes)
     if options.output == STANDARD or (options.emit != "bin" and not options.output):
         console.say(text)  # standard output holds the level that was asked for
     else:

@@ -152,7 +152,7 @@ def _bounds(program: Program) -> list[str]:
 def predictions(program: Program) -> list[str]:
     """What the compiler expects the same steps to take, and what that is spent on. Nothing where it cannot tell."""
     from compiler.cost import Predictor
-    from runtime.bounds import standard_steps
+    from isa.bound.points import standard_steps
 
     predictor = Predictor(program)
     if not predictor.is_possible:

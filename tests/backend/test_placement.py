@@ -175,8 +175,8 @@ def test_auto_takes_the_first_that_fits() -> None:
     for place, most in sizes.items():
         c = _choice(most)
         (note,) = c.notes
-        assert note.startswith(f"placement: {place.value} on the chip")
-        assert note.count("does not fit") == CANDIDATES.index(place)
+        assert note.text.startswith(f"Placement: {place.value} on the chip")
+        assert note.text.count("does not fit") == CANDIDATES.index(place)
         assert (c.chip is None) is (place is Placement.ALL)
 
 

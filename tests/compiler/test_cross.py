@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from compiler.explain import Heading, Note
 from compiler.ir.dims import axis
 from compiler.ir.evaluate import KvCache, evaluate
 from compiler.ir.graph import Add, Attention, Embed, Graph, Input, Node, Role, Value
@@ -324,11 +325,11 @@ def test_a_source_that_the_file_fixes() -> None:
     ],
 )
 def test_notes(shape: Cross, expected: list[str], caches: int) -> None:
-    notes: list[str] = []
+    notes: list[Note] = []
     limits = Limits(128, chunk=1, max_source=96)
     map_graph(cross(shape), tiny(10), limits, Arithmetic.INT8, MapOptions(), notes)
-    assert [note for note in notes if not note.startswith("KV cache: ")] == expected
-    assert sum(note.startswith("KV cache: ") for note in notes) == caches
+    assert [note.text for note in notes if note.heading is Heading.PLACES] == expected
+    assert sum(note.text.startswith("KV cache: ") for note in notes) == caches
 
 
 def test_rows_of_tokens_and_of_the_source_do_not_mix() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from compiler.explain import Note
 from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Graph, Linear, Node, Norm, NormKind, Value
 from compiler.ir.mapping import Arithmetic, Mapping, Rows
@@ -175,11 +176,13 @@ def test_rows_of_the_source_are_made_for_an_output_whether_tokens_want_outputs_o
 
 @pytest.mark.parametrize("kind", ["encoded", "judged", "both"])
 def test_notes_name_them(kind: str) -> None:
-    notes: list[str] = []
+    notes: list[Note] = []
     limits, graph = Limits(64, chunk=1, max_source=64), model(kind)
     map_graph(graph, tiny(10), limits, Arithmetic.INT8, MapOptions(), notes)
     named = ", ".join(reversed(graph.outputs[1:]))
-    assert f"source: its rows are an output ({named}), of the step that brings the source" in notes
+    assert f"source: its rows are an output ({named}), of the step that brings the source" in {
+        n.text for n in notes
+    }
 
 
 def test_a_later_step_brings_no_rows_of_the_source() -> None:

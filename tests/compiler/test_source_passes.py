@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,6 @@ from compiler.ir.mapping import Arithmetic, Block, Format, Mapping, MapTile, Map
 from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.ir.operations import Add, Append, Attend, Receive, Send
-from compiler.passes.explain_mapping import ExplainMapping
-from compiler.pipeline import Compilation
 from isa.diagnostics import CimError
 from isa.instruction import DType
 from isa.program import (
@@ -199,17 +196,6 @@ def test_the_segment_is_shorter_where_the_source_takes_the_buffer() -> None:
     assert chosen == sorted(chosen, reverse=True) and chosen[0] > chosen[-1]
     with pytest.raises(CimError, match=r"(?s)largest: s 16,384.*--max-source.*--batch"):
         choose_chunk(replace(made, limits=replace(made.limits, max_source=256)), small, None)
-
-
-def test_what_is_explained_tells_rows_of_the_source_from_tokens() -> None:
-    compilation = Compilation(Path("both.onnx"), target=TARGET, mapping=_mapping())
-    ExplainMapping().run(compilation)
-    notes = "\n".join(compilation.notes)
-    assert "KV arrays: 512 cells for 2 sequence(s) of 32 tokens, appended" in notes
-    assert (
-        "keys and values of the source resident in KV arrays: 1,792 cells for 2 sequence(s) of 56 rows"
-        in notes
-    )
 
 
 @pytest.mark.parametrize("tables", [0, 3, 8])

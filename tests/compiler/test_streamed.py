@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compiler.explain import Note
 from compiler.ir.mapping import Arithmetic
 from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.policies import KvChoice
@@ -239,10 +240,10 @@ def test_with_too_few_tiles_for_shared_heads_rows_go_to_memory() -> None:
 
 def test_what_was_chosen_is_said_with_its_reason() -> None:
     def notes(kv: KvChoice, context: int = 256) -> list[str]:
-        found: list[str] = []
+        found: list[Note] = []
         limits, options = Limits(context, chunk=1), MapOptions(block=64, kv=kv, without=ONE_TILE)
         map_graph(decoder(Shape(layers=1)), tiny(14), limits, Arithmetic.INT8, options, found)
-        return [note for note in found if note.startswith("KV cache")]
+        return [note.text for note in found if note.text.startswith("KV cache")]
 
     assert notes(KvChoice()) == [
         "KV cache: 1 layer(s) resident in KV arrays (all rows of a head take 8 macros, a tile has 32)"

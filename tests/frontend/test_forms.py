@@ -44,7 +44,7 @@ def test_positions_counted_from_the_ids(tmp_path: Path) -> None:
     assert by_position == [Embed(offset=PADDING + 1)]
     assert graph.input(Role.POSITIONS) is not None
     assert _agrees(path, graph, 9)
-    assert any(f"no token is padding (id {PADDING})" in note for note in c.notes)
+    assert any(f"no token is padding (id {PADDING})" in note.text for note in c.notes)
     assert c.padding == (PADDING,)
 
 

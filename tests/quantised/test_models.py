@@ -113,4 +113,4 @@ def test_calibration_on_masked_scores_is_refused(family: str) -> None:
 
 def test_notes_say_what_was_left_out() -> None:
     c = run_pipeline(GRAPH_PIPELINE, Compilation(static("llama", QuantFormat.QDQ)))
-    assert any("inside operators that the chip computes in float32" in note for note in c.notes)
+    assert any("inside operators that the chip computes in float32" in note.text for note in c.notes)
