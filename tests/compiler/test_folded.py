@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from compiler.explain import Note
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
@@ -125,11 +126,11 @@ def test_rows_in_memory_change_no_bit(arithmetic: Arithmetic) -> None:
 def test_a_model_too_large_for_the_arrays_is_streamed() -> None:
     graph = decoder(Shape(layers=2, width=128, inner=512))
     few = with_quantity(tiny(4), "tile", "macros", 16)
-    notes: list[str] = []
+    notes: list[Note] = []
     options = MapOptions(block=64)
     map_graph(graph, few, Limits(64, chunk=1), Arithmetic.INT8, options, notes)
-    assert any("weights are streamed" in note and "cells" in note for note in notes)
-    assert any("rounds a step" in note for note in notes)
+    assert any("weights are streamed" in note.text and "cells" in note.text for note in notes)
+    assert any("rounds a step" in note.text for note in notes)
 
 
 def test_the_mapping_reads_back_equal() -> None:
