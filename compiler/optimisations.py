@@ -28,6 +28,7 @@ class Optimisation(Enum):
     GROUP_HEADS = "group-heads"
     NORM_EXCHANGE = "norm-exchange"
     GATHER = "gather"
+    EARLY_BIAS = "early-bias"
     SEGMENTS = "segments"
 
     @property
@@ -43,6 +44,7 @@ _SUMMARIES = {
     Optimisation.PLACEMENT: "lay tiles in compact patches of the mesh, the layout in which messages travel least",
     Optimisation.NORM_EXCHANGE: "norms over several tiles combine sum of squares and largest magnitude at once",
     Optimisation.GATHER: "look up embeddings in the DRAM of several chips at the same time",
+    Optimisation.EARLY_BIAS: "add a section's bias to the residual while the section works, not to its result",
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",

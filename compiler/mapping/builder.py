@@ -45,7 +45,7 @@ from isa.program import (
     TensorInfo,
 )
 
-from .place import Crew, place
+from .place import Crew, from_the_middle, place
 
 Maker = Callable[[], np.ndarray]
 
@@ -276,6 +276,8 @@ class MappingBuilder:
         remote = tuple(tile.index for tile in self.tiles if tile.is_remote)
         crew = Crew(len(self.tiles), remote, tuple(self._units))
         places = place(crew, self.channels, self.hardware, tries=tries)
+        if tries:
+            self.channels = [from_the_middle(channel, places) for channel in self.channels]
         for tile, (x, y) in zip(self.tiles, places, strict=True):
             tile.x, tile.y = x, y
             chip = self.hardware.chip_of(x, y)

@@ -56,8 +56,8 @@ class Sizes:
     """What bounds a stage: columns of a hub value a tile takes, rows of the longest sequence, and of all.
 
     `joins_norms`: norms that only arrays read are normalised and quantised in one (`NormQuantise`). `gathers`:
-    embeddings whose tables lie in DRAM have tiles of their own, on several chips. `carried`:
-    values that more than one stage works on.
+    embeddings whose tables lie in DRAM have tiles of their own, on several chips. `early_bias`:
+    a section's bias is added to what its result is added to. `carried`: values that more than one stage works on.
     """
 
     columns: int
@@ -65,6 +65,7 @@ class Sizes:
     positions: int
     joins_norms: bool = True
     gathers: bool = True
+    early_bias: bool = True
     carried: frozenset[str] = frozenset()
 
 
@@ -82,6 +83,7 @@ class StageBuilder:
         self.slots: list[tuple[int, int]] = []
         self.is_source, self.round = False, 0
         self.gatherers: list[TileBuilder] = []  # tiles that look up rows, one for each of the stage's
+        self.early: set[str] = set()  # results of sections whose bias has been added already
         self.quantised: dict[str, list[Shard]] = {}  # norms that were quantised at once
 
     def build(self, stage: Stage, only_results: set[str], kind: str) -> None:
@@ -213,8 +215,8 @@ class StageBuilder:
         for source, value, parts in sends.values():
             source.add(Send(value, tuple(parts)), site, made_by)
         bias = self.state.bias.get(name)
-        if bias is not None:
-            self._bias(local, bias)
+        if bias is not None and name not in self.early:
+            self._bias(local, local, bias)
         self._record(name, local)
 
     def _send_part(
@@ -230,11 +232,35 @@ class StageBuilder:
         parts.append((port, start - partial.col, stop - start))
         return tile.end(port)
 
-    def _bias(self, local: str, node: Node) -> None:
+    def _bias(self, out: str, x: str, node: Node) -> None:
+        """out = x + the bias of a section's last layer, if it has one."""
         for tile, (col, cols) in zip(self.tiles, self.slots, strict=True):
             content = self.weights.bias(node, col)
             if content is not None:
-                tile.add(AddRow(local, local, tile.constant(f"{local}_bias", cols, content)), "bias", [node])
+                tile.add(AddRow(out, x, tile.constant(f"{out}_bias", cols, content)), "bias", [node])
+
+    def _is_early(self, name: str, node: Node) -> bool:
+        """Whether `node` alone adds up what a section will send with something else: then that gets the section's bias,
+        while the section still works."""
+        bias = self.state.bias.get(name)
+        return (
+            self.sizes.early_bias
+            and name in self.state.partials
+            and name not in {*self.local, *self.state.values, *self.sizes.carried, *self.graph.outputs}
+            and self.consumers[name] == [node]
+            and bias is not None
+            and self.weights.bias(bias, 0) is not None
+        )
+
+    def _add_early(self, node: Node, late: str, other: str) -> None:
+        """The sum of what a section will send and another value, which gets the section's bias before it comes."""
+        left = self.bring(other)
+        out = self.out(node)
+        self._bias(out, left, self.state.bias[late])
+        self.early.add(late)
+        right = self.bring(late)
+        for tile in self.tiles:
+            tile.add(AddBlock(out, out, right), "residual", [node])
 
     # ------------------------------------------------------------------------------------------------- nodes
 
@@ -280,8 +306,12 @@ class StageBuilder:
         a, b = node.inputs
         if a in self.graph.constants:
             a, b = b, a
-        left = self.bring(a)
         adds = isinstance(node.op, Add)
+        for late, other in ((b, a), (a, b)):
+            if adds and other not in self.graph.constants and self._is_early(late, node):
+                self._add_early(node, late, other)
+                return
+        left = self.bring(a)
         if b not in self.graph.constants:
             right = self.bring(b)
             out = self.out(node)

@@ -122,10 +122,10 @@ class Mapper:
             kind = "source" if stage.depth == 0 else "source_residual"
         longest = self.parts.geometry.longest
         most = max(map(longest, Domain))
-        joins, gathers = self.options.does(Optimisation.NORM_EXCHANGE), self.options.does(Optimisation.GATHER)
-        sizes = Sizes(
-            self._shard(stage.domain, stage.width), longest(stage.domain), most, joins, gathers, self.carried
-        )
+        does, width = self.options.does, self._shard(stage.domain, stage.width)
+        joins, gathers = does(Optimisation.NORM_EXCHANGE), does(Optimisation.GATHER)
+        is_early = does(Optimisation.EARLY_BIAS)
+        sizes = Sizes(width, longest(stage.domain), most, joins, gathers, is_early, self.carried)
         builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
         builder.build(stage, self.only_results, kind)
 

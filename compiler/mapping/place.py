@@ -9,7 +9,7 @@ all channels travel least is taken.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,6 +164,24 @@ def _in_turn(queues: list[list[Cell]]) -> Iterator[Cell]:
     """The first of each queue, then the second of each, ..."""
     for number in range(max(map(len, queues))):
         yield from (queue[number] for queue in queues if number < len(queue))
+
+
+def from_the_middle(channel: Channel, cells: Sequence[Cell]) -> Channel:
+    """A channel that combines values for several tiles with its receivers in an order that begins in their middle:
+    the network combines on the way to the first of them."""
+    tiles = [end.tile for end in (*channel.sources, *channel.dests)]
+    if len(channel.sources) < 2 or len(channel.dests) < 2 or HOST in tiles:
+        return channel
+    xs, ys = zip(*(cells[tile] for tile in tiles), strict=True)
+    x, y = min(xs) + max(xs), min(ys) + max(ys)
+
+    def way(at: int) -> int:
+        cell = cells[channel.dests[at].tile]
+        return abs(2 * cell[0] - x) + abs(2 * cell[1] - y)
+
+    root = min(range(len(channel.dests)), key=way)
+    dests = (channel.dests[root], *channel.dests[:root], *channel.dests[root + 1 :])
+    return replace(channel, dests=dests)
 
 
 class _Ways:
