@@ -533,8 +533,38 @@ class Vmaxr(_Reduce, opcode=0x52, work=Work(alu=1, row_alu=63)):
     """dst[i] = largest element of row i (-inf if it is empty)."""
 
 
-class Vamax(_Reduce, opcode=0x53, work=Work(alu=2, row_alu=63)):
+class Vamax(_Reduce, opcode=0x53, work=Work(alu=1, row_alu=63)):
     """dst[i] = largest magnitude in row i (0 if it is empty)."""
+
+
+class Vmean(_Vector, opcode=0x55, work=Work(alu=1, row_alu=64)):
+    """dst[i] = (sum of row i) * factor: a mean, or the part of it that these columns have."""
+
+    dst: ColumnOut
+    src: Block
+    n: Reg
+    cols: Length
+    factor: float
+
+
+class Vrstd(_Vector, opcode=0x56, work=Work(row_alu=2, row_sfu=1, cols=1)):
+    """dst[i] = 1 / square root of (src[i] * factor + eps): the factor of a norm from a sum of squares."""
+
+    dst: ColumnOut
+    src: Column
+    n: Reg
+    factor: float
+    eps: float
+
+
+class Vrstdm(_Vector, opcode=0x57, work=Work(row_alu=3, row_sfu=1, cols=1)):
+    """dst[i] = dst[i] * what `vrstd` gives: the factor of a norm taken into scales."""
+
+    dst: Annotated[Addr, updates(F32, "n")]
+    src: Column
+    n: Reg
+    factor: float
+    eps: float
 
 
 class Vsumq(_Vector, opcode=0x54, work=Work(alu=1, row_alu=64)):
@@ -547,7 +577,7 @@ class Vsumq(_Vector, opcode=0x54, work=Work(alu=1, row_alu=64)):
     cols: Length
 
 
-class Quant(_Vector, opcode=0x58, work=Work(alu=5, row_alu=64, row_sfu=1)):
+class Quant(_Vector, opcode=0x58, work=Work(alu=3, row_alu=64, row_sfu=1)):
     """Quantise each row to int8: scales[i] = max|src[i]| / 127, dst = src / scale, to nearest even, within 127."""
 
     dst: Annotated[Addr, writes(I8, "n", "cols")]
@@ -557,7 +587,7 @@ class Quant(_Vector, opcode=0x58, work=Work(alu=5, row_alu=64, row_sfu=1)):
     cols: Length
 
 
-class Quantx(_Vector, opcode=0x59, work=Work(alu=3, row_sfu=1)):
+class Quantx(_Vector, opcode=0x59, work=Work(alu=2, row_sfu=1)):
     """Quantise each row to int8 with the given scale (0 gives zeros)."""
 
     dst: Annotated[Addr, writes(I8, "n", "cols")]
@@ -567,7 +597,18 @@ class Quantx(_Vector, opcode=0x59, work=Work(alu=3, row_sfu=1)):
     cols: Length
 
 
-class Quantw(_Vector, opcode=0x5A, work=Work(alu=6, row_alu=64, row_sfu=1)):
+class Quantm(_Vector, opcode=0x63, work=Work(alu=2, row_alu=1, row_sfu=1)):
+    """Quantise each row to int8 with scale = scales[i] / 127, which replaces scales[i]: the largest magnitude of the
+    whole row, of which src may be a part."""
+
+    dst: Annotated[Addr, writes(I8, "n", "cols")]
+    scales: Annotated[Addr, updates(F32, "n")]
+    src: Block
+    n: Reg
+    cols: Length
+
+
+class Quantw(_Vector, opcode=0x5A, work=Work(alu=4, row_alu=64, row_sfu=1)):
     """`quant` of src[i, j] * (scale of row row+j of array a): fold V's scales into the probabilities."""
 
     a: Annotated[ArrayRef, ArrayUse(ArrayMode.SCALES, "row", "cols")]
@@ -694,7 +735,7 @@ class Rope(_Vector, opcode=0x61, work=Work(alu=3)):
     interleaved: bool = False
 
 
-class Smx(_Vector, opcode=0x64, work=Work(alu=4, sfu=1, row_alu=126)):
+class Smx(_Vector, opcode=0x64, work=Work(alu=3, sfu=1, row_alu=126)):
     """One block of online softmax: ml[i] = (m, l), m the largest valid score of row i, l the sum of p.
 
     p[i, j] = exp(s[i, j] - m) where column j is valid, else 0. Valid are columns below `hi`, with `causal`
@@ -714,7 +755,27 @@ class Smx(_Vector, opcode=0x64, work=Work(alu=4, sfu=1, row_alu=126)):
     window: bool = False
 
 
-class Smxm(_Vector, opcode=0x65, work=Work(alu=3, row_alu=4, row_sfu=2)):
+class Smxi(_Vector, opcode=0x67, work=Work(alu=6, sfu=1, row_alu=126)):
+    """`smx` of the sums of `mvmt`, in place: s[i, j] = (sums[i, j] * scales[i]) * (scale of row row+j of a).
+
+    What `deqr` and then `smx` give, to the bit; the probabilities take the place of the sums.
+    """
+
+    a: Annotated[ArrayRef, ArrayUse(ArrayMode.SCALES, "row", "cols")]
+    s: Annotated[Addr, updates(I32, "n", "cols")]
+    ml: Annotated[Addr, writes(F32, "n", 2)]
+    scales: Column
+    n: Reg
+    row: Reg
+    cols: Reg
+    hi: Reg
+    lo: Reg
+    group: U8
+    causal: bool = False
+    window: bool = False
+
+
+class Smxm(_Vector, opcode=0x65, work=Work(alu=3, row_alu=6, row_sfu=2)):
     """Merge block (mlb, ob) of online softmax into (ml, o): both are rescaled to the larger m and added.
 
     With M = max(m, mb), a = exp(m - M), b = exp(mb - M): o = o*a + ob*b, l = l*a + lb*b, m = M. An empty side

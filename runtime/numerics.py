@@ -216,7 +216,7 @@ def row_max_magnitude(x: F32) -> F32:
 
 # ----------------------------------------------------------------------------------------------- quantisation
 
-_ONE_OVER_LEVELS = np.float32(1.0 / LEVELS)
+ONE_OVER_LEVELS = np.float32(1.0 / LEVELS)
 _SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 
@@ -234,7 +234,7 @@ def quantise_by(x: F32, scales: F32) -> I8:
 
 def quantise(x: F32) -> tuple[I8, F32]:
     """int8 codes of x [rows, cols] and the scale of each row: its largest magnitude times float32(1/127)."""
-    scales = row_max_magnitude(x) * _ONE_OVER_LEVELS
+    scales = row_max_magnitude(x) * ONE_OVER_LEVELS
     return quantise_by(x, scales), scales
 
 

@@ -1,8 +1,8 @@
 """Code of attention: a loop over blocks of cached rows, merged by online softmax.
 
     for each block of `block` rows (fixed borders, so that cutting a sequence into steps changes nothing):
-        s = scale * q k^T              mvmt on the key array, dequantised by the keys' row scales
-        s = s + bias of the distance   for models that have one
+        s = scale * q k^T              mvmt on the key array, dequantised by the keys' row scales (and scale * q's)
+        s = s + bias of the distance   for models that have one; without, dequantising is part of the softmax step
         p, m, l = softmax step of s    masked: a token sees itself and those before it
         o = p v                        the values' row scales folded into p before it is quantised
         merge (m, l, o) into the running (m, l, o)
@@ -47,6 +47,7 @@ from isa.instructions import (
     Send,
     Smx,
     Smxd,
+    Smxi,
     Smxm,
     Smxs,
     Sub,
@@ -93,12 +94,18 @@ def emit_attend(op: Attend, e: Emitter) -> None:
 
 
 def queries(op: Attend, e: Emitter) -> Reg:
-    """Scale the queries, and quantise them if they do not come so. The result holds how many rows they have."""
+    """Scale the queries, and quantise them if they do not come so. The result holds how many rows they have.
+
+    Of quantised queries the scales are multiplied, which nothing waits for until the scores are there.
+    """
     n = e.rows(op.q, op.group)
-    if op.scale != 1:
-        e.add(Vmuli(e.tmp("q"), e.at(op.q), TOKENS, op.group * op.dim, op.scale))
     if e.int8 and not _is_ready(op, e):
-        e.add(Quant(e.tmp("q8"), e.tmp("q_scale"), _queries(op, e), n, op.dim))
+        scale = e.tmp("q_scale")
+        e.add(Quant(e.tmp("q8"), scale, e.at(op.q), n, op.dim))
+        if op.scale != 1:
+            e.add(Vmuli(scale, scale, n, 1, op.scale))
+    elif op.scale != 1:
+        e.add(Vmuli(e.tmp("q"), e.at(op.q), TOKENS, op.group * op.dim, op.scale))
     return n
 
 
@@ -127,7 +134,7 @@ def _rescale(op: Attend, e: Emitter, n: Reg) -> None:
 
 
 def _queries(op: Attend, e: Emitter) -> Addr:
-    """Where the scaled queries lie."""
+    """Where the scaled queries of ideal arithmetic lie."""
     return e.at(op.q) if op.scale == 1 else e.tmp("q")
 
 
@@ -194,11 +201,15 @@ def _other_blocks(op: Attend, e: Emitter, n: Reg, first: KvBlock, length: Reg) -
 
 def block_scores(op: Attend, e: Emitter, n: Reg, block: KvBlock, ml: Addr) -> None:
     """Scores of a block, then its softmax step in place: probabilities, maxima and sums."""
-    s, keys = e.tmp("s"), e.array(op.keys)
+    s, keys, window = e.tmp("s"), e.array(op.keys), op.window > 0
     if e.int8:
         ready = _is_ready(op, e)
         q8, scale = (e.at(op.q), e.at(f"{op.q}.scale")) if ready else (e.tmp("q8"), e.tmp("q_scale"))
         e.add(Mvmt(keys, s, q8, n, block.row, block.rows))
+        if not (op.softcap or op.bias):  # nothing stands between sums and softmax
+            visible = block.rows, block.hi, block.lo, op.group, op.causal, window
+            e.add(Smxi(keys, s, ml, scale, n, block.row, *visible))
+            return
         e.add(Deqr(keys, s, s, scale, n, block.row, block.rows))
     else:
         e.add(Mvmtf(keys, s, _queries(op, e), n, block.row, block.rows))
@@ -207,7 +218,6 @@ def block_scores(op: Attend, e: Emitter, n: Reg, block: KvBlock, ml: Addr) -> No
         e.add(Vmuli(s, s, n, block.rows, op.softcap))
     if op.bias:
         _bias(op, e, n, block)
-    window = op.window > 0
     e.add(Smx(s, s, ml, n, block.rows, block.hi, block.lo, op.group, op.causal, window))
 
 

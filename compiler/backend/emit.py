@@ -40,28 +40,28 @@ from isa.instructions import (
     Mvm,
     Mvmf,
     Quant,
-    Quantx,
+    Quantm,
     Recv,
     Rope,
     Smxd,
     Vadd,
-    Vaddi,
     Vaddr,
     Vamax,
     Vgelu,
     Vgelut,
+    Vmean,
     Vmul,
     Vmulc,
     Vmuli,
     Vmulr,
     Vouter,
     Vrelu,
-    Vrsqrt,
+    Vrstd,
+    Vrstdm,
     Vscale,
     Vsigm,
     Vsilu,
     Vsubc,
-    Vsum,
     Vsumq,
     Vsumsq,
     Vtanh,
@@ -69,7 +69,7 @@ from isa.instructions import (
     Wrowf,
 )
 from isa.instructions import Send as SendWords
-from isa.operands import ZERO, Addr, Mem
+from isa.operands import ZERO, Addr, Mem, Reg
 
 from .attend import emit_attend
 from .blocks import appended_rows
@@ -178,7 +178,7 @@ def _(op: Activate, e: Emitter) -> None:
     e.add(_UNARY[op.function](out, x, n, cols))  # type: ignore[call-arg]
 
 
-def _reduce(e: Emitter, op: Normalise | Quantise, by: type[Vsum | Vsumsq | Vamax], x: Addr, to: str) -> Addr:
+def _reduce(e: Emitter, op: Normalise | Quantise, by: type[Vsumsq | Vamax], x: Addr, to: str) -> Addr:
     """Reduce the rows of x to the column at `to`: over this tile's columns, and through the network over all
     tiles' if the row is split. What is sent lies apart from what comes back, or the two would wait for each other.
     """
@@ -189,8 +189,15 @@ def _reduce(e: Emitter, op: Normalise | Quantise, by: type[Vsum | Vsumsq | Vamax
         e.add(by(whole, x, n, cols))
         return whole
     part = e.tmp("part")
-    e.add(by(part, x, n, cols), SendWords(e.port(op.to), part, n, 1), Recv(e.port(op.back), whole, n, 1))
+    e.add(by(part, x, n, cols), *_exchange(e, op, part, whole, n))
     return whole
+
+
+def _exchange(e: Emitter, op: Normalise | Quantise, part: Addr, whole: Addr, n: Reg) -> tuple[Inst, ...]:
+    """Code that makes a column whole over all tiles of a row that is split."""
+    if not op.to:
+        return ()
+    return SendWords(e.port(op.to), part, n, 1), Recv(e.port(op.back), whole, n, 1)
 
 
 @emit.register
@@ -199,13 +206,13 @@ def _(op: Normalise, e: Emitter) -> None:
     n = e.rows(op.out, op.groups)
     out, x = e.at(op.out), e.at(op.x)
     if op.kind is NormKind.LAYER:  # x - mean(x), then as rms
-        mean = _reduce(e, op, Vsum, x, "mean")
-        e.add(Vmuli(mean, mean, n, 1, 1 / op.width), Vsubc(out, x, mean, n, cols))
+        mean = e.tmp("mean")
+        part = e.tmp("part") if op.to else mean
+        e.add(Vmean(part, x, n, cols, 1 / op.width), *_exchange(e, op, part, mean, n))
+        e.add(Vsubc(out, x, mean, n, cols))
         x = out
     total = _reduce(e, op, Vsumsq, x, "sum")
-    e.add(
-        Vmuli(total, total, n, 1, 1 / op.width), Vaddi(total, total, n, 1, op.eps), Vrsqrt(total, total, n, 1)
-    )
+    e.add(Vrstd(total, total, n, 1 / op.width, op.eps))
     e.add(Vscale(out, x, total, e.at(op.gain), n, cols) if op.gain else Vmulc(out, x, total, n, cols))
     if op.shift:
         e.add(Vaddr(out, out, e.at(op.shift), n, cols))
@@ -219,8 +226,8 @@ def _(op: NormQuantise, e: Emitter) -> None:
     to, back = e.port(op.to), e.port(op.back)
     if op.kind is NormKind.LAYER:
         mean, centred = e.tmp("mean"), e.tmp("centred")
-        e.add(Vsum(part, x, n, cols), SendWords(to, part, n, 1), Recv(back, mean, n, 1))
-        e.add(Vmuli(mean, mean, n, 1, 1 / op.width), Vsubc(centred, x, mean, n, cols))
+        e.add(Vmean(part, x, n, cols, 1 / op.width), SendWords(to, part, n, 1), Recv(back, mean, n, 1))
+        e.add(Vsubc(centred, x, mean, n, cols))
         x = centred
     if op.gain:
         e.add(Vmulr(scaled, x, e.at(op.gain), n, cols))
@@ -231,20 +238,20 @@ def _(op: NormQuantise, e: Emitter) -> None:
         Recv(e.port(op.top), scale, n, 1),
     )
     e.add(Vsumsq(part, x, n, cols), SendWords(to, part, n, 1), Recv(back, total, n, 1))
-    e.add(Vmuli(scale, scale, n, 1, 1 / 127), Quantx(e.at(op.out), scale, y, n, cols))
-    e.add(Vmuli(total, total, n, 1, 1 / op.width), Vaddi(total, total, n, 1, op.eps))
-    e.add(Vrsqrt(total, total, n, 1), Vmul(scale, scale, total, n, 1))
+    e.add(Quantm(e.at(op.out), scale, y, n, cols), Vrstdm(scale, total, n, 1 / op.width, op.eps))
 
 
 @emit.register
 def _(op: Quantise, e: Emitter) -> None:
     n, cols, scales = e.rows(op.out), e.value(op.out).cols, e.value(op.out).scales
     out, scale, x = e.at(op.out), e.at(f"{op.out}.scale"), e.at(op.x)
-    if not op.to:
+    if op.to:
+        _reduce(e, op, Vamax, x, "scale")
+        e.add(Quantm(out, scale, x, n, cols))
+    else:
         e.add(Quant(out, scale, x, e.rows(op.out, scales), cols // scales))
-        return
-    _reduce(e, op, Vamax, x, "scale")
-    e.add(Vmuli(scale, scale, n, 1, 1 / 127), Quantx(out, scale, x, n, cols))
+    if op.factor != 1:
+        e.add(Vmuli(scale, scale, n, scales, op.factor))
 
 
 @emit.register

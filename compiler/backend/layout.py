@@ -148,7 +148,7 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
 def _attend_scratch(op: Attend, template: Template, int8: bool) -> dict[str, int]:
     """Scaled queries, scores, running and block's (m, l), the block's output; quantised queries and probabilities."""
     g, is_ready = op.group, _value(template, op.q).format is Format.Q8
-    space = {} if op.scale == 1 else {"q": 4 * g * op.dim}
+    space = {} if op.scale == 1 or (int8 and not is_ready) else {"q": 4 * g * op.dim}
     space |= {"s": 4 * g * op.block} | ({"top": 4 * g} if op.sums else {"ml": 8 * g})
     space |= {"ml_block": 8 * g, "o_block": 4 * g * op.v_dim}
     if int8:

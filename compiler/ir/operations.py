@@ -171,12 +171,14 @@ class NormQuantise:
 @dataclass(frozen=True, slots=True)
 class Quantise:
     """out (Q8) = x with one scale a row, or one for each of `MapValue.scales` equal parts of it. If the row is split
-    over tiles, its largest magnitude goes through ports `to` and `back`."""
+    over tiles, its largest magnitude goes through ports `to` and `back`. Scales are multiplied by `factor`, so that
+    out stands for x * factor."""
 
     out: str
     x: str
     to: str = ""
     back: str = ""
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,16 +122,18 @@ class PartBuilder:
         feed.receive(tile, name, site, only)
         return name if feed.quantised else self.quantise(tile, name, feed.made_by)
 
-    def quantise(self, tile: TileBuilder, x: str, nodes: list[Node], scales: int = 1) -> str:
+    def quantise(
+        self, tile: TileBuilder, x: str, nodes: list[Node], scales: int = 1, factor: float = 1.0
+    ) -> str:
         """x as arrays take it: quantised under another name, or x itself in ideal arithmetic.
 
-        `scales`: of how many equal parts each gets a scale of its own.
+        `scales`: of how many equal parts each gets a scale of its own. `factor`: what scales are multiplied by.
         """
         if not self.quantised:
             return x
         value = tile.values[x]
         name = tile.value(f"{x}q", Format.Q8, value.cols, value.rows, scales)
-        tile.add(Quantise(name, x), "quantise", nodes)
+        tile.add(Quantise(name, x, factor=factor), "quantise", nodes)
         return name
 
     def columnwise(self, tile: TileBuilder, node: Node, local: dict[str, str], col: int, width: int) -> None:

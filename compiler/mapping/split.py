@@ -170,10 +170,11 @@ class SplitBuilder:
             self.parts.headwise(tile, node, local, cols // share.dim, at)
             name = node.output.name
         value = local[name]
-        if share.name == "q" and self.op.scale != 1:
-            tile.add(Scale(value, value, self.op.scale), "scale", [self.node])
+        factor = self.op.scale if share.name == "q" else 1.0
         if self._is_quantised(share):
-            value = self.parts.quantise(tile, value, [self.node], scales=cols // share.dim)
+            value = self.parts.quantise(tile, value, [self.node], cols // share.dim, factor)
+        elif factor != 1:
+            tile.add(Scale(value, value, factor), "scale", [self.node])
         return _Piece(tile, value, col, cols)
 
     def _is_quantised(self, share: Share) -> bool:

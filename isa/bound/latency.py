@@ -236,10 +236,11 @@ class Latency:
     def _split(self, work: AttentionWork, seen: int, tiles: float, split: float) -> Spent:
         r = self.rates
         scores = max(1.0, work.heads * seen / tiles)
-        vector = r.vector(table.Smx, scores)
-        if not self.is_ideal:
+        if self.is_ideal:
+            vector = r.vector(table.Smx, scores)
+        else:
             queries = max(1.0, work.heads * work.head_dim / tiles)
-            vector += r.vector(table.Quant, queries) + r.vector(table.Deqr, scores)
+            vector = r.vector(table.Quant, queries) + r.vector(table.Smxi, scores)
             vector += r.vector(table.Quantw, scores) + r.vector(table.Deq, 1)
         vector += r.vector(table.Smxd, 1)
         arrays = r.mvmt + r.levels(work.head_dim / r.macro_cols) + r.mvm

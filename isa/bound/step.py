@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from isa import instructions as table
 from isa.hardware import Hardware
+from isa.instruction import Inst
 from isa.program import Segment
 from isa.workload import AttentionWork, Block, Place, Product, RowWork, SectionWork, Task, Workload
 
@@ -237,11 +238,8 @@ class _Step:
 
     def _scores(self, attention: AttentionWork) -> float:
         """Softmax of a key's scores, one for each head."""
-        r, kinds = self.rates, [table.Smx]
-        total = sum(r.work(kind, 4096) for kind in kinds) / 4096
-        if not self.workload.is_ideal:
-            total += (r.work(table.Deqr, 4096) + r.work(table.Quantw, 4096)) / 4096
-        return attention.heads * total
+        kinds: tuple[type[Inst], ...] = (table.Smx,) if self.workload.is_ideal else (table.Smxi, table.Quantw)
+        return attention.heads * sum(self.rates.work(kind, 4096) for kind in kinds) / 4096
 
     def _host(self) -> float:
         """The host's operators, one after another, each on all rows of the step."""

@@ -207,7 +207,7 @@ class Operation:
             self._check_group(inst)
         if isinstance(inst, t.Vrel | t.Vslope):
             self._check_distance(inst)
-        if isinstance(inst, t.Smx) and (inst.causal or inst.window) and not inst.group:
+        if isinstance(inst, t.Smx | t.Smxi) and (inst.causal or inst.window) and not inst.group:
             self.ctx.find(self.index, "E0411", "the rows of a token are counted in groups of 0")
 
     # ------------------------------------------------------------------------------------------------ memory

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isa import instructions as t
+from isa.instruction import DType
 from runtime import numerics
 from runtime.engine.state import TileState
 from runtime.engine.trap import TrapError
@@ -13,7 +15,7 @@ from runtime.numerics import F32
 from .registry import semantics
 
 
-def _valid(tile: TileState, i: t.Smx, n: int, cols: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+def _valid(tile: TileState, i: t.Smx | t.Smxi, n: int, cols: int) -> NDArray[np.bool_]:
     """Which columns each row may see: [n, cols]."""
     if (i.causal or i.window) and i.group == 0:
         raise TrapError("the rows of a token are counted in groups of 0")
@@ -24,16 +26,32 @@ def _valid(tile: TileState, i: t.Smx, n: int, cols: int) -> np.ndarray[tuple[int
     return valid & (column >= lo + token) if i.window else valid
 
 
-@semantics(t.Smx)
-def _(tile: TileState, i: t.Smx) -> None:
-    n, cols = tile.count(i.n), tile.count(i.cols)
-    valid = _valid(tile, i, n, cols)
-    scores: F32 = np.where(valid, tile.f32(i.s, n, cols), np.float32(-np.inf))
+def _block(scores: F32, valid: NDArray[np.bool_]) -> tuple[F32, F32]:
+    """p [n, cols] and pairs (m, l) [n, 2] of scores [n, cols]."""
+    scores = np.where(valid, scores, np.float32(-np.inf))
     m = numerics.row_max(scores)
     some = valid & (m != -np.inf)[:, None]
     p: F32 = np.where(some, numerics.exp(scores - m[:, None]), np.float32(0))
+    return p, np.stack([m, numerics.row_sum(p)], axis=1)
+
+
+@semantics(t.Smx)
+def _(tile: TileState, i: t.Smx) -> None:
+    n, cols = tile.count(i.n), tile.count(i.cols)
+    p, ml = _block(tile.f32(i.s, n, cols), _valid(tile, i, n, cols))
     tile.write(i.p, p)
-    tile.write(i.ml, np.stack([m, numerics.row_sum(p)], axis=1))
+    tile.write(i.ml, ml)
+
+
+@semantics(t.Smxi)
+def _(tile: TileState, i: t.Smxi) -> None:
+    n, cols = tile.count(i.n), tile.count(i.cols)
+    array = tile.array(i.a, DType.I8)
+    row_scales = array.row_scales[array.window(tile.value(i.row), cols)]
+    sums = tile.i32(i.s, n, cols).astype(np.float32)
+    p, ml = _block((sums * tile.f32(i.scales, n, 1)) * row_scales, _valid(tile, i, n, cols))
+    tile.write(i.s, p)
+    tile.write(i.ml, ml)
 
 
 @semantics(t.Smxm)

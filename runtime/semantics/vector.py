@@ -128,6 +128,27 @@ _reduction(t.Vmaxr, numerics.row_max)
 _reduction(t.Vamax, numerics.row_max_magnitude)
 
 
+@semantics(t.Vmean)
+def _(tile: TileState, i: t.Vmean) -> None:
+    tile.write(i.dst, numerics.row_sum(tile.f32(i.src, *_size(tile, i))) * np.float32(i.factor))
+
+
+def _deviation(tile: TileState, i: t.Vrstd | t.Vrstdm, n: int) -> F32:
+    """1 / square root of (src * factor + eps): [n]."""
+    return numerics.rsqrt(tile.column(i.src, n) * np.float32(i.factor) + np.float32(i.eps))
+
+
+@semantics(t.Vrstd)
+def _(tile: TileState, i: t.Vrstd) -> None:
+    tile.write(i.dst, _deviation(tile, i, tile.count(i.n)))
+
+
+@semantics(t.Vrstdm)
+def _(tile: TileState, i: t.Vrstdm) -> None:
+    n = tile.count(i.n)
+    tile.write(i.dst, tile.column(i.dst, n) * _deviation(tile, i, n))
+
+
 @semantics(t.Vsumq)
 def _(tile: TileState, i: t.Vsumq) -> None:
     n, cols = _size(tile, i)
@@ -156,6 +177,14 @@ def _(tile: TileState, i: t.Quant) -> None:
 def _(tile: TileState, i: t.Quantx) -> None:
     n, cols = _size(tile, i)
     tile.write(i.dst, numerics.quantise_by(tile.f32(i.src, n, cols), tile.column(i.scales, n)))
+
+
+@semantics(t.Quantm)
+def _(tile: TileState, i: t.Quantm) -> None:
+    n, cols = _size(tile, i)
+    scales = tile.column(i.scales, n) * numerics.ONE_OVER_LEVELS
+    tile.write(i.dst, numerics.quantise_by(tile.f32(i.src, n, cols), scales))
+    tile.write(i.scales, scales)
 
 
 @semantics(t.Quantw)

@@ -139,7 +139,7 @@ def test_ideal_arithmetic_costs_the_same() -> None:
         (t.Vsum(at(0), at(1024), R(1), 20), 32),
         # port: 60 * 4 / 32
         (t.Vfill(at(0), R(1), 20, 1.0), 8),
-        (t.Quant(at(0), at(512), at(1024), R(1), 20), 62),  # (300 + 192) / 8
+        (t.Quant(at(0), at(512), at(1024), R(1), 20), 47),  # (180 + 192) / 8
         (t.Rope(at(0), at(1024), at(2048), R(1), 20, 10, 10), 23),  # ALU 180 / 8; port (240*2 + 120)/32
         (t.Smxd(at(0), at(1024), at(2048), R(1), 20), 16),  # port (240*2 + 24)/32
     ],

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from isa import instructions as t
+from isa.operands import Reg
 from runtime import numerics
 from tests.values.bench import Bench, same_bits
 
@@ -63,6 +64,39 @@ def test_block(n: int, cols: int, hi: int, lo: int, group: int, causal: bool, wi
         np.testing.assert_allclose(p[i], expected, rtol=2e-6, atol=1e-30)
         np.testing.assert_allclose(ml[i, 1], expected.sum(), rtol=2e-6)
         assert not p[i][~valid[i]].any()
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(1, 5),
+    st.integers(1, 70),
+    st.integers(-3, 80),
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_block_from_integer_sums(
+    n: int, cols: int, hi: int, group: int, causal: bool, window: bool
+) -> None:
+    """`smxi` gives what `deqr` and `smx` give, to the bit."""
+    rng = np.random.default_rng(n * 100 + cols)
+    sums = rng.integers(-(2**20), 2**20, (n, cols)).astype(np.int32)
+    rows, queries = rng.random(cols + 2).astype(np.float32), rng.random(n).astype(np.float32) * 1e-5
+    bench = Bench()
+    cells = np.ones((cols + 2, 4), np.int8)
+    a, s8, scales = bench.array(cells, np.ones(4, np.float32)), bench.put(cells), bench.put(rows)
+    s, fused, q = bench.put(sums), bench.put(sums), bench.put(queries)
+    ml, fused_ml = bench.room(8 * n), bench.room(8 * n)
+    count, wide, row, all_rows = bench.reg(n), bench.reg(cols), bench.reg(1), bench.reg(cols + 2)
+    seen = bench.reg(hi), bench.reg(hi // 2), group, causal, window
+    state = bench.run(
+        t.Wrow(a, s8, scales, all_rows, Reg(0)),
+        t.Deqr(a, s, s, q, count, row, cols),
+        t.Smx(s, s, ml, count, cols, *seen),
+        t.Smxi(a, fused, fused_ml, q, count, row, wide, *seen),
+    )
+    assert same_bits(state.f32(fused, n, cols), state.f32(s, n, cols))
+    assert same_bits(state.f32(fused_ml, n, 2), state.f32(ml, n, 2))
 
 
 def test_what_is_masked_does_not_show() -> None:

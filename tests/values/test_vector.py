@@ -140,6 +140,46 @@ def test_quantise_by_a_given_scale() -> None:
     assert codes[2].tolist() == np.rint(A[2] * 2).tolist()
 
 
+def test_quantise_by_the_largest_magnitude_of_a_row_of_which_this_is_a_part() -> None:
+    """What a multiplication by 1/127 and `quantx` give, to the bit."""
+    bench = Bench()
+    src, dst, n = bench.put(A), bench.room(N * COLS), bench.reg(N)
+    whole = np.abs(A).max(1) * np.array([1, 2, 0], np.float32)
+    scales, apart, codes = bench.put(whole), bench.put(whole), bench.room(N * COLS)
+    state = bench.run(
+        t.Quantm(dst, scales, src, n, COLS),
+        t.Vmuli(apart, apart, n, 1, 1 / 127),
+        t.Quantx(codes, apart, src, n, COLS),
+    )
+    assert same_bits(state.column(scales, N), state.column(apart, N))
+    assert same_bits(state.i8(dst, N, COLS), state.i8(codes, N, COLS))
+    assert np.abs(state.i8(dst, N, COLS)).max(1).tolist() == [127, 64, 0]
+
+
+def test_columns_of_a_norm() -> None:
+    """vmean, vrstd and vrstdm against the instructions that they take the place of."""
+    bench = Bench()
+    squares, scales = (rng.random(N).astype(np.float32) * factor for factor in (50, 1))
+    src, total, n = bench.put(A), bench.put(squares), bench.reg(N)
+    mean, plain, root, apart, own = (bench.room(4 * N) for _ in range(5))
+    into = bench.put(scales)
+    state = bench.run(
+        t.Vmean(mean, src, n, COLS, 1 / COLS),
+        t.Vsum(plain, src, n, COLS),
+        t.Vmuli(plain, plain, n, 1, 1 / COLS),
+        t.Vrstd(root, total, n, 1 / COLS, 1e-5),
+        t.Vmuli(apart, total, n, 1, 1 / COLS),
+        t.Vaddi(apart, apart, n, 1, 1e-5),
+        t.Vrsqrt(apart, apart, n, 1),
+        t.Vrstdm(into, total, n, 1 / COLS, 1e-5),
+        t.Vrstd(own, total, n, 1 / COLS, 1e-5),
+    )
+    assert same_bits(state.column(mean, N), state.column(plain, N))
+    assert same_bits(state.column(root, N), state.column(apart, N))
+    assert same_bits(state.column(into, N), scales * state.column(root, N))
+    np.testing.assert_allclose(state.column(own, N), 1 / np.sqrt(squares / COLS + 1e-5), rtol=1e-6)
+
+
 def test_scales_of_arrays() -> None:
     """quantw takes row scales in, deqr and deqc put row and column scales back, deq neither."""
     bench = Bench()
