@@ -85,10 +85,12 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
 def program_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Program:
     """The program of a graph."""
     chip = split(graph, choices.place)
-    program = build_program(mapping_of(chip, hardware, choices), hardware, Origin(), shapes_only=False)
+    double = Optimisation.DOUBLE_BUFFER not in choices.without
+    mapping = mapping_of(chip, hardware, choices)
+    program = build_program(mapping, hardware, Origin(), shapes_only=False, double=double)
     if chip.hosts:
         program = attached(program, chip, graph)
-    if not choices.scheduled:
+    if not choices.scheduled or Optimisation.SCHEDULE in choices.without:
         return program
     return replace(program, roles=tuple(schedule(r, hardware) for r in program.roles))
 
