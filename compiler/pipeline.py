@@ -86,6 +86,8 @@ class Compilation:
     """Token ids that the model takes for padding, which must not occur: it counts positions without them."""
     operators: dict[str, str] = field(default_factory=dict)
     """The operator of each ONNX node of the file, by the node's name: for diagnostics."""
+    is_trial: bool = False
+    """Whether it only finds out if something fits."""
     notes: list[Note] = field(default_factory=list)
     """What the compiler chose and why, for `--explain`."""
 

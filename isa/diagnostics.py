@@ -184,6 +184,16 @@ CODES: dict[str, Code] = {
         "context beyond the model",
         "The model looks positions up in a learned table that is shorter than the declared context.",
     ),
+    "E0309": Code(
+        "memory too small",
+        "A table that rows are looked up in does not fit the memories of a chip (DRAM, global buffer).",
+    ),
+    "E0310": Code(
+        "instruction memory too small", "The text of a role is longer than a tile's instruction memory."
+    ),
+    "E0311": Code(
+        "not enough ports", "A tile's work takes part in more channels than its port table has room for."
+    ),
     "E0307": Code("mapping text", "The text is not a Mapping as the printer writes it."),
     "E0401": Code(
         "operand beyond the target", "A register, array, port or parameter is not there on this target."

@@ -321,9 +321,10 @@ class MappingBuilder:
             if used + size <= int(memories[space].capacity.si):
                 self._used[chip, space] = -(-(used + size) // 64) * 64
                 return MemoryRegion(f"{tensor}@{chip}", space, chip, used, size, tensor)
+        have, used = int(self.hardware.dram.capacity.si), self._used.get((chip, Space.DRAM), 0)
         raise fail(
-            "E0302",
-            f"table {tensor} needs {size:,} bytes, more than chip {chip} has left in its memories",
+            "E0309",
+            f"table {tensor} needs {size:,} bytes; the DRAM of chip {chip} has {have:,}, {used:,} of them taken",
             help="a target with a larger DRAM",
         )
 

@@ -28,8 +28,9 @@ from .weights import Weights
 if TYPE_CHECKING:
     from .mapper import MapOptions
 
-TOO_SMALL = ("E0302", "E0303", "E0304")
-"""Refusals that streaming may lift: an array too large for a tile, too few tiles, a KV cache too large for a tile."""
+TOO_SMALL = ("E0302", "E0303", "E0304", "E0309")
+"""Refusals that streaming may lift: an array too large for a tile, too few tiles, a KV cache too large for a tile,
+tables too large for a memory."""
 
 
 def weight_cells(graph: Graph) -> int:

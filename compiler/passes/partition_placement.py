@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from compiler.placement import Placement
 
 AUTO = "auto"
-TOO_LARGE = ("E0302", "E0303", "E0304")
+TOO_LARGE = ("E0302", "E0303", "E0304", "E0309")
 """What says that a model does not fit the target."""
 
 

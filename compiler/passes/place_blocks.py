@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from compiler.passes.partition_placement import first_that_fits
-from compiler.pipeline import DEFAULT_CONTEXT, Compilation, Pass
+from compiler.passes.partition_placement import PartitionPlacement, first_that_fits
+from compiler.pipeline import DEFAULT_CONTEXT, Compilation, CompileOptions, Pass, run_pipeline
+from isa.diagnostics import CimError
 
 if TYPE_CHECKING:
     from compiler.ir.graph import Graph
+    from isa.hardware import Hardware
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,42 @@ class PlaceBlocks(Pass):
 
     def run(self, c: Compilation) -> bool:
         """Sets `c.mapping`, with segments as long as asked for, or by rule, that the tile buffers allow."""
-        first_that_fits(c, partial(self._place, c))
+        try:
+            first_that_fits(c, partial(self._place, c))
+        except CimError as error:
+            if c.is_trial:
+                raise
+            raise self._advised(error, c) from None
+        return True
+
+    def _advised(self, error: CimError, c: Compilation) -> CimError:
+        """The refusal with what would lift it."""
+        from compiler.advice import Refused, advised
+
+        graph = c.require_graph()
+        refused = Refused(
+            len(graph.nodes), _context(c), c.options, c.require_target(), partial(self._fits, c)
+        )
+        return advised(error, refused)
+
+    def _fits(self, c: Compilation, options: CompileOptions, target: Hardware) -> bool:
+        """Whether the graph would fit with other options or another target."""
+        trial = Compilation(c.model, options, target, c.graph, is_trial=True)
+        try:
+            run_pipeline((PartitionPlacement(), self), trial)
+        except CimError:
+            return False
         return True
 
     def _place(self, c: Compilation, chip: Graph) -> None:
         """Place the chip's part of the graph."""
         from compiler.backend.build import choose_chunk, with_chunk
+        from compiler.backend.room import check_ports
         from compiler.mapping.mapper import MapOptions, map_graph
         from compiler.mapping.options import (
             arithmetic_of,
             check_positions,
             kv_choice,
-            learned_positions,
             source_rows,
             weight_bits,
         )
@@ -47,7 +73,7 @@ class PlaceBlocks(Pass):
 
         target, options = c.require_target(), c.options
         graph = c.require_graph()
-        context = options.max_context or min(DEFAULT_CONTEXT, learned_positions(graph) or DEFAULT_CONTEXT)
+        context = _context(c)
         source = source_rows(graph, options.max_source, context)
         limits = Limits(context, chunk=1, sequences=options.batch, max_source=source)
         arithmetic = arithmetic_of(options.weights)
@@ -63,4 +89,13 @@ class PlaceBlocks(Pass):
             check_positions(graph, context, source)
         mapping = map_graph(chip, target, limits, arithmetic, choices, c.notes)
         by_rule = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else None
+        check_ports(mapping, target)
         c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk or by_rule))
+
+
+def _context(c: Compilation) -> int:
+    """The longest sequence: as asked for, or by default."""
+    from compiler.mapping.options import learned_positions
+
+    known = learned_positions(c.require_graph())
+    return c.options.max_context or min(DEFAULT_CONTEXT, known or DEFAULT_CONTEXT)

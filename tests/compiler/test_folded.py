@@ -215,7 +215,7 @@ def test_a_memory_too_small_is_refused() -> None:
     small = with_quantity(tiny(4), "dram", "capacity", 1e-4)
     with pytest.raises(CimError) as error:
         mapping_of(decoder(DEEP), small, choices())
-    assert error.value.diagnostics[0].code == "E0302"
+    assert error.value.diagnostics[0].code == "E0309"
     assert "DRAM" in str(error.value)
 
 
