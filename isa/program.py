@@ -222,7 +222,7 @@ class MemoryRegion:
 
 @dataclass(frozen=True, slots=True)
 class StreamPart:
-    """The columns `column`.. of a host stream that travel on a channel."""
+    """Columns of a stream on a channel; one of several (OUT, of equal width) gives each for all segments in turn."""
 
     channel: int
     column: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from isa.program import Direction, HostPart, Moment, Program, Segment, Stream
@@ -66,12 +67,12 @@ class Between:
     def awaited(self, number: int, step: Sequence[Segment], known: Collection[str] = ()) -> dict[int, int]:
         """The channels from the chip that part `number` waits for, and how many messages each brings it; but not for
         streams that are `known`."""
-        return {
-            part.channel: len(carried(stream, step))
-            for stream in self.takes[number]
-            for part in stream.parts
-            if stream.name not in known and carried(stream, step)
-        }
+        found: Counter[int] = Counter()
+        for stream in self.takes[number]:
+            if stream.name not in known and carried(stream, step):
+                for part in stream.parts:
+                    found[part.channel] += len(carried(stream, step))
+        return found
 
 
 def _going(names: Sequence[str], streams: dict[str, Stream], way: Direction) -> list[Stream]:

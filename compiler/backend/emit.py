@@ -120,7 +120,7 @@ def _(op: Send, e: Emitter) -> None:
     n = e.rows(op.value, wanted=op.wanted)
     for part in op.parts:
         src, cols, pitch = _part(e, op.value, part)
-        e.add(SendWords(e.port(part[0], each=op.each), src, n, cols, pitch))
+        e.add(SendWords(e.port(part[0]), src, n, cols, pitch))
     if op.scale:
         e.add(SendWords(e.port(op.scale), e.at(f"{op.value}.scale"), n, e.value(op.value).scales))
 

@@ -226,9 +226,9 @@ class Emitter:
         """Whether sequences share the KV arrays of the phase's rows in pages."""
         return self.limits.pages > 0 and not self.phase.is_source
 
-    def port(self, name: str, *, each: bool = False) -> PortRef:
-        """A port by name; with `each` the first of a row of ports, one for each iteration of the loops around."""
-        return PortRef(self.port_index[name], self._iteration()) if each else PortRef(self.port_index[name])
+    def port(self, name: str) -> PortRef:
+        """A port by name."""
+        return PortRef(self.port_index[name])
 
     # --------------------------------------------------------------------------------------------- registers
 

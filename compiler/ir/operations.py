@@ -40,15 +40,13 @@ class Receive:
 class Send:
     """Send columns of `value` to ports; of a Q8 value the row scales go to port `scale`, if there is one.
 
-    With `wanted` only the rows whose outputs are wanted are sent. With `each` every iteration of the loops around the
-    pass has a port of its own, the first of which is named.
+    With `wanted` only the rows whose outputs are wanted are sent.
     """
 
     value: str
     parts: tuple[Part, ...]
     scale: str = ""
     wanted: bool = False
-    each: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from compiler.ir.mapping import (
     Rows,
     Template,
 )
-from isa.diagnostics import CimError, fail
+from isa.diagnostics import fail
 from isa.hardware import Hardware
 from isa.instruction import DType
 from isa.interface import CacheHead, KvCache
@@ -45,6 +45,7 @@ from isa.program import (
     TensorInfo,
 )
 
+from .memories import cache_too_large, tables_too_large
 from .place import Crew, from_the_middle, place
 
 Maker = Callable[[], np.ndarray]
@@ -297,36 +298,31 @@ class MappingBuilder:
             chip = self.hardware.chip_of(tile.x, tile.y)
             used = self._used.get((chip, Space.DRAM), 0)
             if used + reserved.bytes > capacity:
-                raise self._too_small(chip, capacity)
+                chips = [self.hardware.chip_of(r.tile.x, r.tile.y) for r in self.reserved]
+                need = sum(r.bytes for r, at in zip(self.reserved, chips, strict=True) if at == chip)
+                raise cache_too_large(self.hardware, chip, need)
             self._used[chip, Space.DRAM] = -(-(used + reserved.bytes) // 64) * 64
             if reserved.slot:
                 tile.addresses[reserved.slot] = used
             yield MemoryRegion(f"{reserved.name}@{chip}", Space.DRAM, chip, used, reserved.bytes)
 
-    def _too_small(self, chip: int, capacity: int) -> CimError:
-        chips = [self.hardware.chip_of(r.tile.x, r.tile.y) for r in self.reserved]
-        need = sum(r.bytes for r, at in zip(self.reserved, chips, strict=True) if at == chip)
-        return fail(
-            "E0304",
-            f"the KV cache's rows on chip {chip} need {need:,} bytes of DRAM, it has {capacity:,}",
-            help="a shorter --max-context, a smaller --batch, or a target with a larger dram.capacity or more chips",
-        )
-
     def _allocate(self, chip: int, tensor: str) -> MemoryRegion:
-        info = self.tensors[tensor]
-        size = int(np.prod(info.shape, dtype=np.int64)) * info.dtype.bytes
+        size = self._bytes(tensor)
         memories = {Space.GBUF: self.hardware.gbuf, Space.DRAM: self.hardware.dram}
         for space in (Space.DRAM,) if tensor in self._in_dram else (Space.GBUF, Space.DRAM):
             used = self._used.get((chip, space), 0)
             if used + size <= int(memories[space].capacity.si):
                 self._used[chip, space] = -(-(used + size) // 64) * 64
                 return MemoryRegion(f"{tensor}@{chip}", space, chip, used, size, tensor)
-        have, used = int(self.hardware.dram.capacity.si), self._used.get((chip, Space.DRAM), 0)
-        raise fail(
-            "E0309",
-            f"table {tensor} needs {size:,} bytes; the DRAM of chip {chip} has {have:,}, {used:,} of them taken",
-            help="a target with a larger DRAM",
-        )
+        chips = [self.hardware.chip_of(tile.x, tile.y) for tile in self.tiles]
+        tables = {
+            x for tile, at in zip(self.tiles, chips, strict=True) for x in tile.tables.values() if at == chip
+        }
+        raise tables_too_large(self.hardware, chip, sum(self._bytes(name) for name in tables if name))
+
+    def _bytes(self, tensor: str) -> int:
+        info = self.tensors[tensor]
+        return int(np.prod(info.shape, dtype=np.int64)) * info.dtype.bytes
 
     def connect(
         self, name: str, sources: list[Endpoint], dests: list[Endpoint], reduce: Reduce = Reduce.NONE

@@ -206,7 +206,7 @@ class Sizer:
             max(pieces, default=0) > self.stage
             or macros > self.hardware.macros_per_tile
             or front * len(shapes.linears) + 2 * cores * len(heads) + SPARE_PORTS > self.ports
-            or hub + sum(results) + SPARE_PORTS > self.ports
+            or hub + 2 * len(results) + SPARE_PORTS > self.ports
         ):
             return None
         rows = self._rows(width, inner, max(pieces, default=0))

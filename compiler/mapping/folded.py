@@ -195,6 +195,8 @@ def problem(graph: Graph, parts: PartBuilder, fold: Fold | None) -> str:
     sections = [work for work in works if isinstance(work, Section)]
     if any(isinstance(item.work, Section) for item in fold.before):
         return "a section lies before the first layer"
+    if any(isinstance(item.work, Section) and not item.work.is_result for item in fold.after):
+        return "the layers are not alike"
     for section in sections:
         found = _section_problem(graph, parts, section)
         if found:

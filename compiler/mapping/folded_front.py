@@ -139,7 +139,7 @@ class Front:
     def _result(self, number: int, tile: TileBuilder, section: Section, part: int) -> None:
         """Columns of the output layer, to the host."""
         x, has_bias = self._receive(tile, Rows.OUTPUTS), self._shape(section).has_bias
-        (first,), rounds = section.first, self.job.result_rounds(section)[part]
+        (first,) = section.first
         total = sum(self._columns(section, part, number, index) for index in range(len(self.specs)))
         if not total:
             return
@@ -152,10 +152,8 @@ class Front:
                 self.parts.columnwise(tile, node, local, 0, columns)
                 name = node.output.name
             tile.add(Place(made, local[name], index * columns), "output", [first])
-        for turn in range(rounds):
-            tile.port(f"{section.output}_{part}_{turn}", Direction.OUT)
-        port = f"{section.output}_{part}_0"
-        tile.add(Send(made, ((port, 0, total),), each=rounds > 1), "output", [first])
+        port = tile.port(f"{section.output}_{part}", Direction.OUT)
+        tile.add(Send(made, ((port, 0, total),)), "output", [first])
 
     # ------------------------------------------------------------------------------------------------- channels
 
@@ -173,17 +171,18 @@ class Front:
             self.builder.connect("inner", [source], ends)
 
     def _stream(self, section: Section) -> None:
-        """The host's stream of an output: a channel for each round of each tile."""
+        """The host's stream of an output: a channel of each tile for rounds of equal size."""
         parts = []
         total = self.job.columns(section)
         for part, rounds in enumerate(self.job.result_rounds(section)):
             for number, tile in enumerate(self.tiles):
                 cols = sum(self._columns(section, part, number, i) for i in range(len(self.specs)))
-                for turn in range(rounds if cols else 0):
-                    col = self._first_column(section, part, turn, number, 0)
-                    end = tile.end(f"{section.output}_{part}_{turn}")
-                    channel = self.builder.to_host(f"{section.output}{col}", end)
-                    parts.append(StreamPart(channel, col, cols))
+                if not cols:
+                    continue
+                at = [self._first_column(section, part, turn, number, 0) for turn in range(rounds)]
+                end = tile.end(f"{section.output}_{part}")
+                channel = self.builder.to_host(f"{section.output}{at[0]}", end)
+                parts += [StreamPart(channel, col, cols) for col in at]
         stream = Stream(section.output, Direction.OUT, DType.F32, total, tuple(parts))
         self.builder.streams.append(stream)
 

@@ -57,20 +57,30 @@ def items_of(graph: Graph, layout: Layout) -> tuple[Item, ...]:
 
 
 def fold(graph: Graph, layout: Layout) -> Fold | None:
-    """The fold with the longest loop; None if no stretch with a section hands on one value alone."""
+    """The fold with the longest loop, of those that leave nothing but results behind it if there are any; None if no
+    stretch with a section hands on one value alone."""
     items = items_of(graph, layout)
     keys = [_key(graph, items, at) for at in range(len(items))]
     best: Fold | None = None
-    longest = 0
+    longest = False, False, 0
     for start in range(1, len(items)):
         for period in range(1, len(items) - start + 1):
             count = _repeats(keys, start, period)
             while count and not _hands_on_one(items, start, period, count):
                 count -= 1
-            has_section = any(isinstance(item.work, Section) for item in items[start : start + period])
-            if has_section and count * period > longest and (count > 1 or best is None):
-                best, longest = _folded(items, start, period, count), count * period
+            found = [item for item in items[start : start + period] if isinstance(item.work, Section)]
+            has_section = bool(found) and all(map(_is_inner, found))
+            end = start + period * count
+            is_whole = not any(_is_inner(item) for item in (*items[:start], *items[end:]))
+            size = is_whole, count > 1, count * period
+            if has_section and count and size > longest:
+                best, longest = _folded(items, start, period, count), size
     return best
+
+
+def _is_inner(item: Item) -> bool:
+    """Whether an item is a section that something in the model reads."""
+    return isinstance(item.work, Section) and not item.work.is_result
 
 
 def _repeats(keys: list[Hashable], start: int, period: int) -> int:

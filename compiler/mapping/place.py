@@ -177,7 +177,7 @@ def from_the_middle(channel: Channel, cells: Sequence[Cell]) -> Channel:
 
     def way(at: int) -> int:
         cell = cells[channel.dests[at].tile]
-        return abs(2 * cell[0] - x) + abs(2 * cell[1] - y)
+        return int(abs(2 * cell[0] - x) + abs(2 * cell[1] - y))
 
     root = min(range(len(channel.dests)), key=way)
     dests = (channel.dests[root], *channel.dests[:root], *channel.dests[root + 1 :])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from isa.operands import Special
 from isa.program import HOST, BarrierGroup, Channel, Direction, Endpoint, Program, Reduce, Role, Stream
@@ -27,13 +27,16 @@ class Meeting:
 class HostEnd:
     """What the host exchanges on a channel in each segment of a list: `words` a row.
 
-    Rows are its tokens, or (OUT, over tokens, not `every`) those whose outputs are wanted.
+    Rows are its tokens, or (OUT, over tokens, not `every`) those whose outputs are wanted. It goes through the list
+    `times` times: once for each part of the `stream` that the channel carries.
     """
 
     direction: Direction
     words: int
     over: Over = Over.TOKENS
     every: bool = False
+    times: int = 1
+    stream: str = ""
 
     @property
     def rows(self) -> Special:
@@ -173,12 +176,20 @@ def _bind_part(
         return
     channel = program.channels[number]
     first, count = columns
+    over = Over.SOURCE if stream.source else Over.TOKENS
+    host, known = (
+        HostEnd(stream.direction, count, over, stream.every, 1, stream.name),
+        binding.host.get(number),
+    )
+    is_shared = stream.direction is Direction.OUT and all(
+        part.columns == count for part in stream.parts if part.channel == number
+    )
     ends = channel.sources if stream.direction is Direction.IN else channel.dests
     wrong = (
         f"the host is not at its end of channel {channel.name}"
         if not any(end.tile == HOST for end in ends)
         else f"channel {channel.name} belongs to two stream parts"
-        if number in binding.host
+        if known is not None and not (is_shared and known.stream == stream.name)
         else f"columns {first}..{first + count - 1} are not among its {stream.columns}"
         if first < 0 or count < 1 or first + count > stream.columns
         else f"it carries {stream.dtype.value}; streams carry int32 or float32"
@@ -188,8 +199,7 @@ def _bind_part(
     if wrong:
         report.thing(place, "E0410", wrong)
         return
-    over = Over.SOURCE if stream.source else Over.TOKENS
-    binding.host[number] = HostEnd(stream.direction, count, over, stream.every)
+    binding.host[number] = replace(host, times=known.times + 1) if known else host
 
 
 def _check_covered(stream: Stream, report: Report) -> None:

@@ -174,8 +174,8 @@ def _host_repeats(program: Program, host: HostEnd) -> Over | None:
 
 
 def _suits_host(program: Program, host: HostEnd, said: Said) -> bool:
-    """Whether there is one message a segment, of the host's size."""
-    return said == ((_host_repeats(program, host), (_host_size(program, host),)),)
+    """Whether there is one message a segment, of the host's size, as many times as the channel carries parts."""
+    return said == ((_host_repeats(program, host), (_host_size(program, host),)),) * host.times
 
 
 def _overs(said: Said) -> set[Over | None]:
@@ -222,7 +222,8 @@ def _report_difference(
 def _report_host(
     program: Program, meeting: Meeting, host: HostEnd, end: Endpoint, said: Said, report: Report
 ) -> None:
-    ours = f"the host: [{_host_size(program, host)}] each {host.over.text}"
+    times = f", {host.times} times" if host.times > 1 else ""
+    ours = f"the host: [{_host_size(program, host)}] each {host.over.text}{times}"
     message = (
         f"its ends differ in their messages. {ours}; {_name(program, end)}: {_text(said)} (sizes in words)"
     )

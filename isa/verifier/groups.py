@@ -7,7 +7,7 @@ must have an order too; if they have none, a loop would have to end before anoth
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from .binding import Binding
@@ -36,8 +36,14 @@ class Groups:
             for phase, events in enumerate(script.phases):
                 if events:
                     self._add_tile((tile, phase), {event.port for event in events}, said, binding.ports[tile])
-        for number, does in enumerate(host):  # a host's channel carries messages in one phase alone
-            self._add((len(scripts), number), [(does.channel, 0)] if does.channel >= 0 else [])
+        turns: Counter[int] = (
+            Counter()
+        )  # parts of a stream so far, by channel: each is a phase of the other end
+        for number, does in enumerate(host):
+            self._add(
+                (len(scripts), number), [(does.channel, turns[does.channel])] if does.channel >= 0 else []
+            )
+            turns[does.channel] += 1
 
     def _add_tile(self, unit: Unit, ports: set[int], said: list[int], meetings: list[int]) -> None:
         keys = [(meetings[port], said[port]) for port in sorted(ports)]

@@ -109,10 +109,9 @@ class Exchange:
         for stream in self._program.streams:
             if stream.name in made:
                 continue
-            for segment in carried(stream, segments):
-                size = rows_in(stream, segment) * stream.dtype.bytes
-                for part in stream.parts:
-                    self.meetings[part.channel].host_sizes.append(size * part.columns)
+            sizes = [rows_in(stream, segment) * stream.dtype.bytes for segment in carried(stream, segments)]
+            for part in stream.parts:
+                self.meetings[part.channel].host_sizes.extend(size * part.columns for size in sizes)
 
     def host_parts(self, ledger: Ledger) -> HostParts | None:
         """The parts of the model that the host runs within the step; None if there are none."""

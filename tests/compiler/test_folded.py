@@ -35,6 +35,7 @@ from .graphs import Shape, decoder
 DEEP = Shape(layers=3)
 SHAPES = (
     DEEP,
+    Shape(layers=1),
     Shape(layers=2, bias=True),
     Shape(layers=2, head_norm=True, softcap=20.0),
     Shape(layers=3, window=24),
@@ -81,6 +82,17 @@ def test_values_are_those_of_resident_weights(shape: Shape) -> None:
     resident = program_of(decoder(shape), tiny(8), replace(chosen, stream=False))
     expected, found = logits(resident), logits(streamed(shape, chosen))
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_an_output_layer_of_more_rounds_than_ports() -> None:
+    graph, ideal = decoder(Shape(vocabulary=9000)), choices(arithmetic=Arithmetic.FLOAT32)
+    program = program_of(graph, with_quantity(tiny(4), "tile", "ports", 24), ideal)
+    (stream,) = (s for s in program.streams if s.name == "logits")
+    senders = {program.channels[part.channel].sources[0].tile for part in stream.parts}
+    assert len(stream.parts) > 24 * len(senders)
+    expected = logits(program_of(graph, tiny(12), replace(ideal, stream=False)))
+    assert np.abs(logits(program) - expected).max() <= 1e-5 * np.abs(expected).max()
+    assert Simulator(program).step(segments_of(20, 0, program.limits.chunk, last_only=False)).cycles > 0
 
 
 def test_integers_agree_within_their_rounding() -> None:

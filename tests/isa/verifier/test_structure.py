@@ -172,7 +172,12 @@ CASES: list[tuple[Change, str, str]] = [
     (hosted(direction=Direction.BARRIER), "E0410", "a stream goes in or out"),
     (hosted(direction=Direction.IN), "E0410", "the host is not at its end of channel x"),
     (hosted(parts=(StreamPart(7, 0, 1),)), "E0410", "there is no channel number 7"),
-    (hosted(parts=(StreamPart(0, 0, 1),) * 2), "E0410", "channel x belongs to two stream parts"),
+    (hosted(parts=(StreamPart(0, 0, 1),) * 2), "E0410", "its parts do not give each column exactly once"),
+    (
+        hosted(columns=3, parts=(StreamPart(0, 0, 1), StreamPart(0, 1, 2))),
+        "E0410",
+        "belongs to two stream parts",
+    ),
     (hosted(parts=(StreamPart(0, 0, 2),)), "E0410", "columns 0..1 are not among its 1"),
     (hosted(columns=2), "E0410", "its parts do not give each column exactly once"),
     (hosted(dtype=DType.F16), "E0410", "streams carry int32 or float32"),
