@@ -28,6 +28,7 @@ class Optimisation(Enum):
     GROUP_HEADS = "group-heads"
     NORM_EXCHANGE = "norm-exchange"
     GATHER = "gather"
+    COPY_HEADS = "copy-heads"
     EARLY_BIAS = "early-bias"
     SEGMENTS = "segments"
 
@@ -44,6 +45,7 @@ _SUMMARIES = {
     Optimisation.PLACEMENT: "lay tiles in compact patches of the mesh, the layout in which messages travel least",
     Optimisation.NORM_EXCHANGE: "norms over several tiles combine sum of squares and largest magnitude at once",
     Optimisation.GATHER: "look up embeddings in the DRAM of several chips at the same time",
+    Optimisation.COPY_HEADS: "query heads that share a KV head on tiles of their own, each with a copy of its rows",
     Optimisation.EARLY_BIAS: "add a section's bias to the residual while the section works, not to its result",
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",

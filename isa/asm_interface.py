@@ -129,6 +129,7 @@ def _options(s: Statement, cache: KvCache) -> KvCache:
         ring=number(5, "rows of a ring", 0),
         rows=number(6, "rows in memory", 0),
         hot=number(7, "rows in arrays alone", 0),
+        copies=number(8, "copies", 1),
     )
 
 

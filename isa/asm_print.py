@@ -265,8 +265,9 @@ def cache_lines(program: Program) -> Iterator[str]:
     """`.cache` lines, each with its heads."""
     for cache in program.caches:
         ring = f" ring {cache.ring}" if cache.ring else ""
+        copies = f" copies {cache.copies}" if cache.copies > 1 else ""
         dealt = f" ways {cache.ways} blocks {cache.blocks} rows {cache.block}" if cache.ways > 1 else ""
-        yield f".cache {cache.layer}{' cross' * cache.cross}{dealt}{ring}{_in_memory(cache)}"
+        yield f".cache {cache.layer}{' cross' * cache.cross}{dealt}{ring}{_in_memory(cache)}{copies}"
         heads = (heads_text(program.tiles[h.tile].name, h.keys, h.values) for h in cache.heads)
         yield from wrap("  .heads", heads)
         if cache.rows:

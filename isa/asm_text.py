@@ -235,8 +235,9 @@ DIRECTIVES = (
     Directive(
         "cache",
         "file",
-        ".cache LAYER [cross] [ways N blocks N rows N] [ring N] [memory N [hot N]]",
-        "a KV cache; cross: of the source's rows, not the tokens'; ways: heads lie in several arrays; ring: its rows",
+        ".cache LAYER [cross] [ways N blocks N rows N] [ring N] [memory N [hot N]] [copies N]",
+        "a KV cache; cross: of the source's rows, not the tokens'; ways: heads lie in several arrays; ring: its rows; "
+        "copies: how many arrays hold the same",
     ),
     Directive("heads", "file", ".heads TILE.a0:a1 ...", "keys and values of the KV heads of the cache above"),
     Directive(

@@ -60,6 +60,9 @@ class KvCache:
     rows: block b of sequence s, of `blocks` each, has number s * blocks + b =: g; it lies in array g mod ways, at rows
     (g div ways) * block...
 
+    With `copies` > 1 so many entries (or `ways` of them) that follow each other hold the same head: each is looked at
+    by some of the query heads that share it.
+
     With `ring` a sequence has so many rows of an array, and position p lies at p mod `ring`: the last rows are there.
 
     With `rows` > 0 the cache has rows in memory, so many a sequence: sequence s has rows s * rows... of each plane
@@ -76,6 +79,7 @@ class KvCache:
     ring: int = 0
     rows: int = 0
     hot: int = 0
+    copies: int = 1
 
     @property
     def policy(self) -> KvPolicy:
@@ -87,7 +91,7 @@ class KvCache:
     @property
     def count(self) -> int:
         """How many KV heads there are."""
-        return len(self.heads) // self.ways
+        return len(self.heads) // (self.ways * self.copies)
 
 
 class Use(Enum):

@@ -45,7 +45,8 @@ def write_cache(
                     first = one[: rows_in_memory(cache, len(one))]
                     HeadMemory(program, tiles, cache, side, head).write(sequence, first)
                 for way, row, part in _parts(program, tiles, pages, cache, sequence, len(one)):
-                    _write(_array(tiles, cache, side, head, way), row, one[part])  # in a ring, the later stay
+                    for copy in range(cache.copies):  # in a ring, the later stay
+                        _write(_array(tiles, cache, side, head, way, copy), row, one[part])
 
 
 def read_cache(
@@ -92,9 +93,11 @@ def _arrays(tiles: Sequence[TileState], cache: KvCache, side: int) -> Iterator[A
         yield tiles[head.tile].arrays[(head.keys, head.values)[side]]
 
 
-def _array(tiles: Sequence[TileState], cache: KvCache, side: int, head: int, way: int) -> ArrayState:
+def _array(
+    tiles: Sequence[TileState], cache: KvCache, side: int, head: int, way: int, copy: int = 0
+) -> ArrayState:
     """The array of keys (side 0) or values (side 1) of one head; of those it is dealt over, number `way`."""
-    entry = cache.heads[head * cache.ways + way]
+    entry = cache.heads[(head * cache.copies + copy) * cache.ways + way]
     return tiles[entry.tile].arrays[(entry.keys, entry.values)[side]]
 
 

@@ -6,6 +6,8 @@ it appends them, before it passes over those of the tokens.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import Format, Receive, Send
 from isa.interface import KvPolicy
@@ -14,7 +16,7 @@ from isa.program import Direction, Endpoint
 
 from .builder import TileBuilder
 from .core import append, attend, check_attention
-from .deals import Deal, Dealing, deal, heads_together, last_columns
+from .deals import Deal, Dealing, copies_of, deal, heads_together, last_columns, stays_whole
 from .feeds import HubState, Partial, ranges
 from .lanes import Share, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
@@ -36,7 +38,7 @@ class AttentionBuilder:
         self.node, self.op = node, node.op
         self.group = self.op.heads // self.op.kv_heads
         self.out_cols = self.group * self.op.v_head_dim
-        self.shares = shares_of(section, self.op)
+        self.shares, self.copies = shares_of(section, self.op), 1
         self.is_source = section.domain is Domain.SOURCE
         self.rows_of = Domain.SOURCE if self.op.cross else section.domain  # whose rows the KV arrays hold
 
@@ -46,21 +48,39 @@ class AttentionBuilder:
         self.parts.plans[self.node.output.name] = self.plan = self._plan()
         last = LastLayer({})
         dealt, is_fused = self._deal(), self._fused_macros() <= self.parts.geometry.hardware.macros_per_tile
-        is_apart = dealt.ways > 1 or (self.dealing.groups_heads and not is_fused)
+        is_short = is_fused and stays_whole(self.parts.geometry, self.rows_of, self.group, self.dealing)
+        is_apart = (dealt.ways > 1 and not is_short) or (self.dealing.groups_heads and not is_fused)
         if is_apart and not self._stays() and self._can_split(dealt):
             self._split(dealt, last)
             return list(last.partials.values())
         if self._has_pages() and dealt.ways > 1:
             why = f"its pages do not fit on one tile a head, and it has no form over {dealt.ways}"
             raise refuse(self.parts.graph, self.node, why, "fewer --kv-tokens, or --without split-context")
+        if is_fused:
+            self._copy()
         if self.section.last is not None:
             self.parts.weights.settle(self.section.last, self.out_cols)
-        for head in range(self.op.kv_heads):
+        for head in range(self.op.kv_heads * self.copies):
             if is_fused:
                 self._fused(head, last)
             else:
                 self._spread(head, last)
         return list(last.partials.values())
+
+    def _copy(self) -> None:
+        """Let the query heads that share a KV head go to tiles of their own, each with a copy of its rows."""
+        is_plain = self.plan.policy is KvPolicy.RESIDENT and not self._has_pages()
+        if is_plain and all(share.lane.linear is not None for share in self.shares):
+            self.copies = copies_of(self.group, self.dealing)
+        self.group //= self.copies
+        self.out_cols //= self.copies
+        self.shares = tuple(
+            replace(share, heads=self.group) if share.name == "q" else share for share in self.shares
+        )
+
+    def _first_column(self, share: Share, head: int) -> int:
+        """The first column of a lane that a head has."""
+        return (head if share.name == "q" else head // self.copies) * share.cols
 
     # ------------------------------------------------------------------------------------- over several tiles
 
@@ -172,7 +192,7 @@ class AttentionBuilder:
         else:
             if "k" in values and not early:
                 append(self.parts, tile, self.node, values["k"], values["v"])
-            out = attend(self.parts, tile, self.node, self.rows_of, values["q"], head)
+            out = attend(self.parts, tile, self.node, self.rows_of, values["q"], head, self.copies)
         local, name = {self.node.output.name: out}, self.node.output.name
         at = head * self.out_cols, self.op.heads * self.op.v_head_dim
         for node in self.section.inner[1:]:
@@ -197,7 +217,7 @@ class AttentionBuilder:
                 projected[key] = self._gather(tile, share, linear, ready[share.name])
             elif key not in projected:
                 rows, _ = linear_shape(self.parts.weights, linear)
-                at, size = (0, head * share.cols), (rows, share.cols)
+                at, size = (0, self._first_column(share, head)), (rows, share.cols)
                 x = received[share.lane.input]
                 projected[key] = self.parts.multiply(tile, linear, x, share.name, at, size, bias=True)
             starts[share.name] = projected[key]
@@ -226,7 +246,8 @@ class AttentionBuilder:
         name = share.lane.linear.output.name if share.lane.linear is not None else share.lane.input
         local = {name: start}
         for node in share.lane.chain:
-            at = head * share.cols, self.op.kv_heads * share.cols
+            copies = self.copies if share.name == "q" else 1
+            at = self._first_column(share, head), self.op.kv_heads * copies * share.cols
             self.parts.headwise(tile, node, local, share.heads, at)
             name = node.output.name
         return local[name]

@@ -41,17 +41,22 @@ def append(parts: PartBuilder, tile: TileBuilder, node: Node, key: str, value: s
     tile.add(Append(values, value, ring=ring), "append_v", [node])
 
 
-def attend(parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, query: str, head: int) -> str:
-    """Attention of one KV head on `tile`; returns the name of its output."""
+def attend(
+    parts: PartBuilder, tile: TileBuilder, node: Node, rows_of: Domain, query: str, head: int, copies: int = 1
+) -> str:
+    """Attention of one KV head on `tile`; returns the name of its output. `copies`: tiles that share its query heads,
+    each with rows of its own; `head` counts them."""
     op = _attention(node)
     keys, values = _arrays(parts, tile, node)
     ring = _plan(parts, node).ring
     if op.cache is not None:
-        parts.builder.cache_head(KvCache(op.cache, (), op.cross, ring=ring), tile, keys, values)
+        parts.builder.cache_head(
+            KvCache(op.cache, (), op.cross, ring=ring, copies=copies), tile, keys, values
+        )
     if not op.causal and not op.cross:  # all keys and values first
         tile.keep(query)
         tile.phase = 1
-    group = op.heads // op.kv_heads
+    group = op.heads // (op.kv_heads * copies)
     bias, reach = bias_of(parts, tile, node, group, head)
     block = Attend(
         tile.value("attended", Format.F32, group * op.v_head_dim),

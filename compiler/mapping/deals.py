@@ -3,6 +3,7 @@ an output projection. Each choice is a field of `MapOptions`, or follows from si
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from compiler.ir.graph import Attention
@@ -22,7 +23,8 @@ LONGEST_CHUNK = 16  # tokens of a segment, at most: it lies within a block
 @dataclass(frozen=True, slots=True)
 class Dealing:
     """What is asked for: `ways` tiles a head (1: no more than its cache needs) in blocks of `block` rows, `together` KV
-    heads at an output projection; 0 where a rule decides.
+    heads at an output projection, `copies` tiles with the same rows for the query heads that share them; 0 where a rule
+    decides.
 
     `by_context`: a head may be dealt at all. `by_sequence`: the blocks of all sequences are, so that there may be more
     tiles than a sequence has blocks. `groups_heads`: several heads may share an output projection.
@@ -31,6 +33,7 @@ class Dealing:
     ways: int = 0
     block: int = 0
     together: int = 0
+    copies: int = 0
     by_context: bool = True
     by_sequence: bool = True
     groups_heads: bool = True
@@ -95,6 +98,19 @@ def _dealt(geometry: Geometry, domain: Domain, ways: int, block: int, blocks: in
         return Deal(1, block, rows // block // sequences, rows)
     before = -(-(sequences - 1) * blocks // ways)  # slots in front of the last sequence's first block
     return Deal(ways, block, blocks, (before + -(-blocks // ways)) * block)
+
+
+def copies_of(group: int, asked: Dealing) -> int:
+    """Over how many tiles the `group` query heads of a KV head go, each with a copy of its rows: what is asked for, as
+    far as it divides them; by rule all are on tiles of their own."""
+    return math.gcd(group, asked.copies) if asked.copies else group
+
+
+def stays_whole(geometry: Geometry, domain: Domain, group: int, asked: Dealing) -> bool:
+    """Whether a head whose rows and linear layers fit a tile is better not dealt: its rows are one macro's, and copies
+    of them take less time than parts that must be added up."""
+    is_short = geometry.longest(domain) * geometry.limits.sequences <= geometry.hardware.macro_rows
+    return is_short and not asked.ways and copies_of(group, asked) > 1
 
 
 def heads_together(geometry: Geometry, heads: int, cols: int, asked: int) -> int:

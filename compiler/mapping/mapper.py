@@ -44,6 +44,7 @@ from .weights import Weights
 
 TOO_FEW_TILES = "E0303"
 ATTEND = ("attend", "cross_attend")  # kinds of tiles over which a head's rows are dealt
+FUSED = ("attention", "cross_attention")  # kinds of tiles with all of a head
 HELD_SHARE = 0.6  # of a tile's buffer, for what is kept of a whole sequence
 HEAD_PORTS = 40  # of a hub tile, for columns that it exchanges with heads one by one
 
@@ -59,7 +60,8 @@ class MapOptions:
     weights are streamed from DRAM (None: if they do not fit the arrays).
 
     `context_ways`: over how many tiles a KV head's rows are dealt (1: no more than they need), `context_block`: in
-    blocks of how many rows; `heads_together`: KV heads that share tiles of the output projection. 0: `deals` decides.
+    blocks of how many rows; `heads_together`: KV heads that share tiles of the output projection; `kv_copies`: tiles
+    with the same rows, among which the query heads that look at them are divided. 0: `deals` decides.
     """
 
     hub_width: int = 0
@@ -76,6 +78,7 @@ class MapOptions:
     context_ways: int = 0
     context_block: int = 0
     heads_together: int = 0
+    kv_copies: int = 0
     stream: bool | None = None
 
     def does(self, optimisation: Optimisation) -> bool:
@@ -222,7 +225,8 @@ class Mapper:
 def dealing_of(options: MapOptions) -> Dealing:
     """How attention is to be dealt over tiles."""
     dealt = Optimisation.SPLIT_CONTEXT, Optimisation.SPLIT_SEQUENCES, Optimisation.GROUP_HEADS
-    asked = options.context_ways, options.context_block, options.heads_together
+    copies = options.kv_copies if options.does(Optimisation.COPY_HEADS) else 1
+    asked = options.context_ways, options.context_block, options.heads_together, copies
     return Dealing(*asked, *map(options.does, dealt))
 
 
@@ -280,8 +284,9 @@ def _carried(layout: Layout) -> frozenset[str]:
 def _smaller(
     asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
 ) -> MapOptions | None:
-    """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, then sections
-    as small as can be, then the hub, then heads over one tile each with rows in memory. None if there are none."""
+    """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, fewer copies
+    of heads, smaller sections, one copy, sections as small as can be, then the hub, then heads over one tile each with
+    rows in memory. None if there are none."""
     attend = [tile for tile in tiles if tile.kind in ATTEND]
     ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
     if not asked.context_ways and ways > 1:
@@ -289,7 +294,14 @@ def _smaller(
         fewer = max(min(left * ways // len(attend), ways - 1), 1)
         if not tried.context_ways or fewer < tried.context_ways:  # else a head's rows need as many as it has
             return replace(tried, context_ways=fewer)
+    copies = any(tile.kind in FUSED for tile in tiles) and not asked.kv_copies and tried.kv_copies != 1
+    if copies and not tried.kv_copies:
+        return replace(tried, kv_copies=2)
     if not tried.spread:
+        return replace(tried, spread=2.0)
+    if copies:
+        return replace(tried, kv_copies=1)
+    if not asked.spread and tried.spread > 1:
         return replace(tried, spread=1.0)
     if not tried.hub_width:
         return replace(tried, hub_width=WIDEST)

@@ -173,11 +173,11 @@ def from_the_middle(channel: Channel, cells: Sequence[Cell]) -> Channel:
     if len(channel.sources) < 2 or len(channel.dests) < 2 or HOST in tiles:
         return channel
     xs, ys = zip(*(cells[tile] for tile in tiles), strict=True)
-    x, y = min(xs) + max(xs), min(ys) + max(ys)
+    x, y = int(min(xs) + max(xs)), int(min(ys) + max(ys))
 
     def way(at: int) -> int:
-        cell = cells[channel.dests[at].tile]
-        return int(abs(2 * cell[0] - x) + abs(2 * cell[1] - y))
+        own_x, own_y = cells[channel.dests[at].tile]
+        return abs(2 * own_x - x) + abs(2 * own_y - y)
 
     root = min(range(len(channel.dests)), key=way)
     dests = (channel.dests[root], *channel.dests[:root], *channel.dests[root + 1 :])

@@ -59,10 +59,9 @@ def _check_cache(
             message = f"its heads differ: {_shapes(*first)}, and {_shapes(keys, values)}"
             report.thing(place, "E0410", message)
             return
-    if cache.ways < 1 or len(heads) % cache.ways or (cache.ways > 1 and cache.block < 1):
-        message = (
-            f"its {len(heads)} arrays do not make heads of {cache.ways}, in blocks of {cache.block} rows"
-        )
+    each = cache.ways * cache.copies
+    if min(cache.ways, cache.copies) < 1 or len(heads) % each or (cache.ways > 1 and cache.block < 1):
+        message = f"its {len(heads)} arrays do not make heads of {each}, in blocks of {cache.block} rows"
         report.thing(place, "E0410", message)
         return
     messages = list(_wrong_memory(program, cache)) if cache.rows or cache.hot else []
@@ -109,8 +108,8 @@ def _wrong_rows(program: Program, cache: KvCache, rows: int) -> Iterator[str]:
 def _wrong_memory(program: Program, cache: KvCache) -> Iterator[str]:
     """What is wrong with a cache's rows in memory."""
     limits, regions = program.limits, [head.memory for head in cache.heads]
-    if cache.cross or cache.ways > 1:
-        yield "it has rows in memory, and is of a source, or dealt over several arrays"
+    if cache.cross or cache.ways > 1 or cache.copies > 1:
+        yield "it has rows in memory, and is of a source, dealt over several arrays, or copied"
     elif cache.rows < limits.max_context:
         yield f"it has {cache.rows} rows a sequence in memory; max_context is {limits.max_context}"
     elif cache.hot and (cache.hot % limits.chunk or cache.ring < cache.hot + limits.chunk):

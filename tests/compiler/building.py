@@ -22,7 +22,7 @@ from isa.hardware import Hardware, load_target
 from isa.program import Limits, Origin, Program, segments_of
 from runtime.machine import Machine
 
-ONE_TILE = frozenset({Optimisation.SPLIT_CONTEXT, Optimisation.GROUP_HEADS})
+ONE_TILE = frozenset({Optimisation.SPLIT_CONTEXT, Optimisation.GROUP_HEADS, Optimisation.COPY_HEADS})
 """Without these a KV head is on one tile, or its projections are on others."""
 
 
@@ -44,6 +44,7 @@ class Choices:
     ways: int = 0
     kv_block: int = 0
     together: int = 0
+    copies: int = 0
     place: Placement = Placement.ALL
     kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
 
@@ -76,6 +77,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         context_ways=choices.ways,
         context_block=choices.kv_block,
         heads_together=choices.together,
+        kv_copies=choices.copies,
     )
     mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
     verify_mapping(mapping)
