@@ -151,7 +151,7 @@ def test_a_context_too_long_is_refused_with_one_that_fits() -> None:
 def test_a_buffer_too_small_is_refused_with_the_largest_values() -> None:
     hardware = with_quantity(tiny(), "tile", "buffer", 1)
     with pytest.raises(CimError) as error:
-        mapping_of(decoder(), hardware)
+        mapping_of(decoder(), hardware, Choices(without=ONE_TILE))
     assert error.value.diagnostics[0].code == "E0301"
     assert "bytes of buffer for one token" in str(error.value)
 

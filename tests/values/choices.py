@@ -59,6 +59,8 @@ _SAME_WORK = "the same instructions on the same numbers, at other places or time
 _HUB = "sums of squares are added up over other pieces of a row"
 _PARTS = "parts of a row's sum over its blocks are added by the network, probabilities are quantised block by block"
 
+_COPIES = "the query heads' rows of the output projection have a scale each, and are added up by the network"
+
 STREAMED = KvChoice(KvPolicy.STREAMED)
 CHOICES = (
     Choice("--kv tiered", Agreement.BIT, _SAME_WORK, {"kv": KvChoice(KvPolicy.TIERED, BLOCK)}),
@@ -76,13 +78,19 @@ CHOICES = (
         "heads with an output projection of their own",
         Agreement.BIT,
         _SAME_WORK,
-        {"together": 1, "without": frozenset({Optimisation.SPLIT_CONTEXT})},
+        {"together": 1, "copies": 1, "without": frozenset({Optimisation.SPLIT_CONTEXT})},
     ),
     Choice(
         "heads that share an output projection",
         Agreement.SCALES,
         "the heads' rows of the projection have one scale, and are added up by the array",
-        {"together": 2, "without": frozenset({Optimisation.SPLIT_CONTEXT})},
+        {"together": 2, "copies": 1, "without": frozenset({Optimisation.SPLIT_CONTEXT})},
+    ),
+    Choice(
+        "query heads with copies of their KV head",
+        Agreement.SCALES,
+        _COPIES,
+        {"copies": 2, "without": frozenset({Optimisation.SPLIT_CONTEXT})},
     ),
     Choice("heads over 2 tiles", Agreement.SCALES, _PARTS, {"ways": 2, "kv_block": 16, "without": EVERY}),
     Choice("heads over 3 tiles", Agreement.SCALES, _PARTS, {"ways": 3, "kv_block": 16, "without": EVERY}),
@@ -153,6 +161,10 @@ LEFT_OUT = {
     Optimisation.GROUP_HEADS: Choice(
         "group-heads", Agreement.SCALES, "the heads' rows of the output projection have a scale each"
     ),
+    Optimisation.COPY_HEADS: Choice("copy-heads", Agreement.SCALES, _COPIES, {"ways": 1}),
+    Optimisation.EARLY_BIAS: Choice(
+        "early-bias", Agreement.SUMS, "a bias is added before the sum it belongs to, not behind it"
+    ),
     Optimisation.HUB: Choice("hub", Agreement.SUMS, _HUB),
     Optimisation.NORM_EXCHANGE: Choice(
         "norm-exchange", Agreement.SUMS, "a norm is quantised in one operation, which rounds once"
@@ -162,6 +174,9 @@ LEFT_OUT = {
     ),
 }
 """Agreement of programs with and without an optimisation; in ideal arithmetic they may agree better."""
+
+NEED_BIASES = {Optimisation.EARLY_BIAS}
+"""They change nothing of the trained model, which has no biases (tests/compiler/test_early_bias.py)."""
 
 ELSEWHERE = {Optimisation.SEGMENTS: "segments of 2 tokens"}
 """Optimisations that are choices of the other table."""
