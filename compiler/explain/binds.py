@@ -9,6 +9,7 @@ from isa.bound.points import standard_steps
 from isa.hardware import Hardware
 from isa.program import Program
 
+from .expected import Expectation, in_words
 from .note import Heading, Note
 from .words import listed, share
 
@@ -22,12 +23,22 @@ NAMES = {
 }
 
 
-def binds_of(program: Program) -> Iterator[Note]:
-    """A paragraph for each step that stands for the program."""
-    for name, segments in standard_steps(program):
+def binds_of(program: Program, expected: Expectation) -> Iterator[Note]:
+    """A paragraph for each step that stands for the program, and what the step is predicted to take."""
+    for number, (name, segments) in enumerate(standard_steps(program)):
         least = bound(program.target, program.workload, segments)
         if least is not None:
-            yield Note(Heading.BINDS, _said(name, least, program.target))
+            yield Note(Heading.BINDS, _least(name, least, program.target))
+            if not number:
+                yield Note(Heading.BINDS, _way(least))
+        found = expected.prediction(segments)
+        if found is not None:
+            ratio = f", {found.cycles / least.cycles:.2f} x the bound" if least is not None else ""
+            yield Note(
+                Heading.BINDS,
+                f"{name.capitalize()} with this mapping: predicted {found.cycles:,} cycles "
+                f"({times(found.cycles, program.target)}){ratio}. Its critical path: {in_words(found)}.",
+            )
 
 
 def times(cycles: float, target: Hardware) -> str:
@@ -35,11 +46,8 @@ def times(cycles: float, target: Hardware) -> str:
     return f"{1e6 * cycles / target.clock.si:,.1f} us"
 
 
-def _said(name: str, least: Bound, target: Hardware) -> str:
+def _least(name: str, least: Bound, target: Hardware) -> str:
     largest = max(least.terms, key=lambda term: term.cycles)
-    spent = sorted(least.chain.items(), key=lambda item: -item[1])
-    way = listed([f"{cycles:,} {NAMES[limit]}" for limit, cycles in spent if cycles])
-    total = sum(least.chain.values())
     others = [
         f"{term.name} {term.cycles:,} ({share(term.cycles, least.cycles)})"
         for term in least.terms
@@ -47,7 +55,13 @@ def _said(name: str, least: Bound, target: Hardware) -> str:
     ]
     said = (
         f"{name.capitalize()} at the full context: at least {least.cycles:,} cycles ({times(least.cycles, target)}), "
-        f"whatever the mapping, because of {NAMES[largest.limit]} ({largest.name}). A row's way through all layers "
-        f"takes {total:,} cycles: {way}."
+        f"whatever the mapping, because of {NAMES[largest.limit]} ({largest.name})."
     )
     return said + (f" Beside it: {'; '.join(others)}." if others else "")
+
+
+def _way(least: Bound) -> str:
+    """What one row waits for on its way."""
+    spent = sorted(least.chain.items(), key=lambda item: -item[1])
+    way = listed([f"{cycles:,} for {NAMES[limit]}" for limit, cycles in spent if cycles])
+    return f"A row's way through all layers takes at least {sum(least.chain.values()):,} cycles: {way}."

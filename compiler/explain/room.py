@@ -9,6 +9,7 @@ from isa.instruction import INSTRUCTION_BYTES
 from isa.operands import Space
 from isa.program import ArrayKind, Program, Role
 
+from .layers import kind_of
 from .note import Heading, Note
 from .words import several, share, size
 
@@ -55,7 +56,7 @@ def _fullest(program: Program) -> str:
 
     def most(sizes: dict[str, int], have: int, what: str, unit: str) -> str:
         name = max(sizes, key=lambda role: sizes[role])
-        return f"{what} of {name} ({sizes[name]:,} of {have:,} {unit}, {share(sizes[name], have)})"
+        return f"{what} of {kind_of(name)} ({sizes[name]:,} of {have:,} {unit}, {share(sizes[name], have)})"
 
     roles = program.roles
     buffers = {r.name: max((region.offset + region.bytes for region in r.regions), default=0) for r in roles}

@@ -40,6 +40,7 @@ from .parts import Geometry, PartBuilder, linear_shape
 from .policies import KvChoice, policy_notes
 from .rules import WIDEST, hub_columns, room
 from .sections import Domain, Layout, Section, Stage
+from .weighed import weighed
 from .weights import Weights
 
 TOO_FEW_TILES = "E0303"
@@ -364,4 +365,5 @@ def _map_resident(
     if notes is not None:
         notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
         notes += policy_notes(mapper.parts.plans.values())
+        notes += weighed(mapper.parts.geometry, mapper.cuts, mapper.slots)
     return mapping

@@ -166,7 +166,7 @@ def choose_policy(geometry: Geometry, op: Attention, rows_of: Domain, room: Room
 def policy_notes(plans: Iterable[KvPlan]) -> list[Note]:
     """What became of the caches, and why, for `--explain`."""
     groups = Counter(f"{_in_words(plan)} ({plan.why})" for plan in plans)
-    return [Note(Heading.CHOICES, f"KV cache: {count} layer(s) {text}") for text, count in groups.items()]
+    return [Note(Heading.CHOICES, f"KV cache: {count} layer(s) {text}.") for text, count in groups.items()]
 
 
 def _in_words(plan: KvPlan) -> str:

@@ -26,14 +26,15 @@ def hub_columns(width: int, hardware: Hardware) -> int:
 
     A stage adds, normalises, quantises (five passes over a row) and combines numbers over its tiles twice.
     """
-    pace = Pace(hardware)
     sizes = [cols for cols in range(STEP, min(width, WIDEST + 1), STEP) if width % cols == 0]
+    return min([*sizes, min(width, WIDEST)], key=lambda cols: (hub_cost(width, cols, hardware), -cols))
 
-    def cost(cols: int) -> tuple[float, int]:
-        work = 2 * pace.combine(cols) + 2 * pace.largest(cols) + pace.quantise(cols)
-        return 2 * pace.reduce(-(-width // cols)) + ROWS * work, -cols
 
-    return min([*sizes, min(width, WIDEST)], key=cost)
+def hub_cost(width: int, cols: int, hardware: Hardware) -> float:
+    """Cycles of a stage for a row of `width` columns, of which each tile takes `cols`."""
+    pace = Pace(hardware)
+    work = 2 * pace.combine(cols) + 2 * pace.largest(cols) + pace.quantise(cols)
+    return 2 * pace.reduce(-(-width // cols)) + ROWS * work
 
 
 def room(graph: Graph, hardware: Hardware, limits: Limits) -> float:

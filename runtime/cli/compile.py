@@ -87,7 +87,7 @@ def _times(seconds: dict[str, float]) -> str:
 def _summarise(
     compilation: Compilation, options: argparse.Namespace, watcher: Watcher, console: Console
 ) -> None:
-    text = summary(compilation, options.output, explain=options.explain)
+    text = summary(compilation, options.output)
     facts = facts_of(compilation) | {"output": options.output, "seconds_by_pass": watcher.seconds}
     if options.explain:
         from compiler.explain.note import as_data, as_text

@@ -121,8 +121,8 @@ def facts_of(compilation: Compilation) -> dict[str, object]:
     return facts
 
 
-def summary(compilation: Compilation, output: str | None, *, explain: bool = False) -> str:
-    """What a compilation came to, in a few lines; to `explain` it, what its steps should take, too."""
+def summary(compilation: Compilation, output: str | None) -> str:
+    """What a compilation came to, in a few lines."""
     graph, program = compilation.graph, compilation.program
     nodes = (
         f": {len(graph.nodes)} operators, {attention_layers(graph)} attention layers"
@@ -135,7 +135,6 @@ def summary(compilation: Compilation, output: str | None, *, explain: bool = Fal
     lines += [
         program_summary(program),
         *_bounds(program),
-        *(predictions(program) if explain else []),
         f"verified    for every position and length; {_written(output)}",
     ]
     return "\n".join(lines)
@@ -147,19 +146,6 @@ def _bounds(program: Program) -> list[str]:
 
     points = [f"{name} {b.cycles:,} cycles ({b.binding.value})" for name, b in standard_points(program)]
     return [f"at least    {', '.join(points)}, whatever the mapping"] if points else []
-
-
-def predictions(program: Program) -> list[str]:
-    """What the compiler expects the same steps to take, and what that is spent on. Nothing where it cannot tell."""
-    from compiler.cost import Predictor
-    from isa.bound.points import standard_steps
-
-    predictor = Predictor(program)
-    if not predictor.is_possible:
-        return []
-    found = {name: predictor.step(segments) for name, segments in standard_steps(program)}
-    points = [f"{name} {p.cycles:,} cycles ({p.bound_by.value})" for name, p in found.items()]
-    return [f"predicted   {', '.join(points)}"]
 
 
 def _written(output: str | None) -> str:

@@ -246,12 +246,12 @@ def test_what_was_chosen_is_said_with_its_reason() -> None:
         return [note.text for note in found if note.text.startswith("KV cache")]
 
     assert notes(KvChoice()) == [
-        "KV cache: 1 layer(s) resident in KV arrays (all rows of a head take 8 macros, a tile has 32)"
+        "KV cache: 1 layer(s) resident in KV arrays (all rows of a head take 8 macros, a tile has 32)."
     ]
     (tiered,) = notes(KvChoice(), 4096)
     assert re.search(r"tiered, the last \d+ rows .*all rows of a head take 128 macros, a tile has 32", tiered)
     assert notes(KvChoice(KvPolicy.STREAMED)) == [
-        "KV cache: 1 layer(s) streamed from DRAM, 64 rows at a time (asked for)"
+        "KV cache: 1 layer(s) streamed from DRAM, 64 rows at a time (asked for)."
     ]
 
 

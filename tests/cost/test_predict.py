@@ -11,6 +11,8 @@ from benchmarks.mapping.measure import measure
 from benchmarks.mapping.table import text
 from compiler.cost import Predictor, predict
 from compiler.driver import compile_model
+from compiler.explain.binds import binds_of
+from compiler.explain.expected import Expectation
 from compiler.pipeline import CompileOptions
 from isa.events import Bound
 from isa.hardware import load_target
@@ -18,7 +20,6 @@ from isa.program import Program, Segment, segments_of
 from models import PYTINY as FILE
 from models import path
 from models.make import make
-from runtime.cli.summary import predictions
 
 OFF = 0.15
 BOTH = (Phase.DECODE, Phase.PREFILL)
@@ -89,8 +90,8 @@ def test_longer_steps_take_longer(pytiny: Program) -> None:
 
 
 def test_what_is_expected_is_explained(pytiny: Program) -> None:
-    (line,) = predictions(pytiny)
-    assert line.startswith("predicted   a token ")
+    said = [note.text for note in binds_of(pytiny, Expectation(pytiny))]
+    assert any(text.startswith("A token with this mapping: predicted ") for text in said)
 
 
 def test_the_table_says_how_far_predictions_are_off() -> None:
