@@ -173,10 +173,11 @@ def _range(bits: int, signed: bool) -> str:
 
 
 def _work(cls: type[Inst]) -> str:
-    """`2 ALU, 1 SFU on each element; 63 ALU a row`, empty outside the vector unit."""
+    """`2 ALU, 1 SFU on each element; 1 tree a row`, empty outside the vector unit."""
     work = cls.work
     each = [f"{n} {what}" for n, what in ((work.alu, "ALU"), (work.sfu, "SFU")) if n]
     row = [f"{n} {what}" for n, what in ((work.row_alu, "ALU"), (work.row_sfu, "SFU")) if n]
+    row += [f"{work.trees} tree{'s' if work.trees > 1 else ''}"] if work.trees else []
     parts = [f"{', '.join(each)} an element"] if each else []
     parts += [f"{', '.join(row)} a row"] if row else []
     return "; ".join(parts)

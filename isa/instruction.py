@@ -186,20 +186,43 @@ class Field:
     writes_register: bool = False
 
 
+LANES = 64  # partial results of a row reduction, of which those beyond the row's end are neutral
+
+
+def tree_widths(cols: float) -> tuple[int, ...]:
+    """Operations of each level of the tree that combines the partial results of a row of `cols` elements."""
+    return tuple(1 << level for level in range(LANES.bit_length() - 1) if 1 << level < cols)
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Operations of the vector unit: on each of rows x cols elements, and once a row besides.
 
     `alu` are float32 additions, multiplications, comparisons, conversions; `sfu` are special functions
     (exp, reciprocal, rsqrt, sqrt, erf, tanh). `rows` and `cols` name fields of the instruction or its array.
+    To change an operand's sign or leave it out costs nothing where something else is done, nor do lanes switched off.
+
+    `trees` reductions of a row combine its `LANES` partial results (one operation an element before that is in `alu`):
+    level after level half as many, those of all rows side by side.
     """
 
     alu: int = 0
     sfu: int = 0
     row_alu: int = 0
     row_sfu: int = 0
+    trees: int = 0
     rows: Dim = "n"
     cols: Dim = "cols"
+
+    def operations(self, rows: int, cols: int) -> tuple[int, int]:
+        """ALU and special-function operations on a block, trees included."""
+        alu = rows * (cols * self.alu + self.row_alu + self.trees * sum(tree_widths(cols)))
+        return alu, rows * (cols * self.sfu + self.row_sfu)
+
+    def alu_cycles(self, rows: int, cols: int, lanes: int) -> int:
+        """Cycles that `lanes` take for the ALU operations on a block: each level of a tree needs the one before."""
+        levels = sum(-(-rows * width // lanes) for width in tree_widths(cols))
+        return -(-rows * (cols * self.alu + self.row_alu) // lanes) + self.trees * levels
 
 
 class _Label:

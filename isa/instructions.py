@@ -521,23 +521,23 @@ class _Reduce(_Vector):
     cols: Length
 
 
-class Vsum(_Reduce, opcode=0x50, work=Work(alu=1, row_alu=63)):
+class Vsum(_Reduce, opcode=0x50, work=Work(alu=1, trees=1)):
     """dst[i] = sum of row i."""
 
 
-class Vsumsq(_Reduce, opcode=0x51, work=Work(alu=2, row_alu=63)):
+class Vsumsq(_Reduce, opcode=0x51, work=Work(alu=2, trees=1)):
     """dst[i] = sum of the squares of row i."""
 
 
-class Vmaxr(_Reduce, opcode=0x52, work=Work(alu=1, row_alu=63)):
+class Vmaxr(_Reduce, opcode=0x52, work=Work(alu=1, trees=1)):
     """dst[i] = largest element of row i (-inf if it is empty)."""
 
 
-class Vamax(_Reduce, opcode=0x53, work=Work(alu=1, row_alu=63)):
+class Vamax(_Reduce, opcode=0x53, work=Work(alu=1, trees=1)):
     """dst[i] = largest magnitude in row i (0 if it is empty)."""
 
 
-class Vmean(_Vector, opcode=0x55, work=Work(alu=1, row_alu=64)):
+class Vmean(_Vector, opcode=0x55, work=Work(alu=1, row_alu=1, trees=1)):
     """dst[i] = (sum of row i) * factor: a mean, or the part of it that these columns have."""
 
     dst: ColumnOut
@@ -567,7 +567,7 @@ class Vrstdm(_Vector, opcode=0x57, work=Work(row_alu=3, row_sfu=1, cols=1)):
     eps: float
 
 
-class Vsumq(_Vector, opcode=0x54, work=Work(alu=1, row_alu=64)):
+class Vsumq(_Vector, opcode=0x54, work=Work(alu=1, row_alu=1, trees=1)):
     """Sums of quantised rows: dst[i] = (sum of the integers of row i) * scales[i]. The sum is exact."""
 
     dst: ColumnOut
@@ -577,7 +577,7 @@ class Vsumq(_Vector, opcode=0x54, work=Work(alu=1, row_alu=64)):
     cols: Length
 
 
-class Quant(_Vector, opcode=0x58, work=Work(alu=3, row_alu=64, row_sfu=1)):
+class Quant(_Vector, opcode=0x58, work=Work(alu=3, row_alu=1, trees=1, row_sfu=1)):
     """Quantise each row to int8: scales[i] = max|src[i]| / 127, dst = src / scale, to nearest even, within 127."""
 
     dst: Annotated[Addr, writes(I8, "n", "cols")]
@@ -608,7 +608,7 @@ class Quantm(_Vector, opcode=0x63, work=Work(alu=2, row_alu=1, row_sfu=1)):
     cols: Length
 
 
-class Quantw(_Vector, opcode=0x5A, work=Work(alu=4, row_alu=64, row_sfu=1)):
+class Quantw(_Vector, opcode=0x5A, work=Work(alu=4, row_alu=1, trees=1, row_sfu=1)):
     """`quant` of src[i, j] * (scale of row row+j of array a): fold V's scales into the probabilities."""
 
     a: Annotated[ArrayRef, ArrayUse(ArrayMode.SCALES, "row", "cols")]
@@ -735,7 +735,7 @@ class Rope(_Vector, opcode=0x61, work=Work(alu=3)):
     interleaved: bool = False
 
 
-class Smx(_Vector, opcode=0x64, work=Work(alu=3, sfu=1, row_alu=126)):
+class Smx(_Vector, opcode=0x64, work=Work(alu=3, sfu=1, trees=2)):
     """One block of online softmax: ml[i] = (m, l), m the largest valid score of row i, l the sum of p.
 
     p[i, j] = exp(s[i, j] - m) where column j is valid, else 0. Valid are columns below `hi`, with `causal`
@@ -755,7 +755,7 @@ class Smx(_Vector, opcode=0x64, work=Work(alu=3, sfu=1, row_alu=126)):
     window: bool = False
 
 
-class Smxi(_Vector, opcode=0x67, work=Work(alu=6, sfu=1, row_alu=126)):
+class Smxi(_Vector, opcode=0x67, work=Work(alu=6, sfu=1, trees=2)):
     """`smx` of the sums of `mvmt`, in place: s[i, j] = (sums[i, j] * scales[i]) * (scale of row row+j of a).
 
     What `deqr` and then `smx` give, to the bit; the probabilities take the place of the sums.

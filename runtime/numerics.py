@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isa.instruction import LANES
+
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 I8 = NDArray[np.int8]
 
-LANES = 64  # partial results of a row reduction
 EXACT_ROWS = 1024  # sums of so many int8 x int8 products stay within 2**24: exact in float32 in any order
 LEVELS = 127  # int8 codes are symmetric: -127..127
 

@@ -144,10 +144,9 @@ def _cycles(inst: Inst, role: Role, hardware: Hardware) -> int:
         case Timing.VECTOR:
             work = inst.work
             cols = _columns(inst, role)
-            alu = cols * work.alu + work.row_alu
-            sfu = cols * work.sfu + work.row_sfu
-            lanes, sfu_lanes = hardware.vector.lanes.value, hardware.vector.sfu_lanes.value
-            return int(hardware.vector.startup.value + max(alu / lanes, sfu / sfu_lanes)) + 1
+            _, sfu = work.operations(1, cols)
+            alu = work.alu_cycles(1, cols, int(hardware.vector.lanes.value))
+            return int(hardware.vector.startup.value + max(alu, sfu / hardware.vector.sfu_lanes.value)) + 1
         case Timing.MEMORY:
             return _MEMORY_CYCLES
         case Timing.MESSAGE | Timing.BARRIER:

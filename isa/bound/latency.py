@@ -222,26 +222,27 @@ class Latency:
         if work.place is Place.HOST:
             return spent(Limit.HOST, self.rates.on_host(work))
         kind = FUNCTIONS.get(work.task, table.Vsumsq)
-        return spent(Limit.VECTOR, self.rates.vector(kind, work.width / min(tiles, work.width)))
+        return spent(Limit.VECTOR, self.rates.vector(kind, work.width / min(tiles, work.width), 1.0))
 
     def attention(self, work: AttentionWork, context: int, tiles: int) -> Spent:
         """Attention of one row: each head on s tiles, which merge their parts."""
         seen = work.seen(context)
         splits = _points(1.0, max(1.0, tiles / work.heads))
-        chains = [
-            self._split(work, seen, min(tiles, work.heads * high), low) for low, high in pairwise(splits)
-        ]
+        chains = [self._split(work, seen, tiles, low, high) for low, high in pairwise(splits)]
         return min(chains, key=lambda chain: chain.total)
 
-    def _split(self, work: AttentionWork, seen: int, tiles: float, split: float) -> Spent:
-        r = self.rates
+    def _split(self, work: AttentionWork, seen: int, tiles: float, low: float, high: float) -> Spent:
+        """Each head on low..high tiles. If there are so many, some tile has a row as long as its share of scores."""
+        r, spread = self.rates, tiles >= work.heads * high
+        tiles = min(tiles, work.heads * high)
         scores = max(1.0, work.heads * seen / tiles)
+        row = scores if spread else 1.0
         if self.is_ideal:
-            vector = r.vector(table.Smx, scores)
+            vector = r.vector(table.Smx, scores, row)
         else:
             queries = max(1.0, work.heads * work.head_dim / tiles)
-            vector = r.vector(table.Quant, queries) + r.vector(table.Smxi, scores)
-            vector += r.vector(table.Quantw, scores) + r.vector(table.Deq, 1)
+            vector = r.vector(table.Quant, queries, 1.0) + r.vector(table.Smxi, scores, row)
+            vector += r.vector(table.Quantw, scores, row) + r.vector(table.Deq, 1)
         vector += r.vector(table.Smxd, 1)
         arrays = r.mvmt + r.levels(work.head_dim / r.macro_cols) + r.mvm
         if work.causal and not work.cross:
@@ -250,7 +251,7 @@ class Latency:
             {
                 Limit.ARRAYS: arrays,
                 Limit.VECTOR: vector,
-                Limit.NETWORK: self._merge * math.log2(max(split, 1.0)),
+                Limit.NETWORK: self._merge * math.log2(max(low, 1.0)),
             }
         )
 

@@ -6,7 +6,7 @@ Lengths may be fractions: a bound divides work evenly over tiles, which no progr
 from __future__ import annotations
 
 from isa.hardware import Hardware, Quantity
-from isa.instruction import Dim, Inst, Mode
+from isa.instruction import Dim, Inst, Mode, tree_widths
 from isa.instructions import Deqc, Mvm
 from isa.workload import Product, RowWork
 
@@ -70,7 +70,10 @@ class Rates:
         return min(dram, gbuf) if 4 * width * entries <= self.gbuf_bytes * self.chips else dram
 
     def work(self, kind: type[Inst], cols: float, rows: float = 1) -> float:
-        """Cycles of the vector unit without its start-up: the longest of lanes, special functions and buffer port."""
+        """Cycles of the vector unit without its start-up: the longest of lanes, special functions and buffer port.
+
+        Without the trees of reductions: a row in pieces of one column needs none.
+        """
         work, read = kind.work, 0.0
         for field in kind.layout:
             access = field.access
@@ -84,9 +87,11 @@ class Rates:
         sfu = elements * work.sfu + rows * work.row_sfu
         return max(alu / self.lanes, sfu / self.sfu_lanes, read / self.buffer_width)
 
-    def vector(self, kind: type[Inst], cols: float, rows: float = 1) -> float:
-        """Cycles until a vector instruction on `rows` x `cols` elements is done."""
-        return self.startup + max(1.0, self.work(kind, cols, rows))
+    def vector(self, kind: type[Inst], cols: float, longest: float | None = None) -> float:
+        """Cycles until a vector instruction on `cols` elements is done. Some row of it has `longest` of them, which the
+        levels of its reductions follow from; without, it is one row."""
+        levels = kind.work.trees * len(tree_widths(cols if longest is None else longest))
+        return self.startup + max(1.0, self.work(kind, cols) + levels)
 
     def activation(self, rows: float, cols: float) -> float:
         """Cycles of a product of one row with `rows` x `cols` weights in the arrays of one tile."""

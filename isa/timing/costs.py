@@ -260,11 +260,10 @@ def _vector(o: Operands, r: Rates) -> Cost:
     """Start-up, then the longest of ALU, special functions and buffer port, which work side by side."""
     work = o.inst.work
     rows = o.dim(work.rows)
-    elements = rows * o.dim(work.cols)
-    alu = elements * work.alu + rows * work.row_alu
-    sfu = elements * work.sfu + rows * work.row_sfu
+    cols = o.dim(work.cols)
+    alu, sfu = work.operations(rows, cols)
     port = ceil_div(o.read_bytes + o.written_bytes, r.buffer_width)
-    busy = r.startup_cycles + max(-(-alu // r.lanes), -(-sfu // r.sfu_lanes), port)
+    busy = r.startup_cycles + max(work.alu_cycles(rows, cols, r.lanes), -(-sfu // r.sfu_lanes), port)
     scales, count = _scales_read(o)
     events = (
         *_buffer_events(o),

@@ -135,11 +135,11 @@ def test_ideal_arithmetic_costs_the_same() -> None:
         (t.Vexp(at(0), at(1024), R(1), 20), 30),
         # 1 special function and 4 ALU: the longer counts
         (t.Vgelu(at(0), at(1024), R(1), 20), 30),
-        # one operation an element and 63 a row: (60 + 189)/8 = 31.1 -> 32
-        (t.Vsum(at(0), at(1024), R(1), 20), 32),
+        # one operation an element, 60/8 -> 8; three rows in a tree of 16, 8, 4, 2, 1: 6 + 3 + 2 + 1 + 1
+        (t.Vsum(at(0), at(1024), R(1), 20), 21),
         # port: 60 * 4 / 32
         (t.Vfill(at(0), R(1), 20, 1.0), 8),
-        (t.Quant(at(0), at(512), at(1024), R(1), 20), 47),  # (180 + 192) / 8
+        (t.Quant(at(0), at(512), at(1024), R(1), 20), 36),  # (180 + 3)/8 -> 23, and the tree
         (t.Rope(at(0), at(1024), at(2048), R(1), 20, 10, 10), 23),  # ALU 180 / 8; port (240*2 + 120)/32
         (t.Smxd(at(0), at(1024), at(2048), R(1), 20), 16),  # port (240*2 + 24)/32
     ],
