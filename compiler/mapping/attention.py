@@ -129,6 +129,7 @@ class AttentionBuilder:
             cols = last_columns(geometry, self._width(), together * self.out_cols, together)
         group: dict[int, list[TileBuilder]] = {}
         for head in range(heads):
+            self.parts.builder.begin_part()
             pieces = builder.project(head)
             group[head] = builder.attend(head, pieces, is_source=self.is_source)
             if node is None:

@@ -228,6 +228,7 @@ class MappingBuilder:
         self._used: dict[tuple[int, Space], int] = {}
         self._in_dram: set[str] = set()  # tables that the global buffer does not take
         self._units: list[int] = []  # first tiles of what should lie close together
+        self._parts: list[int] = []  # the same of pieces of it
 
     def new_tile(self, kind: str, *, is_source: bool = False) -> TileBuilder:
         """The next tile. Past the target's last tile, counting goes on (see `check_tiles`)."""
@@ -238,6 +239,10 @@ class MappingBuilder:
     def begin_unit(self) -> None:
         """Note that the tiles from here on talk with each other more than with those before."""
         self._units.append(len(self.tiles))
+
+    def begin_part(self) -> None:
+        """Note that the tiles from here on are a head, or another piece of a unit."""
+        self._parts.append(len(self.tiles))
 
     def tensor(self, name: str, dtype: DType, shape: tuple[int, ...], make: Maker) -> str:
         """Declare a tensor and how to make its contents; returns its name."""
@@ -275,7 +280,7 @@ class MappingBuilder:
     def _settle(self, *, tries: bool) -> None:
         """Place the tiles, and then their tables."""
         remote = tuple(tile.index for tile in self.tiles if tile.is_remote)
-        crew = Crew(len(self.tiles), remote, tuple(self._units))
+        crew = Crew(len(self.tiles), remote, tuple(self._units), tuple(self._parts))
         places = place(crew, self.channels, self.hardware, tries=tries)
         if tries:
             self.channels = [from_the_middle(channel, places) for channel in self.channels]

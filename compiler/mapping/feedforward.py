@@ -59,6 +59,7 @@ class FeedForwardBuilder:
         builder = self.parts.builder
         for row, rows in ranges(self.inner, cut.rows):
             makers = []
+            builder.begin_part()
             for col, cols in ranges(rows, cut.columns):
                 tile = builder.new_tile("expand", is_source=self.is_source)
                 makers.append(Shard(tile, self._first(tile, row + col, cols), col, cols))

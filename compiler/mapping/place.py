@@ -8,8 +8,9 @@ all channels travel least is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,24 +69,29 @@ SNAKE = Line()
 @dataclass(frozen=True, slots=True)
 class Crew:
     """What is placed: `count` tiles. `remote` ones lie one a chip; `units` are the first tiles of a hub stage with all
-    that it feeds, which should cross as few borders of chips as can be."""
+    that it feeds, `parts` those of heads and other pieces of one: each should lie on as few chips as can be."""
 
     count: int
     remote: tuple[int, ...] = ()
     units: tuple[int, ...] = ()
+    parts: tuple[int, ...] = ()
 
-    def sizes(self) -> list[int]:
-        """How many tiles each unit has, without the remote ones."""
-        gone, starts = set(self.remote), sorted({0, *self.units})
-        pairs = zip(starts, [*starts[1:], self.count], strict=True)
-        return [sum(tile not in gone for tile in range(*pair)) for pair in pairs]
+    def pieces(self) -> dict[int, list[int]]:
+        """Sizes of units and of parts, by the tile that begins one: its number among those that are not remote."""
+        gone = set(self.remote)
+        before = list(accumulate((tile not in gone for tile in range(self.count)), initial=0))
+        found: dict[int, list[int]] = {}
+        for starts in (sorted({0, *self.units}), sorted({0, *self.units, *self.parts})):
+            for first, end in zip(starts, [*starts[1:], self.count], strict=True):
+                found.setdefault(before[first], []).append(before[end] - before[first])
+        return found
 
 
 def place(crew: Crew, channels: Sequence[Channel], hardware: Hardware, *, tries: bool) -> list[Cell]:
     """Coordinates of the tiles. Past the target's last tile they are (-1, -1).
 
-    Remote tiles lie on chips that others leave free, if there are enough of them near the first tile; else on the chips
-    in use in the order of the line, as far as these reach. `tries`: layouts are compared, else the plain line is taken.
+    Remote tiles lie on the chips nearest to the first tile's. `tries`: layouts are compared, else the plain line is
+    taken.
     """
     if not tries or crew.count > hardware.tiles:
         return _layout(SNAKE, crew, hardware)
@@ -104,60 +110,58 @@ def _lines(hardware: Hardware) -> Iterator[Line]:
 
 def _layout(line: Line, crew: Crew, hardware: Hardware) -> list[Cell]:
     """The tiles along a line."""
-    cells = _aligned(line, crew.sizes(), hardware) if line.is_aligned else list(line.cells(hardware))
-    others = crew.count - len(crew.remote)
-    if crew.remote and others + len(crew.remote) <= len(cells):
-        free = _nearby(cells[:others], len(crew.remote), hardware)
-        if free is None:
-            return _spread(cells[: crew.count], crew.remote, hardware)
-        taken, left = dict(zip(crew.remote, free, strict=True)), iter(cells)
-        return [taken[tile] if tile in taken else next(left) for tile in range(crew.count)]
-    return (cells + [(-1, -1)] * crew.count)[: crew.count]
+    cells = list(line.cells(hardware))
+    apart = set(crew.remote)
+    lonely = _apart(cells, len(apart), hardware)
+    taken = set(lonely)
+    cells = [cell for cell in cells if cell not in taken]
+    if line.is_aligned:
+        cells = _aligned(cells, crew.pieces(), crew.count - len(apart), hardware)
+    near, rest = iter(lonely), iter(cells)
+    return [next(near if tile in apart else rest, (-1, -1)) for tile in range(crew.count)]
 
 
-def _aligned(line: Line, sizes: Sequence[int], hardware: Hardware) -> list[Cell]:
-    """The line chip by chip, where a unit begins a chip if it then lies on fewer; while there are chips enough. What
-    it leaves out comes last."""
+def _aligned(
+    cells: Sequence[Cell], pieces: Mapping[int, list[int]], count: int, hardware: Hardware
+) -> list[Cell]:
+    """The cells for `count` tiles, chip by chip: a piece of so many tiles begins a chip if it then lies on fewer, while
+    there are cells enough."""
     chips: dict[int, list[Cell]] = {}
-    for cell in line.cells(hardware):
+    for cell in cells:
         chips.setdefault(hardware.chip_of(*cell), []).append(cell)
-    cells = [cell for own in chips.values() for cell in own]
-    each, at, spare = hardware.tiles_per_chip, 0, len(cells) - sum(sizes)
-    taken: list[Cell] = []
-    for size in sizes:
-        left = -at % each
-        if left < size and -(-(size - left) // each) + 1 > -(-size // each) and 0 < left <= spare:
-            at, spare = at + left, spare - left
-        taken += cells[at : at + size]
-        at += size
-    skipped = set(taken)
-    return taken + [cell for cell in cells if cell not in skipped]
+    each, spare = hardware.tiles_per_chip, len(cells) - count
+    queue = list(chips.values())
+    found: list[Cell] = []
+    chip = at = 0
+    for tile in range(min(count, len(cells))):
+        while at == len(queue[chip]):
+            chip, at = chip + 1, 0
+        left = len(queue[chip]) - at
+        for size in pieces.get(tile, ()):
+            if at and left < size and 1 - -(size - left) // each > -(-size // each) and left <= spare:
+                chip, at, spare = chip + 1, 0, spare - left
+                break
+        found.append(queue[chip][at])
+        at += 1
+    return found
 
 
-def _nearby(used: Sequence[Cell], count: int, hardware: Hardware) -> list[Cell] | None:
-    """The cells nearest to the first one used on `count` chips without a tile; None if there are not so many such
-    chips."""
-    if not used:
-        return None
-    taken = {hardware.chip_of(*cell) for cell in used}
-    nearest: dict[int, tuple[int, Cell]] = {}
-    for cell in SNAKE.cells(hardware):
-        chip, way = hardware.chip_of(*cell), abs(cell[0] - used[0][0]) + abs(cell[1] - used[0][1])
-        if chip not in taken and way < nearest.get(chip, (way + 1, cell))[0]:
-            nearest[chip] = way, cell
-    found = sorted(nearest.values())[:count]
-    return [cell for _, cell in found] if len(found) == count else None
-
-
-def _spread(cells: list[Cell], remote: Sequence[int], hardware: Hardware) -> list[Cell]:
-    """The cells with those for remote tiles taken out: the middle one of each chip's, in turn."""
+def _apart(cells: Sequence[Cell], count: int, hardware: Hardware) -> list[Cell]:
+    """Cells on `count` chips near the first cell's, the middle one of each; several a chip if there are too few."""
+    if not count:
+        return []
     chips: dict[int, list[Cell]] = {}
-    for x, y in cells:
-        chips.setdefault(hardware.chip_of(x, y), []).append((x, y))
-    queues = [sorted(own, key=lambda cell: abs(own.index(cell) - len(own) // 2)) for own in chips.values()]
-    taken = dict(zip(remote, _in_turn(queues), strict=False))
-    left = (cell for cell in cells if cell not in set(taken.values()))
-    return [taken[index] if index in taken else next(left) for index in range(len(cells))]
+    for cell in cells:
+        chips.setdefault(hardware.chip_of(*cell), []).append(cell)
+    wide, tall = int(hardware.chip.tiles_x.value), int(hardware.chip.tiles_y.value)
+
+    def way(own: list[Cell]) -> int:
+        (x, y), (u, v) = own[0], cells[0]
+        return abs(x // wide - u // wide) + abs(y // tall - v // tall)
+
+    nearest = sorted(chips.values(), key=way)[:count]
+    queues = [sorted(own, key=lambda cell: abs(own.index(cell) - len(own) // 2)) for own in nearest]
+    return list(islice(_in_turn(queues), count))
 
 
 def _in_turn(queues: list[list[Cell]]) -> Iterator[Cell]:

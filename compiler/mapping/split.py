@@ -319,6 +319,7 @@ class SplitBuilder:
         width = linear_shape(self.parts.weights, last_node)[1]
         is_source = next(iter(heads.values()))[0].is_source
         columns = list(ranges(width, cols_each))
+        self.parts.builder.begin_part()
         tiles = [self.parts.builder.new_tile("combine", is_source=is_source) for _ in columns]
         makers: list[Shard] = []
         for number, (head, own) in enumerate(heads.items()):
