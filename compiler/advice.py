@@ -1,8 +1,8 @@
 """What would make a model fit that does not: each change by itself, found by trying it.
 
 A number is not estimated but searched by bisection: what is named fits, and one less (of chips, bytes) or one more (of
-tokens, sequences) does not. Models of many operators take long to place: for them there are fewer tries, and the
-number named fits, but need not be the best.
+tokens, sequences) does not. Models of many operators take long to place: their refusals keep what the mapper counted
+itself, the chips that the tiles of its smallest mapping would take.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ TOO_SMALL = ("E0301", "E0302", "E0303", "E0304", "E0309")
 """Refusals that a smaller problem or a larger target lifts: buffer, macros, tiles, room for the KV cache, tables."""
 
 FEW_NODES = 150
-"""Operators up to which a number is searched to the last one."""
-
-ROUGH = 4
-"""Tries of a search for a model of more operators."""
+"""Operators of a model up to which changes are tried."""
 
 MOST_CHIPS = 4096
 
@@ -38,16 +35,11 @@ class Refused:
     target: Hardware
     fits: Fits
 
-    @property
-    def tries(self) -> int | None:
-        """How often a search may try; None: until it knows."""
-        return None if self.nodes <= FEW_NODES else ROUGH
-
 
 def advised(error: CimError, refused: Refused) -> CimError:
     """The refusal with the changes that would lift it, instead of its own help, if any would."""
     first, *others = error.diagnostics
-    if first.code not in TOO_SMALL:
+    if first.code not in TOO_SMALL or refused.nodes > FEW_NODES:
         return error
     found = [*_other_choices(refused), *_smaller(refused), *_larger(refused, first.code)]
     if not found:
@@ -84,35 +76,33 @@ def _smaller(refused: Refused) -> Iterator[str]:
     def of_batch(size: int) -> bool:
         return refused.fits(replace(options, batch=size), target)
 
-    most = largest(of_context, refused.context - 1, refused.tries)
+    most = largest(of_context, refused.context - 1)
     if most:
         yield f"--max-context {most}"
-    most = largest(of_batch, options.batch - 1, refused.tries)
+    most = largest(of_batch, options.batch - 1)
     if most:
         yield f"--batch {most}"
 
 
-def largest(fits: Callable[[int], bool], most: int, tries: int | None = None) -> int:
-    """The largest number up to `most` that fits, if all smaller ones do; 0 if none. After `tries` one that fits."""
+def largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number up to `most` that fits, if all smaller ones do; 0 if none."""
     if most < 1 or not fits(1):
         return 0
     low, high = 1, most + 1  # low fits, high does not or is not asked for
-    while high - low > 1 and tries != 0:
+    while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-        tries = None if tries is None else tries - 1
     return low
 
 
-def smallest(fits: Callable[[int], bool], least: int, most: int, tries: int | None = None) -> int:
-    """The smallest number from `least` to `most` that fits, if all larger ones do; 0 if none. After `tries` one that
-    fits."""
+def smallest(fits: Callable[[int], bool], least: int, most: int) -> int:
+    """The smallest number from `least` to `most` that fits, if all larger ones do; 0 if none."""
     high = least
     while not fits(high):
         if high >= most:
             return 0
         least, high = high + 1, min(2 * high, most)
-    found = largest(lambda less: fits(high - less), high - least, tries) if high > least else 0
+    found = largest(lambda less: fits(high - less), high - least) if high > least else 0
     return high - found
 
 
@@ -128,18 +118,18 @@ def _larger(refused: Refused, code: str) -> Iterator[str]:
 
     if code == "E0301":
         have = int(target.tile.buffer.value)
-        kib = smallest(tried("tile", "buffer"), have + 1, 1024, refused.tries)
+        kib = smallest(tried("tile", "buffer"), have + 1, 1024)
         if kib:
             yield f"a target with tile.buffer = {kib} {target.tile.buffer.unit}"
         return
     if code != "E0309":
         have = int(target.system.chips_x.value * target.system.chips_y.value)
-        chips = smallest(of_chips, have + 1, MOST_CHIPS, refused.tries)
+        chips = smallest(of_chips, have + 1, MOST_CHIPS)
         if chips:
             yield f"a system of {chips:,} of these chips (system.chips_x = {chips}, chips_y = 1; it has {have:,})"
     if code in ("E0304", "E0309"):
         size = int(target.dram.capacity.value)
-        larger = smallest(tried("dram", "capacity"), size + 1, 1024 * max(size, 1), refused.tries)
+        larger = smallest(tried("dram", "capacity"), size + 1, 1024 * max(size, 1))
         if larger:
             yield f"a target with dram.capacity = {larger:,} {target.dram.capacity.unit}"
 

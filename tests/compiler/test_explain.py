@@ -37,6 +37,7 @@ def _steady(text: str) -> str:
     text = re.sub(
         r"(Its critical path|save of that|takes at least [\d,]+ cycles|Beside it): .*", r"\1: ...", text
     )
+    text = re.sub(r": (\d+ of )?[\d,]+ x [\d,]+[^;.]*\)(?=[;.])", ": ...)", text)
     text = re.sub(r"(buffer|memory|table) of \w+ \(", r"\1 of ... (", text)
     return re.sub(r"\d[\d,]*(\.\d+)?", "#", text)
 
