@@ -31,7 +31,7 @@ Rows = NDArray[np.float32]
 # Which operations of a Mapping make the value of which operator. (Linear layers are known by their weights.)
 MAKERS: dict[type[g.Canonical], tuple[type[m.Operation], ...]] = {
     g.Embed: (m.Lookup, m.LoadRows),
-    g.Norm: (m.Normalise,),
+    g.Norm: (m.Normalise, m.NormQuantise),
     g.Rotary: (m.Rotate,),
     g.Attention: (m.Attend,),
     g.Activation: (m.Activate,),
@@ -52,9 +52,9 @@ class LayerError:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """Where a tile's part of an operator's value lies: `cols` float32 columns at `offset` behind `base` in the buffer.
+    """Where a tile's part of an operator's value lies: `cols` columns at `offset` behind `base` in the buffer.
 
-    It is complete when instructions of `site` have written it. `column` is the first of these columns in the whole
+    They are float32, or, with `scale`, bytes with a scale a row, which lies there behind `base`. It is complete when instructions of `site` have written it. `column` is the first of these columns in the whole
     value, where the Mapping says so (the weight block's own); otherwise parts go side by side in the order of tiles.
     """
 
@@ -64,11 +64,20 @@ class Tap:
     offset: int
     cols: int
     column: int | None
+    scale: int | None = None
+
+    def read(self, state: TileState, tokens: int) -> Rows:
+        """The part's rows [tokens, cols]. Raises `TrapError` if not all of it has been written."""
+        at = Addr(self.base, self.offset)
+        if self.scale is None:
+            return np.array(state.read(at, DType.F32, tokens, self.cols), np.float32)
+        scales = state.read(Addr(self.base, self.scale), DType.F32, tokens, 1)
+        return np.asarray(state.read(at, DType.I8, tokens, self.cols) * scales, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class _Maker:
-    """A block of a tile that makes a float32 value, for the nodes that its site names.
+    """A block of a tile that makes a value, for the nodes that its site names.
 
     `weights` is the tensor that it multiplies by and `rows` how many rows of it; "" and 0 if it multiplies by none.
     """
@@ -131,7 +140,7 @@ def taps_of(graph: g.Graph, mapping: m.Mapping, program: Program) -> dict[str, t
 
 
 def _makers(mapping: m.Mapping, program: Program) -> Iterator[_Maker]:
-    """Every block of every tile that makes a float32 value."""
+    """Every block of every tile that makes a float32 value, or a norm as it is quantised."""
     for number, tile in enumerate(mapping.tiles):
         template, role = mapping.template(tile.template), program.role(tile.template)
         values = {value.name: value for value in template.values}
@@ -139,17 +148,22 @@ def _makers(mapping: m.Mapping, program: Program) -> Iterator[_Maker]:
         twice = _behind_place(role)
         for block in template.blocks:
             out = getattr(block.op, "out", None)
-            if out is None or values[out].format is not m.Format.F32:
+            if out is None or not (_is_float(values[out]) or isinstance(block.op, m.NormQuantise)):
                 continue
             site = role.sites.index(block.site)
             names = frozenset(tile.nodes[site].split(" "))
             offset = offsets[out]
-            tap = Tap(number, site, PLACE if offset in twice else ZERO, offset, values[out].cols, None)
+            scale = None if _is_float(values[out]) else offsets[f"{out}.scale"]
+            tap = Tap(number, site, PLACE if offset in twice else ZERO, offset, values[out].cols, None, scale)
             yield _multiplier(block.op, names, tap, template, tile) or _Maker(block.op, names, tap)
 
 
+def _is_float(value: m.MapValue) -> bool:
+    return value.format is m.Format.F32
+
+
 def _behind_place(role: Role) -> set[int]:
-    """Offsets of values that have two places, taken in turn by segments."""
+    """Offsets of values that have several places, taken in turn by segments."""
     operands = (getattr(inst, field.name) for inst in role.code for field in inst.layout)
     return {at.offset for at in operands if isinstance(at, Addr) and at.base == PLACE}
 
@@ -222,10 +236,9 @@ class Recorder:
         for tap in self._at.get((tile, self._lines[tile][index]), ()):
             segment = state.segments[state.segment]
             try:
-                rows = state.read(Addr(tap.base, tap.offset), DType.F32, segment.tokens, tap.cols)
+                self._parts[tap][segment.position] = tap.read(state, segment.tokens)
             except TrapError:  # not all of it has been written yet
                 continue
-            self._parts[tap][segment.position] = rows.copy()
 
     def value(self, taps: Sequence[Tap], width: int) -> Rows | None:
         """The whole value [tokens, width] from its parts, or None if they do not make one up."""
