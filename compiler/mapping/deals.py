@@ -68,6 +68,7 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
     if block % LONGEST_CHUNK or not asked.by_context:
         most = 1
     ways = min(asked.ways or MOST_WAYS, most)
+    most = min(most, max(geometry.hardware.tiles, ways))  # the search ends there: more tiles do not exist
     while True:
         found = _dealt(geometry, domain, ways, block, blocks)
         if ways >= most or found.macros(geometry, op) <= geometry.hardware.macros_per_tile:

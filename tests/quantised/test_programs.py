@@ -210,7 +210,7 @@ def test_shapes_alone_are_enough() -> None:
 def test_weights_of_four_bits_in_groups_compute_what_they_stand_for() -> None:
     """Rows beyond one group: the arrays' values and scales, multiplied out, are the weights the chip uses."""
     graph = decoder(Shape(width=320, layers=1, heads=4, kv_heads=4, inner=256, vocabulary=64))
-    options = MapOptions(1024, 64, weight_bits=4)
+    options = MapOptions(1024, 64, weight_bits=4, heads_together=1)
     mapping = map_graph(graph, tiny(14), Limits(32, chunk=1), Arithmetic.INT8, options)
     p = build_program(with_chunk(mapping, 8), tiny(14), Origin(), shapes_only=False)
     verify(p)
