@@ -6,6 +6,7 @@ layer whose rows do not fit keeps the last of them in a ring and the others in D
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -128,8 +129,9 @@ def can_stream(geometry: Geometry, op: Attention, rows_of: Domain) -> str:
 def hot_rows(geometry: Geometry, op: Attention, rows_of: Domain, room: int) -> int:
     """The most rows that a tiered layer can keep in `room` macros besides a block; 0 if not even a block of them."""
     block, most = geometry.block(rows_of), _whole_rows(geometry, rows_of)
-    sizes = range(most - block, 0, -block)
-    return next((hot for hot in sizes if macros(geometry, op, tiered(geometry, rows_of, hot)) <= room), 0)
+    sizes = range(block, most, block)
+    fitting = bisect_right(sizes, room, key=lambda hot: macros(geometry, op, tiered(geometry, rows_of, hot)))
+    return sizes[fitting - 1] if fitting else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,8 +54,9 @@ class LayerError:
 class Tap:
     """Where a tile's part of an operator's value lies: `cols` columns at `offset` behind `base` in the buffer.
 
-    They are float32, or, with `scale`, bytes with a scale a row, which lies there behind `base`. It is complete when instructions of `site` have written it. `column` is the first of these columns in the whole
-    value, where the Mapping says so (the weight block's own); otherwise parts go side by side in the order of tiles.
+    They are float32, or, with `scale`, bytes with a scale a row, which lies there behind `base`. It is complete when
+    instructions of `site` have written it. `column` is the first of these columns in the whole value, where the
+    Mapping says so (the weight block's own); otherwise parts go side by side in the order of tiles.
     """
 
     tile: int
