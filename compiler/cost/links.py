@@ -137,8 +137,10 @@ class Links:
             return sent, sent + route.latency
         each = np.array([ceil_div(size, width) for width in self._widths], dtype=np.int64)
         taken = each[route.kinds] * route.counts
-        begin = np.maximum(self.free[route.links], at + route.before)
-        free = self.free[route.links] = begin + taken
+        held, ready = self.free[route.links], at + route.before
+        begin = np.where(each[route.kinds] == 1, ready, np.maximum(held, ready))  # short messages pass others
+        free = begin + taken
+        self.free[route.links] = np.maximum(held, begin) + taken
         arrival = int((free + self._latency[route.kinds] + route.rest).max())
         left = int(free[route.first].max(initial=sent))
         return left, max(arrival, sent + route.latency)

@@ -61,8 +61,11 @@ LONG = 256
 STAGES = 8
 """Tiles that a row visits one after the other in a layer with attention."""
 
-OVERHEAD = 4
-"""Startups and ways of a segment in a stage, in rows' work."""
+OVERHEAD = 1.5
+"""Startups and ways of a segment in a stage, in rows' work: queues let most of them pass under other segments' work."""
+
+SHORTEST, LONGEST = 4, 16
+"""Rows of a segment, at least and at most: each segment's inputs come over the host link one after the other."""
 
 
 def segment_rows(graph: Graph, limits: Limits) -> int:
@@ -74,4 +77,4 @@ def segment_rows(graph: Graph, limits: Limits) -> int:
     layers = sum(isinstance(node.op, Attention) for node in graph.nodes)
     tokens = min(limits.max_context * limits.sequences, LONG)
     best = math.sqrt(tokens * OVERHEAD / (STAGES * max(layers, 1)))
-    return int(2 ** max(min(round(math.log2(best)), 4), 1))
+    return min(max(int(2 ** round(math.log2(best))), SHORTEST), LONGEST)

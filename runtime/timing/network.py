@@ -22,9 +22,12 @@ Node = int  # y * mesh_x + x of a router, or HOST
 
 
 class Link:
-    """One direction of a link: when it is free again, and the record of the message that holds it."""
+    """One direction of a link: when it is free again, and the record of the message that holds it.
 
-    __slots__ = ("busy", "free", "kind", "latency", "record", "width")
+    Short messages, of one cycle, pass those that wait: `short_free` is when the next of them can.
+    """
+
+    __slots__ = ("busy", "free", "kind", "latency", "record", "short_free", "short_record", "width")
 
     def __init__(self, kind: Bound, latency: int, width: float) -> None:
         self.kind, self.latency, self.width = kind, latency, width
@@ -33,6 +36,23 @@ class Link:
     def reset(self) -> None:
         """As at the beginning of a step."""
         self.free, self.record, self.busy = 0, NO_RECORD, 0
+        self.short_free, self.short_record = 0, NO_RECORD
+
+    def take(self, ready: int, cycles: int) -> tuple[int, int]:
+        """Carry a message that is here at `ready`: when it begins, and what held it up (`NO_RECORD`: nothing)."""
+        is_short = cycles == 1
+        free, holder = (self.short_free, self.short_record) if is_short else (self.free, self.record)
+        self.busy += cycles
+        return max(ready, free), holder if free > ready else NO_RECORD
+
+    def hold(self, begin: int, cycles: int, record: int) -> None:
+        """A message that `record` decided is on the link from `begin` on; a short one takes its cycle from others."""
+        if cycles == 1:
+            self.short_free, self.short_record = begin + 1, record
+        if cycles > 1 or self.free <= begin:
+            self.free, self.record = begin + cycles, record
+        else:
+            self.free += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +200,10 @@ class Network:
             last = tail[before] + plan.delay[before] + link.latency
             occupied = ceil_div(size, link.width) if size else 0
             if occupied:
-                if link.free > begin:
-                    begin = link.free
-                    mine = records.resume(record, begin, link.record)
-                link.free, link.record = begin + occupied, mine
-                link.busy += occupied
+                begin, blocker = link.take(begin, occupied)
+                if blocker != NO_RECORD:
+                    mine = records.resume(record, begin, blocker)
+                link.hold(begin, occupied, mine)
             if begin + link.latency >= head[after]:
                 head[after], holder[after] = begin + link.latency, mine
             tail[after] = max(tail[after], last, begin + link.latency + occupied)

@@ -16,7 +16,7 @@ from compiler.mapping.mapper import MapOptions, map_graph
 from compiler.mapping.options import arithmetic_of, source_rows, weight_bits
 from compiler.mapping.place import SNAKE, Crew, Line, place
 from compiler.mapping.policies import KvChoice
-from compiler.mapping.rules import segment_rows
+from compiler.mapping.rules import SHORTEST, segment_rows
 from isa.diagnostics import CimError
 from isa.hardware import Hardware, load_target
 from isa.interface import KvPolicy
@@ -218,4 +218,4 @@ def test_segments_are_shorter_the_deeper_the_model() -> None:
     limits = Limits(256, chunk=1)
     rows = [segment_rows(decoder(Shape(layers=layers)), limits) for layers in (1, 2, 4, 8)]
     assert rows == sorted(rows, reverse=True)
-    assert rows[0] > rows[-1] >= 2
+    assert rows[0] > rows[-1] >= SHORTEST

@@ -14,6 +14,7 @@ from isa.instruction import DType, Inst, Unit
 from isa.operands import ArrayRef, Mem, PortRef, Space, Special
 from isa.program import HOST, BarrierGroup, Direction, Endpoint, Program, Segment, Stream, StreamPart
 from runtime.timing import Simulator, simulate
+from runtime.timing.network import Link
 
 from .programs import (
     ONE_TOKEN,
@@ -98,13 +99,13 @@ def test_a_sent_range_is_not_overwritten_before_it_is_gone() -> None:
     assert listener.times(Unit.VECTOR)[0][0] == 21 + 32  # it has left; the receiver has it 5 hops later
 
 
-def crossing(late: int) -> Program:
-    """Two messages that share the links from (1, 0) to (2, 0) to (3, 0)."""
+def crossing(late: int, words: int = 64) -> Program:
+    """Two messages, the later of `words`, that share the links from (1, 0) to (2, 0) to (3, 0)."""
     roles = [
         role("s", (N, send()), ports="o"),
-        role("late", (N, *wait(late), send()), ports="o"),
+        role("late", (N, *wait(late), send(words)), ports="o"),
         role("r", (N, recv()), ports="i"),
-        role("q", (N, recv()), ports="i"),
+        role("q", (N, recv(words)), ports="i"),
     ]
     places = [(0, 0), (1, 0), (3, 0), (3, 1)]
     return program(roles, places, [channel([(0, 0)], [(2, 0)]), channel([(1, 0)], [(3, 0)])])
@@ -115,6 +116,23 @@ def test_messages_that_share_a_link_wait_for_it() -> None:
     simulate(crossing(late=5), ONE_TOKEN, sink=listener)
     # the first holds link (1,0)-(2,0) during 2..34; the second is ready at 6, its head goes on at 34
     assert [(start, end) for _, start, end, _ in listener.messages] == [(1, 1 + 3 + 32), (6, 34 + 3 + 32)]
+
+
+def test_a_short_message_passes_a_long_one() -> None:
+    # 8 bytes take a cycle: they do not wait until 34 for the first message to leave the link
+    assert messages(crossing(late=5, words=2)) == [(1, 1 + 3 + 32), (6, 6 + 3 + 1)]
+    assert messages(crossing(late=5, words=3)) == [(1, 1 + 3 + 32), (6, 34 + 3 + 2)]
+
+
+def test_short_messages_wait_for_each_other_and_take_cycles_from_long_ones() -> None:
+    link = Link(Bound.NETWORK, 1, 8.0)
+    began = []
+    for record, (ready, cycles) in enumerate([(0, 10), (3, 1), (3, 1), (4, 10)]):
+        begin, _ = link.take(ready, cycles)
+        link.hold(begin, cycles, record)
+        began.append(begin)
+    assert began == [0, 3, 4, 10 + 2]
+    assert link.busy == 22
 
 
 def test_the_first_to_be_ready_gets_the_link() -> None:
