@@ -28,6 +28,7 @@ def compile_options(options: argparse.Namespace) -> CompileOptions:
         batch=options.batch,
         kv_tokens=options.kv_tokens,
         kv=options.kv,
+        chunk=options.chunk,
         place=options.place,
         weights=options.weights,
         dims=tuple(options.dim),

@@ -28,7 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shapes-only", action="store_true", help="a program without weights: it has time, not values"
     )
-    parser.add_argument("--explain", action="store_true", help="say what was placed where, and why")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="say what lies where and why, what binds, and what would help most",
+    )
     parser.add_argument(
         "--emit",
         choices=("graph", "mapping", "asm", "bin"),

@@ -52,7 +52,7 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         "--max-context",
         type=positive,
         metavar="N",
-        help="tokens a sequence (default: 512, or as many positions as the model has learned)",
+        help="longest sequence in tokens (default: 512, or as many positions as the model has learned, if fewer)",
     )
     group.add_argument(
         "--max-source",
@@ -61,13 +61,23 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         help="rows of the source that cross-attention looks at (default: what the file fixes, else as many as tokens)",
     )
     group.add_argument(
-        "--batch", type=positive, default=1, metavar="B", help="resident sequences (default: %(default)s)"
+        "--batch",
+        type=positive,
+        default=1,
+        metavar="B",
+        help="sequences that the chip keeps at the same time (default: %(default)s)",
+    )
+    group.add_argument(
+        "--chunk",
+        type=positive,
+        metavar="N",
+        help="longest segment in tokens, up to 16 (default: by rule, as the tile buffers allow)",
     )
     group.add_argument(
         "--kv-tokens",
         type=positive,
         metavar="N",
-        help="tokens that the KV arrays of all sequences have room for together (default: the longest for each)",
+        help="tokens of all sequences together that KV arrays have room for, in pages (default: the longest for each)",
     )
 
 
@@ -82,13 +92,14 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         "--kv",
         choices=("auto", "resident", "tiered", "streamed"),
         default="auto",
-        help="where the KV cache lives",
+        help="where the KV cache lies: in arrays; its last rows there, the others in DRAM; or in DRAM. auto: the first "
+        "of these that fits, layer by layer (default: %(default)s)",
     )
     group.add_argument(
         "--place",
         choices=("auto", "all", "attention", "attention+ffn"),
         default="auto",
-        help="what runs on the chip",
+        help="what runs on the chip, the rest of each layer on the host; auto: as much as fits (default: %(default)s)",
     )
     group.add_argument(
         "--weights",
@@ -98,7 +109,7 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         "arithmetic, to tell mapping from quantisation (default: %(default)s)",
     )
     group.add_argument(
-        "--bind", metavar="FILE.npz", help="values of weights that the model file makes inputs"
+        "--bind", metavar="FILE.npz", help="values of weights that the model file declares as inputs"
     )
     group.add_argument(
         "--dim",
@@ -106,12 +117,12 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="bind a dynamic axis (repeatable)",
+        help="size of a dynamic axis (repeatable)",
     )
     group.add_argument(
         "--without",
         action="append",
         default=[],
         metavar="OPTIMISATION",
-        help="leave out an optimisation (repeatable; `cim passes` lists them)",
+        help="an optimisation to leave out (repeatable; `cim passes` lists them)",
     )

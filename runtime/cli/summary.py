@@ -63,15 +63,36 @@ def program_summary(program: Program) -> str:
     return "\n".join(
         (
             f"target      {f['target']}: {f['tiles']:,} of {f['tiles_available']:,} tiles; "
-            f"macros: {f['weight_macros']:,} for weights, {f['kv_macros']:,} for KV, "
+            f"macros: {f['weight_macros']:,} for weights{_streamed(program)}, {f['kv_macros']:,} for KV, "
             f"of {f['macros_available']:,}",
             f"KV cache    {f['kv_bytes']:,} bytes in arrays{_in_memory(program)}, for {sequences} of "
-            f"{limits.max_context:,} tokens; segments of up to {limits.chunk} tokens",
+            f"{limits.max_context:,} tokens{_pages(program)}; segments of up to {limits.chunk} tokens",
             f"program     {f['roles']} roles, {f['instructions']:,} instructions"
             + ("" if f["has_weights"] else ", no weights (shapes only)"),
             *_hosts(program),
         )
     )
+
+
+def _streamed(program: Program) -> str:
+    """The macros that weights pass through, if they are streamed."""
+    target, tiles = program.target, Counter(tile.role for tile in program.tiles)
+    macros = sum(
+        tiles[role.name] * array.macros(target.macro_rows, target.macro_cols)
+        for role in program.roles
+        for array in role.arrays
+        if array.kind is ArrayKind.STREAM
+    )
+    return f" that stay and {macros:,} for weights streamed from DRAM" if macros else ""
+
+
+def _pages(program: Program) -> str:
+    """How sequences share KV arrays, if they do."""
+    limits = program.limits
+    if not limits.pages:
+        return ""
+    rows = limits.pages * limits.page_rows
+    return f" each, {rows:,} together in {limits.pages:,} pages"
 
 
 def _in_memory(program: Program) -> str:
