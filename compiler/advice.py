@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from compiler.pipeline import CompileOptions
-from isa.diagnostics import CimError
+from isa.diagnostics import CimError, Diagnostic
 from isa.hardware import Hardware, hardware_from_dict
 
 TOO_SMALL = ("E0301", "E0302", "E0303", "E0304", "E0309")
@@ -41,7 +41,7 @@ def advised(error: CimError, refused: Refused) -> CimError:
     first, *others = error.diagnostics
     if first.code not in TOO_SMALL or refused.nodes > FEW_NODES:
         return error
-    found = [*_other_choices(refused), *_smaller(refused), *_larger(refused, first.code)]
+    found = [*_other_choices(refused), *_smaller(refused), *_larger(refused, first)]
     if not found:
         return error
     help_text = f"{'this' if len(found) == 1 else 'each of these'} would fit: {'; '.join(found)}"
@@ -106,7 +106,7 @@ def smallest(fits: Callable[[int], bool], least: int, most: int) -> int:
     return high - found
 
 
-def _larger(refused: Refused, code: str) -> Iterator[str]:
+def _larger(refused: Refused, told: Diagnostic) -> Iterator[str]:
     """A target with more of what is too small."""
     options, target = refused.options, refused.target
 
@@ -116,18 +116,18 @@ def _larger(refused: Refused, code: str) -> Iterator[str]:
     def of_chips(count: int) -> bool:
         return refused.fits(options, with_chips(target, count))
 
-    if code == "E0301":
+    if told.code == "E0301":
         have = int(target.tile.buffer.value)
         kib = smallest(tried("tile", "buffer"), have + 1, 1024)
         if kib:
             yield f"a target with tile.buffer = {kib} {target.tile.buffer.unit}"
         return
-    if code != "E0309":
+    if told.code != "E0309":
         have = int(target.system.chips_x.value * target.system.chips_y.value)
         chips = smallest(of_chips, have + 1, MOST_CHIPS)
         if chips:
             yield f"a system of {chips:,} of these chips (system.chips_x = {chips}, chips_y = 1; it has {have:,})"
-    if code in ("E0304", "E0309"):
+    if "DRAM" in told.message:
         size = int(target.dram.capacity.value)
         larger = smallest(tried("dram", "capacity"), size + 1, 1024 * max(size, 1))
         if larger:
