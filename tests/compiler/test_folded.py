@@ -240,6 +240,19 @@ def test_why_weights_are_not_streamed_is_said() -> None:
     assert "attention is not causal" in text
 
 
+def test_the_verifier_counts_what_a_channel_brings_the_host() -> None:
+    program = streamed(Shape(vocabulary=2500))
+    (stream,) = (s for s in program.streams if s.name == "logits")
+    first = stream.parts[0]
+    rounds = sum(part.channel == first.channel for part in stream.parts)
+    assert rounds > 2
+    left = tuple(replace(part, column=part.column - first.columns) for part in stream.parts[1:])
+    fewer = replace(stream, columns=stream.columns - first.columns, parts=left)
+    others = tuple(s for s in program.streams if s is not stream)
+    text = "\n".join(d.render() for d in findings(replace(program, streams=(*others, fewer))))
+    assert f"{rounds - 1} times" in text
+
+
 def test_the_verifier_wants_rows_written_before_they_are_used() -> None:
     program = streamed()
 
