@@ -231,6 +231,11 @@ class Recorder:
         for tap in self._parts:
             self._at[tap.tile, tap.site].append(tap)
         self._lines = [program.role(tile.role).lines for tile in program.tiles]
+        self._copy = {
+            head.tile: number % cache.copies
+            for cache in program.caches
+            for number, head in enumerate(cache.heads)
+        }
 
     def observe(self, tile: int, index: int, inst: Inst, state: TileState) -> None:
         """After an instruction: note the rows of what its site makes; the site's last instruction has the last word."""
@@ -251,6 +256,9 @@ class Recorder:
             for tap, rows in parts:
                 value[:, tap.column : (tap.column or 0) + tap.cols] = rows
             return None if np.isnan(value).any() else value
+        first = [(tap, rows) for tap, rows in parts if not self._copy.get(tap.tile)]
+        if sum(tap.cols for tap, _ in first) == width:  # tiles with copies of a KV head make the same columns
+            parts = first
         whole: Rows = np.concatenate([rows for _, rows in parts], axis=1)
         # Where several tiles make the same columns, the first copy will do.
         return whole[:, :width] if whole.shape[1] % width == 0 else None

@@ -58,7 +58,7 @@ def test_programs_with_pages_verify_and_compute_the_same(
     graph = decoder(SHAPES[name])
     # the first two look at the room that is left
     without = frozenset(map(Optimisation, ("ffn-grid", "split-sequences", *left_out)))
-    choices = Choices(192, sequences=2, kv_tokens=320, ways=ways, kv_block=64, without=without)
+    choices = Choices(192, sequences=2, kv_tokens=320, ways=ways, kv_block=64, copies=1, without=without)
     verify_mapping(mapping_of(graph, tiny(14), choices))
     paged = program_of(graph, tiny(14), choices)
     verify(paged)
