@@ -21,6 +21,8 @@ FEW_NODES = 150
 """Operators of a model up to which changes are tried."""
 
 MOST_CHIPS = 4096
+TILES_TRIED = 1024
+"""Larger systems are not tried: placing a model on them takes longer than a person waits for advice."""
 
 Fits = Callable[[CompileOptions, Hardware], bool]
 
@@ -85,10 +87,16 @@ def _smaller(refused: Refused) -> Iterator[str]:
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number up to `most` that fits, if all smaller ones do; 0 if none."""
+    """The largest number up to `most` that fits, if all smaller ones do; 0 if none.
+
+    Nothing above twice the answer is tried: what is much too large takes long to refuse.
+    """
     if most < 1 or not fits(1):
         return 0
-    low, high = 1, most + 1  # low fits, high does not or is not asked for
+    low = 1
+    while 2 * low <= most and fits(2 * low):
+        low *= 2
+    high = min(2 * low, most + 1)  # low fits, high does not or is not asked for
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -97,6 +105,8 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 
 def smallest(fits: Callable[[int], bool], least: int, most: int) -> int:
     """The smallest number from `least` to `most` that fits, if all larger ones do; 0 if none."""
+    if least > most:
+        return 0
     high = least
     while not fits(high):
         if high >= most:
@@ -124,7 +134,8 @@ def _larger(refused: Refused, told: Diagnostic) -> Iterator[str]:
         return
     if told.code != "E0309":
         have = int(target.system.chips_x.value * target.system.chips_y.value)
-        chips = smallest(of_chips, have + 1, MOST_CHIPS)
+        each = int(target.chip.tiles_x.value * target.chip.tiles_y.value)
+        chips = smallest(of_chips, have + 1, min(MOST_CHIPS, TILES_TRIED // each))
         if chips:
             yield f"a system of {chips:,} of these chips (system.chips_x = {chips}, chips_y = 1; it has {have:,})"
     if "DRAM" in told.message:

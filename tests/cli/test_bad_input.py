@@ -169,7 +169,7 @@ def _folder(folder: Path, model: Path, program: Path) -> list[object]:
 
 
 def _too_long_a_context(folder: Path, model: Path, program: Path) -> list[object]:
-    return ["compile", models.path(models.PYTINY), "--max-context", 10_000_000]
+    return ["compile", models.path(models.PYTINY), "--max-context", 10_000_000_000]
 
 
 def _not_npz(folder: Path, model: Path, program: Path) -> list[object]:
@@ -206,7 +206,7 @@ CASES: dict[Maker, str] = {
     _cut_program: "E0110",
     _missing_file: "E0001",
     _folder: "E0001",
-    _too_long_a_context: "E0304",
+    _too_long_a_context: "E0309",
     _not_npz: "E0601",
     _wrong_input: "E0601",
     _beyond_the_context: "E0602",
