@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tomllib
 from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .diagnostics import CimError, Diagnostic, NamedPlace, fail
-
-TARGETS = Path(__file__).parent / "targets"
+from .diagnostics import CimError, Diagnostic, NamedPlace
+from .target_files import target_path, target_values
 
 
 class Confidence(Enum):
@@ -364,20 +361,5 @@ def hardware_from_dict(values: dict[str, Any], place: str) -> Hardware:
 
 def load_target(name: str) -> Hardware:
     """The target of this name, or in the TOML file of this path. Raises `CimError` (E0501, E0502)."""
-    path = Path(name) if name.endswith(".toml") else TARGETS / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(target_names())
-        raise fail(
-            "E0501", f"there is no target {name!r}", help=f"known targets: {known}; or give a .toml file"
-        )
-    try:
-        values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        help_text = "isa/targets/tiny.toml shows how a target is written"
-        raise fail("E0502", f"not a TOML file: {error}", NamedPlace(str(path)), help_text) from None
-    return hardware_from_dict(values, str(path))
-
-
-def target_names() -> tuple[str, ...]:
-    """The targets that ship with the project."""
-    return tuple(sorted(path.stem for path in TARGETS.glob("*.toml")))
+    path = target_path(name)
+    return hardware_from_dict(target_values(path), str(path))

@@ -46,7 +46,8 @@ def ops() -> str:
 
 def targets() -> str:
     """docs/targets.md: every number of every target, with its source."""
-    from isa.hardware import Confidence, load_target, target_names
+    from isa.hardware import Confidence, load_target
+    from isa.target_files import target_names
 
     meanings = {
         Confidence.SILICON: "measured on a chip, read in the publication",
@@ -57,6 +58,9 @@ def targets() -> str:
     loaded = [load_target(name) for name in target_names()]
     parts = [
         "# Targets\n",
+        'A target of your own is a .toml file: `based_on = "dcim22"` takes what it leaves out from another'
+        " target or file,\nand a quantity replaces the one below it with its unit and source"
+        " (`isa/targets/hybrid.toml`).\n",
         table(TARGET_HEADS, [target_row(target) for target in loaded]),
         table(("confidence", "meaning"), [(kind.value, meaning) for kind, meaning in meanings.items()]),
     ]

@@ -22,7 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Print the table of targets, or one target."""
-    from isa.hardware import load_target, target_names
+    from isa.hardware import load_target
+    from isa.target_files import target_names
 
     if options.name is not None:
         target = load_target(options.name)

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import models
 from isa.diagnostics import CODES
-from isa.hardware import TARGETS
+from isa.target_files import TARGETS
 from models.make import make
 from tests.cli.conftest import Cim, Result
 

@@ -9,8 +9,9 @@ import pytest
 from compiler.driver import pipeline
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CODES
-from isa.hardware import load_target, target_names
+from isa.hardware import load_target
 from isa.instruction import TABLE
+from isa.target_files import target_names
 from runtime.cli.docs import DOCS, DOCUMENTS
 from tests.cli.conftest import Cim
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from isa import instructions as t
 from isa.events import Category, Component, Event, Static
-from isa.hardware import load_target, target_names
+from isa.hardware import load_target
 from isa.program import Segment
+from isa.target_files import target_names
 from runtime.energy import STATIC_NODE, Energy, energy, energy_of, powered
 from runtime.timing import simulate
 
