@@ -194,6 +194,10 @@ CODES: dict[str, Code] = {
     "E0311": Code(
         "not enough ports", "A tile's work takes part in more channels than its port table has room for."
     ),
+    "E0312": Code(
+        "not enough registers",
+        "The code of a role holds more numbers at once than a tile has scalar registers.",
+    ),
     "E0307": Code("mapping text", "The text is not a Mapping as the printer writes it."),
     "E0401": Code(
         "operand beyond the target", "A register, array, port or parameter is not there on this target."

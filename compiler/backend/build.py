@@ -140,12 +140,3 @@ def build_program(
 def with_chunk(mapping: Mapping, chunk: int) -> Mapping:
     """The mapping with its longest segment decided."""
     return replace(mapping, limits=limits_with(mapping, chunk))
-
-
-def macros_used(mapping: Mapping, hardware: Hardware) -> int:
-    """Macros that the mapping occupies."""
-    per_template = {
-        t.name: sum(a.macros(hardware.macro_rows, hardware.macro_cols) for a in t.arrays)
-        for t in mapping.templates
-    }
-    return sum(per_template[t.template] for t in mapping.tiles)

@@ -12,6 +12,7 @@ from isa.operands import ZERO, Addr, ArrayRef, Count, PortRef, Reg, Special
 from isa.program import ArraySpec, Limits
 
 from .layout import BufferPlan, scratch_name
+from .registers import Unplaced, share_registers
 
 SEGMENTS, INDEX, TOKENS, POSITION, OUTPUTS = Reg(1), Reg(2), Reg(3), Reg(4), Reg(5)
 KV_BASE, KV_ROW, LENGTH, END = Reg(6), Reg(7), Reg(8), Reg(9)
@@ -52,6 +53,7 @@ class _Phase:
     rows: int = 0
     page_rows: int = 0
     free: int = _FIRST_FREE
+    unplaced: int = 0
 
     def resolve(self, line: Line, offset: int) -> Inst:
         """The instruction of a line, its label known now that the body starts at `offset`."""
@@ -233,12 +235,16 @@ class Emitter:
     # --------------------------------------------------------------------------------------------- registers
 
     def register(self) -> Reg:
-        """A register for the current block and those after it in its phase: one below those of tables, or above."""
+        """A register for the current block and those after it in its phase: one below those of tables, or above.
+
+        When there are no more, one that is chosen at the end (`share_registers`).
+        """
         index = self.phase.free
         if index == _FIRST_TABLE:
             index += len(self.table_register)
         if index > _LAST - self.depth:
-            raise ValueError(f"template {self.template.name} needs more scalar registers than there are")
+            self.phase.unplaced += 1
+            return Unplaced(_LAST, self.phase.unplaced)
         self.phase.free = index + 1
         return Reg(index)
 
@@ -350,16 +356,22 @@ class Emitter:
                 code[at] = Loop(Reg(_LAST - len(opened)), repeat.count, len(code))
         return (*code, Halt()), (*sites, -1)
 
-    @staticmethod
-    def _phase_text(phase: _Phase, code: list[Inst], sites: list[int]) -> None:
+    def _phase_text(self, phase: _Phase, code: list[Inst], sites: list[int]) -> None:
         """Append a phase: a loop over segments, or, of what is done once, its blocks."""
         lines = [*(Line(inst, -1) for inst in phase.start()), *phase.head, *phase.body]
         if not phase.is_once:
             code.append(Loop(INDEX, SEGMENTS, len(code) + 1 + len(lines)))
             sites.append(-1)
         end = len(code) + len(lines)
-        code += [phase.resolve(line, end - len(phase.body)) for line in lines]
+        text = [phase.resolve(line, end - len(phase.body)) for line in lines]
+        code += share_registers(text, len(code), self._pool, self.template.name) if phase.unplaced else text
         sites += [line.site for line in lines]
+
+    @property
+    def _pool(self) -> list[Reg]:
+        """Registers that belong to one phase: not those of loops around it and of tables."""
+        kept = self.table_register.values()
+        return [r for r in map(Reg, range(POSITION.index, _LAST + 1 - self.depth)) if r not in kept]
 
 
 def words(value: MapValue, cols: int) -> int:

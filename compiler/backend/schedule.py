@@ -19,6 +19,7 @@ from isa.operands import ZERO, Addr, ArrayRef, Reg
 from isa.program import Role
 
 from .layout import MOST_PLACES, further
+from .registers import registers_of
 
 _BARRIERS = (Halt, Loop, Seg, Sseg)
 _ANYWHERE = 1 << 30
@@ -91,7 +92,7 @@ def _item(inst: Inst, site: int, role: Role, hardware: Hardware, regions: _Regio
     uses: list[tuple[object, bool]] = []
     for f in inst.layout:
         value = getattr(inst, f.name)
-        for register in _registers(value):
+        for register in registers_of(value):
             uses.append((register, f.writes_register))
         if f.access is not None:
             places.append((regions.place(value), f.access.mode is not Mode.READ))
@@ -102,15 +103,6 @@ def _item(inst: Inst, site: int, role: Role, hardware: Hardware, regions: _Regio
     if inst.unit is Unit.NETWORK:
         uses.append(("network", True))
     return _Item(inst, site, places, uses, _cycles(inst, role, hardware), set())
-
-
-def _registers(value: object) -> Iterator[Reg]:
-    if isinstance(value, Reg):
-        yield value
-    for name in ("base", "offset"):
-        register = getattr(value, name, None)
-        if isinstance(register, Reg) and register != ZERO:
-            yield register
 
 
 class _Regions:

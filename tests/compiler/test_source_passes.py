@@ -10,6 +10,7 @@ import pytest
 from compiler.backend.build import build_program, choose_chunk, with_chunk
 from compiler.backend.emitter import Emitter
 from compiler.backend.layout import plan_buffer
+from compiler.backend.registers import Unplaced
 from compiler.backend.schedule import schedule
 from compiler.ir import meaning
 from compiler.ir.graph import Attention
@@ -210,5 +211,4 @@ def test_registers_are_those_that_mean_nothing_else(tables: int) -> None:
     given = [emitter.register() for _ in range(21 - tables)]
     assert len({*given, *emitter.table_register.values()}) == 21
     assert min(register.index for register in given) == 11
-    with pytest.raises(ValueError, match="more scalar registers than there are"):
-        emitter.register()
+    assert isinstance(emitter.register(), Unplaced)
