@@ -179,14 +179,15 @@ class Latency:
             return elsewhere
         reach, best = self.distances.reach(self.least_tiles(section)), Spent()
         while not best.by or reach < best.total:
-            tiles = self.distances.tiles_within(reach + _STRIDE - 1)
+            following = (reach // _STRIDE + 1) * _STRIDE  # the same intervals wherever they begin
+            tiles = self.distances.tiles_within(following - 1)
             work = self.on_tiles(section, context, tiles)
             here = spent(Limit.NETWORK, reach) + work
             if not best.by or here.total < best.total:
                 best = here
             if tiles >= self.rates.tiles:
                 break
-            reach += _STRIDE
+            reach = following
         return best + elsewhere
 
     def _on_host(self, section: SectionWork) -> Spent:
