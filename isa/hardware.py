@@ -322,6 +322,12 @@ class Hardware(_Model):
         """Tiles along y in the whole system."""
         return int(self.chip.tiles_y.value * self.system.chips_y.value)
 
+    def with_chips(self, chips_x: int, chips_y: int) -> Hardware:
+        """The target with another number of chips."""
+        counts = {"chips_x": chips_x, "chips_y": chips_y}
+        system = {name: {**getattr(self.system, name).model_dump(), "value": n} for name, n in counts.items()}
+        return Hardware.model_validate({**self.model_dump(), "system": system})
+
     @property
     def tiles_per_chip(self) -> int:
         """Tiles of one chip."""

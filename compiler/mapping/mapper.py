@@ -4,48 +4,32 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from compiler.explain import Note
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
 from compiler.ir.hosted import every_row
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.optimisations import Optimisation
-from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
 from isa.program import Limits
 
 from .attention import AttentionBuilder
-from .builder import MappingBuilder, TileBuilder
+from .builder import MappingBuilder
 from .cutting import cut
 from .deals import Dealing
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
 from .feeds import HubState, Partial
-from .folded_mapping import (
-    TOO_SMALL,
-    StreamingError,
-    map_streamed,
-    must_stream,
-    refusal,
-    with_reason,
-)
 from .grid import Asked, Cut, Cutter, Shape
 from .hostfeeds import HostColumns
 from .hub import Sizes, StageBuilder
-from .notes import notes_on
 from .paging import page_rows_for, page_ways, with_pages
 from .parts import Geometry, PartBuilder, linear_shape
-from .policies import KvChoice, policy_notes
-from .rules import WIDEST, hub_columns, room
+from .policies import KvChoice
+from .rules import WIDEST, hub_columns, spread_by_rule
 from .sections import Domain, Layout, Section, Stage
-from .weighed import weighed
 from .weights import Weights
 
-TOO_FEW_TILES = "E0303"
-ATTEND = ("attend", "cross_attend")  # kinds of tiles over which a head's rows are dealt
-FUSED = ("attention", "cross_attention")  # kinds of tiles with all of a head
 HELD_SHARE = 0.6  # of a tile's buffer, for what is kept of a whole sequence
 HEAD_PORTS = 40  # of a hub tile, for columns that it exchanges with heads one by one
 
@@ -63,6 +47,8 @@ class MapOptions:
     `context_ways`: over how many tiles a KV head's rows are dealt (1: no more than they need), `context_block`: in
     blocks of how many rows; `heads_together`: KV heads that share tiles of the output projection; `kv_copies`: tiles
     with the same rows, among which the query heads that look at them are divided. 0: `deals` decides.
+
+    `chips`: how many chips along x and y may be used ((0, 0): all); fewer along x only of one row.
     """
 
     hub_width: int = 0
@@ -81,6 +67,7 @@ class MapOptions:
     heads_together: int = 0
     kv_copies: int = 0
     stream: bool | None = None
+    chips: tuple[int, int] = (0, 0)
 
     def does(self, optimisation: Optimisation) -> bool:
         """Whether an optimisation is wanted."""
@@ -218,7 +205,7 @@ class Mapper:
             asked = Asked(options.ffn_columns, options.ffn_rows, options.ffn_width)
             cutter = Cutter(self.parts.geometry, shape, asked)
             is_chosen = options.does(Optimisation.FFN_GRID)
-            spread = options.spread or max(min(room(self.graph, self.builder.hardware, self.limits), 4), 1)
+            spread = options.spread or spread_by_rule(self.graph, self.builder.hardware, self.limits)
             self.cuts[shape] = cutter.best(spread) if is_chosen else cutter.plain()
         return self.cuts[shape]
 
@@ -280,90 +267,3 @@ def _carried(layout: Layout) -> frozenset[str]:
         name for s in layout.stages for name in {*(read.name for read in s.reads), *s.outputs, *s.holds}
     )
     return frozenset(name for name, count in stages.items() if count > 1)
-
-
-def _smaller(
-    asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
-) -> MapOptions | None:
-    """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, fewer copies
-    of heads, smaller sections, one copy, sections as small as can be, then the hub, then heads over one tile each with
-    rows in memory. None if there are none."""
-    attend = [tile for tile in tiles if tile.kind in ATTEND]
-    ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
-    if not asked.context_ways and ways > 1:
-        left = len(attend) - (len(tiles) - have)
-        fewer = max(min(left * ways // len(attend), ways - 1), 1)
-        if not tried.context_ways or fewer < tried.context_ways:  # else a head's rows need as many as it has
-            return replace(tried, context_ways=fewer)
-    copies = any(tile.kind in FUSED for tile in tiles) and not asked.kv_copies and tried.kv_copies != 1
-    if copies and not tried.kv_copies:
-        return replace(tried, kv_copies=2)
-    if not tried.spread:
-        return replace(tried, spread=2.0)
-    if copies:
-        return replace(tried, kv_copies=1)
-    if not asked.spread and tried.spread > 1:
-        return replace(tried, spread=1.0)
-    if not tried.hub_width:
-        return replace(tried, hub_width=WIDEST)
-    if asked.kv.policy is None and not tried.kv.one_tile:
-        return replace(tried, kv=replace(tried.kv, one_tile=True))
-    return None
-
-
-def map_graph(
-    graph: Graph,
-    hardware: Hardware,
-    limits: Limits,
-    arithmetic: Arithmetic,
-    options: MapOptions,
-    notes: list[Note] | None = None,
-) -> Mapping:
-    """Place a canonical graph on a target. What is worth saying about it goes to `notes`.
-
-    Its weights are streamed if they do not fit the arrays. Raises `CimError` E03xx if it does not fit either way.
-    """
-    streams = must_stream(graph, hardware) if options.stream is None else options.stream
-    problem = (graph, hardware, limits, arithmetic, options)
-    if streams:
-        try:
-            return map_streamed(*problem, notes)
-        except StreamingError as error:
-            raise refusal(graph, hardware, str(error)) from None
-    try:
-        return _map_resident(*problem, notes)
-    except CimError as error:
-        if options.stream is not None or any(d.code not in TOO_SMALL for d in error.diagnostics):
-            raise
-        try:
-            return map_streamed(*problem, notes)
-        except StreamingError as why:
-            raise with_reason(error, str(why)) from None
-
-
-def _map_resident(
-    graph: Graph,
-    hardware: Hardware,
-    limits: Limits,
-    arithmetic: Arithmetic,
-    options: MapOptions,
-    notes: list[Note] | None,
-) -> Mapping:
-    """A mapping whose weights stay in the arrays."""
-    tried: MapOptions | None = options
-    while tried is not None:
-        mapper = Mapper(graph, hardware, limits, arithmetic, tried)
-        try:
-            mapping = mapper.run()
-            break
-        except CimError as error:
-            if any(d.code != TOO_FEW_TILES for d in error.diagnostics):
-                raise
-            tried = _smaller(options, tried, mapper.builder.tiles, hardware.tiles)
-            if tried is None:
-                raise
-    if notes is not None:
-        notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
-        notes += policy_notes(mapper.parts.plans.values())
-        notes += weighed(mapper.parts.geometry, mapper.cuts, mapper.slots)
-    return mapping

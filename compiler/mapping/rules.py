@@ -55,6 +55,15 @@ def room(graph: Graph, hardware: Hardware, limits: Limits) -> float:
     return FULL * hardware.tiles / max(need, 1)
 
 
+MOST_SPREAD = 4.0
+"""Times the tiles that feed-forward sections need: more of them gain little."""
+
+
+def spread_by_rule(graph: Graph, hardware: Hardware, limits: Limits) -> float:
+    """How many times as many tiles as it needs a feed-forward section may take: as the target has room for."""
+    return max(min(room(graph, hardware, limits), MOST_SPREAD), 1.0)
+
+
 LONG = 256
 """Tokens for which segments are chosen, if the context is as long."""
 

@@ -59,7 +59,7 @@ class PlaceBlocks(Pass):
         """Place the chip's part of the graph."""
         from compiler.backend.build import choose_chunk, with_chunk
         from compiler.backend.room import check_ports
-        from compiler.mapping.mapper import MapOptions, map_graph
+        from compiler.mapping.mapper import MapOptions
         from compiler.mapping.options import (
             arithmetic_of,
             check_positions,
@@ -68,6 +68,7 @@ class PlaceBlocks(Pass):
             weight_bits,
         )
         from compiler.mapping.rules import segment_rows
+        from compiler.mapping.settle import map_graph
         from compiler.optimisations import Optimisation
         from isa.program import Limits
 

@@ -13,8 +13,9 @@ from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.ir.mapping_verify import verify_mapping
-from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.settle import map_graph
 from compiler.optimisations import Optimisation
 from compiler.passes.attach_hosts import attached
 from compiler.placement import Placement, split

@@ -22,9 +22,10 @@ from compiler.ir.mapping_verify import verify_mapping
 from compiler.ir.operations import Append, Attend
 from compiler.ir.tensor import DType, tensor
 from compiler.mapping.cutting import cut
-from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.mapping.mapper import MapOptions
 from compiler.mapping.options import learned_positions, source_rows
 from compiler.mapping.sections import Domain
+from compiler.mapping.settle import map_graph
 from compiler.placement import Placement
 from isa.diagnostics import CimError
 from isa.hardware import Hardware

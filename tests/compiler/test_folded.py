@@ -15,9 +15,10 @@ from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.cutting import cut
 from compiler.mapping.folding import fold
-from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.sections import Section
+from compiler.mapping.settle import map_graph
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.instruction import Unit

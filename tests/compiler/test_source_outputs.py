@@ -18,7 +18,8 @@ from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.ir.operations import Send
 from compiler.ir.tensor import DType, tensor
-from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.mapping.mapper import MapOptions
+from compiler.mapping.settle import map_graph
 from isa.program import Direction, Limits, Program, segments_of
 from isa.verifier import verify
 from runtime.machine import Machine

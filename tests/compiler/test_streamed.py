@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from compiler.explain import Note
 from compiler.ir.mapping import Arithmetic
-from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.settle import map_graph
 from compiler.optimisations import Optimisation
 from isa.asm_print import code_lines, program_text
 from isa.assembler import assemble

@@ -20,7 +20,8 @@ from compiler.driver import compile_model
 from compiler.ir.evaluate import evaluate
 from compiler.ir.mapping import Arithmetic
 from compiler.ir.tensor import tensor
-from compiler.mapping.mapper import MapOptions, map_graph
+from compiler.mapping.mapper import MapOptions
+from compiler.mapping.settle import map_graph
 from compiler.mapping.weights import quantise_in_groups
 from compiler.pipeline import Compilation, CompileOptions
 from isa.assembler import assemble

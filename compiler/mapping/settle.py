@@ -1,0 +1,137 @@
+"""A mapping that fits: the mapper's rules, with less of what takes tiles until all lies on the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from compiler.explain import Note
+from compiler.ir.graph import Graph
+from compiler.ir.mapping import Arithmetic, Mapping
+from isa.diagnostics import CimError
+from isa.hardware import Hardware
+from isa.program import Limits
+
+from .builder import TileBuilder
+from .folded_mapping import TOO_SMALL, StreamingError, map_streamed, must_stream, refusal, with_reason
+from .mapper import MapOptions, Mapper
+from .notes import notes_on
+from .policies import policy_notes
+from .rules import WIDEST, spread_by_rule
+from .weighed import weighed
+
+TOO_FEW_TILES = "E0303"
+ATTEND = ("attend", "cross_attend")  # kinds of tiles over which a head's rows are dealt
+FUSED = ("attention", "cross_attention")  # kinds of tiles with all of a head
+
+
+def map_graph(
+    graph: Graph,
+    hardware: Hardware,
+    limits: Limits,
+    arithmetic: Arithmetic,
+    options: MapOptions,
+    notes: list[Note] | None = None,
+) -> Mapping:
+    """Place a canonical graph on a target. What is worth saying about it goes to `notes`.
+
+    Its weights are streamed if they do not fit the arrays. Raises `CimError` E03xx if it does not fit either way.
+    """
+    return settle(graph, hardware, limits, arithmetic, options, notes).mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A mapping, and the options that it came about with: what had to be small for all to fit is fixed in them."""
+
+    mapping: Mapping
+    options: MapOptions
+
+
+def settle(
+    graph: Graph,
+    hardware: Hardware,
+    limits: Limits,
+    arithmetic: Arithmetic,
+    options: MapOptions,
+    notes: list[Note] | None = None,
+) -> Settled:
+    """`map_graph`, and the options that led to it."""
+    if options.chips != (0, 0):
+        hardware = hardware.with_chips(*options.chips)
+    streams = must_stream(graph, hardware) if options.stream is None else options.stream
+    problem = (graph, hardware, limits, arithmetic, options)
+    streamed = replace(options, stream=True)
+    if streams:
+        try:
+            return Settled(map_streamed(*problem, notes), streamed)
+        except StreamingError as error:
+            raise refusal(graph, hardware, str(error)) from None
+    try:
+        return _map_resident(*problem, notes)
+    except CimError as error:
+        if options.stream is not None or any(d.code not in TOO_SMALL for d in error.diagnostics):
+            raise
+        try:
+            return Settled(map_streamed(*problem, notes), streamed)
+        except StreamingError as why:
+            raise with_reason(error, str(why)) from None
+
+
+def _map_resident(
+    graph: Graph,
+    hardware: Hardware,
+    limits: Limits,
+    arithmetic: Arithmetic,
+    options: MapOptions,
+    notes: list[Note] | None,
+) -> Settled:
+    """A mapping whose weights stay in the arrays."""
+    tried: MapOptions | None = options
+    while tried is not None:
+        mapper = Mapper(graph, hardware, limits, arithmetic, tried)
+        try:
+            mapping = mapper.run()
+            break
+        except CimError as error:
+            if any(d.code != TOO_FEW_TILES for d in error.diagnostics):
+                raise
+            tried = _smaller(options, tried, mapper.builder.tiles, hardware.tiles)
+            if tried is None:
+                raise
+    assert tried is not None
+    if notes is not None:
+        notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
+        notes += policy_notes(mapper.parts.plans.values())
+        notes += weighed(mapper.parts.geometry, mapper.cuts, mapper.slots)
+    spread = tried.spread or spread_by_rule(graph, hardware, limits)
+    return Settled(mapping, replace(tried, spread=spread, stream=False))
+
+
+def _smaller(
+    asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
+) -> MapOptions | None:
+    """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, fewer copies
+    of heads, smaller sections, one copy, sections as small as can be, then the hub, then heads over one tile each with
+    rows in memory. None if there are none."""
+    attend = [tile for tile in tiles if tile.kind in ATTEND]
+    ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
+    if not asked.context_ways and ways > 1:
+        left = len(attend) - (len(tiles) - have)
+        fewer = max(min(left * ways // len(attend), ways - 1), 1)
+        if not tried.context_ways or fewer < tried.context_ways:  # else a head's rows need as many as it has
+            return replace(tried, context_ways=fewer)
+    copies = any(tile.kind in FUSED for tile in tiles) and not asked.kv_copies and tried.kv_copies != 1
+    if copies and not tried.kv_copies:
+        return replace(tried, kv_copies=2)
+    if not tried.spread:
+        return replace(tried, spread=2.0)
+    if copies:
+        return replace(tried, kv_copies=1)
+    if not asked.spread and tried.spread > 1:
+        return replace(tried, spread=1.0)
+    if not tried.hub_width:
+        return replace(tried, hub_width=WIDEST)
+    if asked.kv.policy is None and not tried.kv.one_tile:
+        return replace(tried, kv=replace(tried.kv, one_tile=True))
+    return None
