@@ -182,13 +182,9 @@ class Core:
             query,
             _KEYS,
             _VALUES,
-            group=shape.group,
-            dim=shape.key,
-            v_dim=shape.value,
-            scale=op.scale,
-            block=geometry.block(Domain.TOKENS),
-            window=op.window or 0,
-            softcap=op.softcap or 0.0,
+            *self._sizes,
+            op.window or 0,
+            op.softcap or 0.0,
             skip=skips(geometry, op),
             ring=self.plan.ring,
         )
@@ -196,8 +192,7 @@ class Core:
     def _in_memory(self, tile: TileBuilder, values: dict[str, str]) -> AttendStreamed:
         """Attention over rows in memory, where those of the tile's KV heads lie one behind the other."""
         op, geometry, shape = self.op, self.parts.geometry, self.shape
-        staged = "key_block", "value_block"
-        for name, cols in zip(staged, (shape.key, shape.value), strict=True):
+        for name, cols in (("key_block", shape.key), ("value_block", shape.value)):
             tile.array(ArraySpec(name, ArrayKind.KV, self.plan.staged, cols, self.job.dtype), None)
         regions = [
             self.builder.reserve(tile, "" if i else TABLE, f"kv{tile.index}_{i}", self._region_bytes)
@@ -209,19 +204,22 @@ class Core:
             values["q"],
             values["k"],
             values["v"],
-            *staged,
-            table=TABLE,
-            rows=self.plan.rows,
-            group=shape.group,
-            dim=shape.key,
-            v_dim=shape.value,
-            scale=op.scale,
-            block=geometry.block(Domain.TOKENS),
+            "key_block",
+            "value_block",
+            TABLE,
+            self.plan.rows,
+            *self._sizes,
             window=op.window or 0,
             softcap=op.softcap or 0.0,
             skip=skips(geometry, op),
             early=geometry.does(Optimisation.PREFETCH_KV),
         )
+
+    @property
+    def _sizes(self) -> tuple[int, int, int, float, int]:
+        """Query heads a KV head, columns of a key and a value, the scores' factor, rows of a block."""
+        block = self.parts.geometry.block(Domain.TOKENS)
+        return self.shape.group, self.shape.key, self.shape.value, self.op.scale, block
 
     @property
     def _region_bytes(self) -> int:

@@ -5,9 +5,12 @@ Lengths may be fractions: a bound divides work evenly over tiles, which no progr
 
 from __future__ import annotations
 
-from isa.hardware import Hardware, Quantity
+import math
+
+from isa.hardware import Hardware
 from isa.instruction import Dim, Inst, Mode, tree_widths
 from isa.instructions import Deqc, Mvm
+from isa.timing.rates import rates_of, tree_levels
 from isa.workload import Product, RowWork
 
 
@@ -15,20 +18,16 @@ class Rates:
     """A target's constants in clock cycles and bytes a cycle, and least times of instructions."""
 
     def __init__(self, hardware: Hardware) -> None:
-        self.macro_rows, self.macro_cols = hardware.macro_rows, hardware.macro_cols
+        tile = rates_of(hardware)
+        self.macro_rows, self.macro_cols = tile.macro_rows, tile.macro_cols
         self.macros = hardware.macros_per_tile
         self.tile_cells = self.macros * self.macro_rows * self.macro_cols
         self.tiles = hardware.tiles
         self.chips = int(hardware.system.chips_x.value * hardware.system.chips_y.value)
-        self.mvm = hardware.cycles(hardware.macro.mvm_latency)
-        factor = hardware.macro.transpose_latency_factor.value
-        self.mvmt = hardware.cycles(_times(hardware.macro.mvm_latency, factor))
-        self.row_write = hardware.cycles(hardware.macro.row_write_latency)
-        self.cim_width = hardware.bytes_per_cycle(hardware.cim.port_width)
-        self.adder = hardware.cycles(hardware.cim.adder_latency)
-        self.lanes, self.sfu_lanes = int(hardware.vector.lanes.value), int(hardware.vector.sfu_lanes.value)
-        self.startup = hardware.cycles(hardware.vector.startup)
-        self.buffer_width = hardware.bytes_per_cycle(hardware.buffer.port_width)
+        self.mvm, self.mvmt, self.row_write = tile.mvm_cycles, tile.mvmt_cycles, tile.row_write_cycles
+        self.cim_width, self.adder = tile.cim_width, tile.adder_cycles
+        self.lanes, self.sfu_lanes, self.startup = tile.lanes, tile.sfu_lanes, tile.startup_cycles
+        self.buffer_width = tile.buffer_width
         self.hop = hardware.cycles(hardware.network.hop_latency)
         self.reduce = hardware.cycles(hardware.network.reduce_latency)
         self.link = hardware.bytes_per_cycle(hardware.network.link_width)
@@ -110,16 +109,12 @@ class Rates:
 
     def levels(self, stacked: float) -> int:
         """Cycles of the tree that adds the sums of stacked macros."""
-        return max(0, int(-(-stacked // 1)) - 1).bit_length() * self.adder
+        return tree_levels(math.ceil(stacked)) * self.adder
 
     @property
     def dequantise(self) -> float:
         """Cycles of the vector unit for each column of sums."""
         return self.work(Deqc, 1024) / 1024
-
-
-def _times(time: Quantity, factor: float) -> Quantity:
-    return time.model_copy(update={"value": time.value * factor})
 
 
 def _extent(dim: Dim, rows: float, cols: float) -> float:
