@@ -1,67 +1,68 @@
 """Cycles that a tile takes for a row, estimated from the target: what the mapper's rules choose by.
 
-The formulas are those of docs/timing.md without contention.
+The formulas are those of docs/timing.md without contention; what instructions take follows from their table.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
+from isa.bound.rates import Rates
 from isa.hardware import Hardware
+from isa.instruction import Inst
+from isa.instructions import Deqc, Quantm, Vadd, Vaddr, Vamax, Vmul, Vmulr, Vsilu, Vsumsq
+from isa.operands import WORD_BYTES
 
-_FLOAT = 4
-_BYTE = 1
+STAGE = (Vaddr, Vadd, Vmulr, Vamax, Vsumsq, Quantm)
+"""What a hub stage does with a row: a section's bias and sum added, a norm, quantised."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pace:
     """What one row costs on a target. `cols` are columns of the row that the tile has."""
 
     hardware: Hardware
 
+    @cached_property
+    def _rates(self) -> Rates:
+        return Rates(self.hardware)
+
     @property
     def startup(self) -> int:
         """Cycles before the first result of the vector unit."""
-        return self.hardware.cycles(self.hardware.vector.startup)
+        return self._rates.startup
 
-    def vector(self, cols: int, moved: int, alu: int, sfu: int = 0) -> float:
-        """A vector operation: `moved` bytes, `alu` and `sfu` operations a column; without its startup."""
-        port = self.hardware.bytes_per_cycle(self.hardware.buffer.port_width)
-        vector = self.hardware.vector
-        return cols * max(moved / port, alu / vector.lanes.value, sfu / vector.sfu_lanes.value)
+    def vector(self, kinds: Iterable[type[Inst]], cols: int) -> float:
+        """Vector instructions on one row, one after the other, without their startups."""
+        return sum(self._rates.work(kind, cols) for kind in kinds)
 
     def multiply(self, rows: int, cols: int) -> float:
         """An activation of an array of rows x cols."""
-        port = self.hardware.bytes_per_cycle(self.hardware.cim.port_width)
-        return max(self.hardware.cycles(self.hardware.macro.mvm_latency), rows / port, _FLOAT * cols / port)
+        port = self._rates.cim_width
+        return max(self._rates.mvm, rows / port, WORD_BYTES * cols / port)
 
     def dequantise(self, cols: int) -> float:
         """Sums of an array to float32."""
-        return self.vector(cols, 2 * _FLOAT, 3)
+        return self.vector([Deqc], cols)
 
-    def largest(self, cols: int) -> float:
-        """The largest magnitude of a row."""
-        return self.vector(cols, _FLOAT, 2)
+    def inner(self, cols: int, count: int) -> float:
+        """What happens to the columns of `count` first layers of a section until the last layer's arrays take them."""
+        return self.vector([*count * [Deqc], Vsilu, *(count - 1) * [Vmul], Vamax, Quantm], cols)
 
-    def quantise(self, cols: int) -> float:
-        """float32 to int8 with a given scale."""
-        return self.vector(cols, _FLOAT + _BYTE, 3)
-
-    def activate(self, cols: int) -> float:
-        """A special function of every element."""
-        return self.vector(cols, 2 * _FLOAT, 1, 1)
-
-    def combine(self, cols: int) -> float:
-        """The sum or product of two rows."""
-        return self.vector(cols, 3 * _FLOAT, 1)
+    def stage(self, cols: int) -> float:
+        """A hub stage: sums come, its operators, int8 rows go."""
+        return self.message(WORD_BYTES * cols) + self.vector(STAGE, cols) + self.message(cols)
 
     def message(self, size: float) -> float:
         """The bytes of a message on a link."""
-        return size / min(
-            self.hardware.bytes_per_cycle(self.hardware.network.link_width),
-            self.hardware.bytes_per_cycle(self.hardware.buffer.port_width),
-        )
+        return size / min(self._rates.link, self._rates.buffer_width)
+
+    def receive(self, messages: int) -> float:
+        """Cycles in which a tile that takes so many messages has issued their instructions: one each."""
+        return float(messages)
 
     def sides(self, tiles: int) -> tuple[int, int]:
         """Width and height of a patch of so many tiles, as square as can be."""
@@ -73,10 +74,9 @@ class Pace:
         chip = math.isqrt(self.hardware.tiles_per_chip)
         hops = sum(side - 1 for side in self.sides(tiles))
         borders = sum(-(-side // chip) - 1 for side in self.sides(tiles))
-        hop, border = self.hardware.network.hop_latency, self.hardware.chip_link.latency
-        return (hops - borders) * self.hardware.cycles(hop) + borders * self.hardware.cycles(border)
+        border = self.hardware.cycles(self.hardware.chip_link.latency)
+        return (hops - borders) * self._rates.hop + borders * border
 
     def reduce(self, tiles: int) -> float:
         """One number combined over a patch of so many tiles and back."""
-        level = self.hardware.cycles(self.hardware.network.reduce_latency)
-        return 2 * self.travel(tiles) + level * sum(side - 1 for side in self.sides(tiles))
+        return 2 * self.travel(tiles) + self._rates.reduce * sum(side - 1 for side in self.sides(tiles))

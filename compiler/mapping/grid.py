@@ -146,9 +146,7 @@ class Cutter:
 
     def _inner(self, cols: int) -> float:
         """What happens to the columns of the first layers on their tile."""
-        pace, more = self.pace, self.shape.count - 1
-        work = (more + 1) * pace.dequantise(cols) + pace.activate(cols) + more * pace.combine(cols)
-        return work + pace.largest(cols) + pace.quantise(cols)
+        return self.pace.inner(cols, self.shape.count)
 
     def _results(self, cols: int) -> float:
         """Messages with columns of the last layer: those of a tile wait for each other."""

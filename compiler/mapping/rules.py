@@ -24,7 +24,8 @@ def hub_columns(width: int, hardware: Hardware) -> int:
     """Columns of a hub value of `width` that a tile takes: whole words, few where a row's work takes longer than
     combining numbers over more tiles.
 
-    A stage adds, normalises, quantises (five passes over a row) and combines numbers over its tiles twice.
+    A stage takes sums, works on them, sends them on (`Pace.stage`), and combines numbers over its tiles twice. What
+    reads its rows takes a message from each of them.
     """
     sizes = [cols for cols in range(STEP, min(width, WIDEST + 1), STEP) if width % cols == 0]
     return min([*sizes, min(width, WIDEST)], key=lambda cols: (hub_cost(width, cols, hardware), -cols))
@@ -32,9 +33,8 @@ def hub_columns(width: int, hardware: Hardware) -> int:
 
 def hub_cost(width: int, cols: int, hardware: Hardware) -> float:
     """Cycles of a stage for a row of `width` columns, of which each tile takes `cols`."""
-    pace = Pace(hardware)
-    work = 2 * pace.combine(cols) + 2 * pace.largest(cols) + pace.quantise(cols)
-    return 2 * pace.reduce(-(-width // cols)) + ROWS * work
+    pace, tiles = Pace(hardware), -(-width // cols)
+    return 2 * pace.reduce(tiles) + pace.receive(tiles) + ROWS * pace.stage(cols)
 
 
 def room(graph: Graph, hardware: Hardware, limits: Limits) -> float:
