@@ -154,6 +154,7 @@ class Tile(_Model):
     buffer: Size
     granule: Size  # the scoreboard compares buffer ranges in units of this size
     queue: Number  # instructions that can wait for a unit: its queue holds so many
+    window: Number  # the oldest so many of them are looked at for one that is ready; 1: they start in order
     code: Size  # instruction memory
     ports: Number
     loop_depth: Number
@@ -311,6 +312,11 @@ class Hardware(_Model):
     def queue_depth(self) -> int:
         """Instructions that can wait for a unit of a tile."""
         return int(self.tile.queue.value)
+
+    @property
+    def queue_window(self) -> int:
+        """How many of the oldest instructions in the queue of arrays or vector unit may start first."""
+        return int(self.tile.window.value)
 
     @property
     def mesh_x(self) -> int:

@@ -26,6 +26,7 @@ class Agenda:
         self.ready: list[Operation] = []
         self._heap: list[tuple[int, int, int, int, Callable[[], None]]] = []
         self._pushed = 0
+        self.now = 0  # ends that are not known yet are not before
 
     def push(self, ready: int, tile: int, sequence: int, action: Callable[[], None]) -> None:
         """`action` uses something shared; it takes its turn."""
@@ -36,7 +37,8 @@ class Agenda:
         """Give the earliest what it asks for; False if nobody asks."""
         if not self._heap:
             return False
-        heapq.heappop(self._heap)[-1]()
+        self.now, *_, action = heapq.heappop(self._heap)
+        action()
         return True
 
     def resolve(self, flight: Flight, end: int, record: int) -> None:

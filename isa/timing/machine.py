@@ -25,6 +25,7 @@ from .memory import Memories
 from .operation import Flight, Operation
 from .tile import Queue, TileState, place_of
 from .units import Units
+from .windows import Windows
 
 _SHOWN = 8  # waiting tiles that a deadlock names
 
@@ -66,6 +67,7 @@ class Machine:
         self._units = Units(memories, agenda, self.ledger)
         self._granule = program.target.granule_bytes
         self._depth = program.target.queue_depth
+        self._windows = Windows(program.target.queue_window, agenda, self._begin)
         self._start: dict[Timing, Callable[[Operation], None]] = {
             Timing.ACTIVATE: self._units.cim,
             Timing.ROW_WRITE: self._units.cim,
@@ -163,21 +165,24 @@ class Machine:
         if not self._has_room(tile, queue):
             return False
         operation = Operation(tile, op, cost, operand, tile.next_sequence())
+        operation.queue = queue
         operation.wait_for(self._take(tile, operation, queue))
         self._advance(tile, op, cost)
         if operation.unknown:
             tile.waiting[operation.sequence] = operation
+        elif self._windows.has(op):
+            self._windows.pick(tile, queue)
         else:
             self._begin(operation)
         return True
 
     def _has_room(self, tile: TileState, queue: Queue) -> bool:
         """Wait until the queue has a place; False if it is not known yet when that will be."""
-        if len(queue.entries) < self._depth:
+        if len(queue.entries) + len(queue.pending) < self._depth:
             return True
-        oldest = queue.entries[0]
-        if oldest.started == NO_RECORD:
-            tile.held = oldest
+        oldest = queue.entries[0] if queue.entries else None
+        if oldest is None or oldest.started == NO_RECORD:
+            tile.held = queue
             return False
         if oldest.start > tile.time:
             tile.time, tile.record = oldest.start, oldest.started
@@ -197,7 +202,7 @@ class Machine:
     def _take(self, tile: TileState, operation: Operation, queue: Queue) -> list[Flight]:
         """Take a place in the queue and all that the operation accesses; what it has to wait for."""
         cost, board, time = operation.cost, tile.board, tile.time
-        waits = [queue.busy]
+        waits: list[Flight] = []
         ranges = self._ranges(tile, operation.op, cost)
         for low, high, writes, pitch, width in ranges:
             board.buffer.waits(low, high, writes, waits, pitch, width)
@@ -207,13 +212,17 @@ class Machine:
         if cost.cells is not None or cost.scales:
             board.array_waits(cost.cells, cost.scales, waits)
             board.hold_scales(cost.scales, operation, time)
+        if cost.cells is not None:
+            operation.cells = Flight()
+            board.hold_cells(cost.cells, operation.cells, time)
+        if self._windows.has(operation.op):
+            queue.pending.append(operation)
+            return waits
+        waits.append(queue.busy)
         queue.entries.append(operation)
         queue.busy = operation
         if operation.op.unit is Unit.CIM:
             queue.busy = operation.port = Flight()
-            if cost.cells is not None:
-                operation.cells = Flight()
-                board.hold_cells(cost.cells, operation.cells, time)
         return waits
 
     def _ranges(self, tile: TileState, op: Op, cost: Cost) -> list[tuple[int, int, bool, int, int]]:
@@ -267,10 +276,13 @@ class Machine:
 
     def _begin_late(self, operation: Operation) -> None:
         """Start an operation that had to wait for an end nobody knew; the sequencer may have waited for this."""
-        tile = operation.tile
+        tile, queue = operation.tile, operation.queue
         del tile.waiting[operation.sequence]
+        if queue is not None and self._windows.has(operation.op):
+            self._windows.pick(tile, queue)
+            return
         self._begin(operation)
-        if tile.held is operation:
+        if queue is not None and tile.held is queue:
             tile.held = None
             self._agenda.tiles.append(tile)
 

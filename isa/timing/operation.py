@@ -9,7 +9,7 @@ from .critical import NO_RECORD
 from .decode import Op
 
 if TYPE_CHECKING:
-    from .tile import TileState
+    from .tile import Queue, TileState
 
 PENDING = -1
 
@@ -41,6 +41,7 @@ class Operation(Flight):
         "operand",
         "port",
         "predecessor",
+        "queue",
         "sequence",
         "start",
         "started",
@@ -54,6 +55,7 @@ class Operation(Flight):
         self.start, self.predecessor, self.by_issue = tile.time, tile.record, True
         self.started = NO_RECORD
         self.unknown = 0
+        self.queue: Queue | None = None
         self.port: Flight | None = None
         self.cells: Flight | None = None
 

@@ -12,7 +12,7 @@ from isa.program import Role, Segment, Tile
 from .costs import Cost
 from .critical import NO_RECORD
 from .decode import Op, Registers
-from .operation import Flight, Operation
+from .operation import PENDING, Flight, Operation
 from .scoreboard import Scoreboard
 
 IDLE = Flight(done=0)
@@ -37,20 +37,28 @@ class Group:
 
 
 class Queue:
-    """The queue of a unit: the latest operations dispatched to it, and what frees the unit for the next one."""
+    """The queue of a unit.
 
-    __slots__ = ("busy", "entries")
+    In order: `entries` are the latest operations dispatched to it, `busy` frees the unit for the next one. With a
+    window: `pending` have not started, in the order of dispatch, `entries` are the latest that have, in the order of
+    their starts; the unit is free at `free`, which record `holder` decides, and asks for a turn at `turn`.
+    """
+
+    __slots__ = ("busy", "entries", "free", "holder", "pending", "turn")
 
     def __init__(self) -> None:
         self.entries: deque[Operation] = deque()
         self.busy: Flight = IDLE
+        self.pending: list[Operation] = []
+        self.free, self.holder = 0, NO_RECORD
+        self.turn = PENDING
 
 
 class TileState:
     """Program counter, local time, what is in flight, and the queues of the units.
 
-    `held` is the operation that has to start before the sequencer can go on, `waiting` are those that cannot start
-    yet, by sequence number.
+    `held` is the queue that has to have room before the sequencer can go on, `waiting` are operations of which it is
+    not known when they can start, by sequence number.
     """
 
     __slots__ = (
@@ -95,7 +103,7 @@ class TileState:
         self.sequence = 0  # operations so far
         self.cim, self.vector, self.dma, self.send = Queue(), Queue(), Queue(), Queue()
         self.recvs: dict[int, Queue] = defaultdict(Queue)
-        self.held: Operation | None = None
+        self.held: Queue | None = None
         self.barrier: Operation | None = None
         self.waiting: dict[int, Operation] = {}
         self.cim_until = 0
@@ -110,7 +118,8 @@ class TileState:
     def outstanding(self) -> list[Flight]:
         """Everything dispatched and not known to be over, for a barrier."""
         queues = (self.cim, self.vector, self.dma, self.send, *self.recvs.values())
-        return [*(flight for queue in queues for flight in queue.entries), *self.board.flights()]
+        dispatched = (flight for queue in queues for flight in (*queue.entries, *queue.pending))
+        return [*dispatched, *self.board.flights()]
 
 
 def place_of(tile: TileState, index: int) -> InstructionPlace:

@@ -20,8 +20,8 @@ class Units:
     def cim(self, operation: Operation) -> None:
         """The port is free before the macro rows are, and those before the results are there."""
         tile, cost, start, record = operation.tile, operation.cost, operation.start, operation.started
-        assert operation.port is not None
-        self._agenda.resolve(operation.port, start + cost.port, record)
+        if operation.port is not None:
+            self._agenda.resolve(operation.port, start + cost.port, record)
         if operation.cells is not None:
             assert cost.cells is not None
             self._agenda.resolve(operation.cells, start + cost.busy, record)

@@ -290,3 +290,92 @@ def test_a_deeper_queue_is_never_slower(code: list[Inst], queue: int) -> None:
         return simulate(single(N, *code, arrays=ARRAYS, target=target), ONE_TOKEN).cycles
 
     assert cycles(queue + 1) <= cycles(queue)
+
+
+# ------------------------------------------------------------------------------------------- queues with a window
+
+
+def window_times(unit: Unit, *code: Inst, window: int, queue: int = 8) -> list[tuple[int, int, int]]:
+    """(index, start, end) of a unit's instructions."""
+    listener = Listener()
+    target = changed(tiny(), tile__queue=queue, tile__window=window)
+    simulate(single(*code, arrays=W64, target=target), ONE_TOKEN, sink=listener)
+    return [
+        (index, start, end)
+        for _, u, start, end, index in sorted(listener.ops, key=lambda o: o[4])
+        if u is unit
+    ]
+
+
+def test_in_a_window_what_is_ready_passes_what_waits() -> None:
+    code = (N, mvm(0, 256), relu(512, 256), fill(1024), fill(1152))
+    assert window_times(Unit.VECTOR, *code, window=1) == [(2, 11, 19), (3, 19, 24), (4, 24, 29)]
+    assert window_times(Unit.VECTOR, *code, window=2) == [(2, 13, 21), (3, 3, 8), (4, 8, 13)]
+
+
+def test_only_the_oldest_are_looked_at() -> None:
+    waiting = (N, mvm(0, 256), relu(512, 256), relu(768, 512))
+    assert window_times(Unit.VECTOR, *waiting, fill(1024), window=2)[-1] == (4, 27, 32)
+    assert window_times(Unit.VECTOR, *waiting, fill(1024), window=3)[-1] == (4, 4, 9)
+
+
+def test_of_what_is_ready_the_oldest_starts() -> None:
+    code = (N, fill(0), relu(512, 0), fill(1024), fill(1152))
+    assert window_times(Unit.VECTOR, *code, window=8) == [(1, 1, 6), (2, 6, 14), (3, 14, 19), (4, 19, 24)]
+
+
+def test_a_window_holds_the_sequencer_up_until_anything_starts() -> None:
+    code = (N, mvm(0, 256), relu(512, 256), fill(1024), mvm(1, 1280))
+    assert window_times(Unit.CIM, *code, window=2, queue=1) == [(1, 1, 11), (4, 12, 22)]
+    assert window_times(Unit.CIM, *code, window=2, queue=2) == [(1, 1, 11), (4, 4, 14)]
+
+
+def is_ready(code: Sequence[Inst], costs: list[Cost], i: int, starts: dict[int, int], time: int) -> bool:
+    """Whether nothing earlier is in the way of an instruction."""
+    p = single(N, *code, arrays=ARRAYS)
+    for j in range(i):
+        values, cells = conflicts(p, (code[j], costs[j]), (code[i], costs[i]))
+        ends = [costs[j].done] * values + [costs[j].busy] * cells
+        if ends and (j not in starts or starts[j] + max(ends) > time):
+            return False
+    return True
+
+
+def starts_in_windows(code: Sequence[Inst], queue: int, window: int) -> list[int]:
+    """Starts of instructions after one scalar instruction, cycle by cycle: of the oldest few, the first ready."""
+    p = single(N, *code, arrays=ARRAYS)
+    rates = rates_of(p.target)
+    costs = [cost_of(operands_at(p.roles[0], 1 + i, {0: 0, 1: 1}), rates) for i in range(len(code))]
+    starts: dict[int, int] = {}
+    dispatched, time = 0, 0
+
+    def start(unit: Unit) -> None:
+        free = [cost.port if unit is Unit.CIM else cost.done for cost in costs]
+        if any(code[j].unit is unit and starts[j] + free[j] > time for j in starts):
+            return
+        waiting = [i for i in range(dispatched) if code[i].unit is unit and i not in starts]
+        size = window if unit in (Unit.CIM, Unit.VECTOR) else 1
+        for i in [i for i in waiting[:size] if is_ready(code, costs, i, starts, time)][:1]:
+            starts[i] = time
+
+    while len(starts) < len(code):
+        time += 1
+        for unit in (Unit.CIM, Unit.VECTOR, Unit.DMA):
+            start(unit)
+        if dispatched < len(code):
+            unit = code[dispatched].unit
+            if sum(code[i].unit is unit and i not in starts for i in range(dispatched)) < queue:
+                dispatched += 1
+                start(unit)
+    return [starts[i] for i in range(len(code))]
+
+
+@settings(max_examples=120)
+@given(st.lists(_OPS, min_size=1, max_size=14), st.sampled_from([1, 2, 3, 8]), st.integers(1, 4))
+def test_starts_in_windows_are_those_of_the_definition(code: list[Inst], queue: int, window: int) -> None:
+    listener = Listener()
+    target = changed(tiny(), tile__queue=queue, tile__window=window)
+    cost = simulate(single(N, *code, arrays=ARRAYS, target=target), ONE_TOKEN, sink=listener)
+    found = {index - 1: start for _, unit, start, _, index in listener.ops if unit is not Unit.SCALAR}
+    assert [found[i] for i in range(len(code))] == starts_in_windows(code, queue, window)
+    assert sum(cost.critical.values()) == cost.cycles
