@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
 
@@ -262,3 +263,17 @@ class Latency:
         for work in block.hub:
             chain += self.hub(work)
         return chain + longest([self.section(s, context) for s in block.sections if s.on_path])
+
+    def late(self, block: Block, context: int) -> Spent:
+        """A block with attention for a row that waits for the key of another one, which comes last: that row's norm and
+        its product on as many tiles as there are, then attention and what is behind it."""
+        chain = Spent()
+        for work in block.hub:
+            chain += self.hub(work)
+        return chain + longest([self._from_key(s, context) for s in block.sections if s.on_path])
+
+    def _from_key(self, section: SectionWork, context: int) -> Spent:
+        on_chip = [product for product in section.first if product.place is Place.CHIP]
+        key = [self.product(product, self.rates.tiles) for product in on_chip]
+        behind = self.section(replace(section, first=(), before=()), context)
+        return behind + min(key, key=lambda chain: chain.total, default=Spent())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from isa import instructions as table
@@ -15,87 +15,9 @@ from isa.workload import AttentionWork, Block, Place, Product, RowWork, SectionW
 
 from .latency import FUNCTIONS, Latency
 from .result import Bound, Limit, Spent, Term, spent
+from .rows import Rows, Stretch, attends, rows_of, stretches_of
 
 _SLACK = 1e-6  # of a cycle: rounding of sums
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What goes through in a step: rows of the tokens or of the source.
-
-    `context` is what the row that looks furthest looks at, `looked` the sum over all rows, `longest` the rows of the
-    longest sequence, `wanted` those whose outputs go to the host.
-    """
-
-    count: int
-    context: int
-    longest: int
-    wanted: int
-    segments: tuple[Segment, ...]
-
-    def looked(self, attention: AttentionWork, wanted: bool) -> int:
-        """Rows that all rows look at, added up; with `wanted`, all rows whose outputs are wanted."""
-        chosen = [s for s in self.segments if s.outputs or s.is_source or not wanted]
-        return sum(_looked(segment, attention) for segment in chosen)
-
-    @property
-    def sequences(self) -> int:
-        """How many sequences they belong to."""
-        return len({segment.sequence for segment in self.segments})
-
-
-def _looked(segment: Segment, attention: AttentionWork) -> int:
-    end = segment.position + segment.tokens
-    if attention.cross and not segment.is_source:
-        return segment.tokens * segment.source
-    if not attention.causal:
-        return segment.tokens * attention.seen(end)
-    return sum(attention.seen(at + 1) for at in range(segment.position, end))
-
-
-def _rows(segments: Sequence[Segment], is_source: bool) -> _Rows:
-    own = tuple(segment for segment in segments if segment.is_source is is_source)
-    by_sequence: dict[int, int] = {}
-    for segment in own:
-        by_sequence[segment.sequence] = by_sequence.get(segment.sequence, 0) + segment.tokens
-    wanted = [s for s in own if s.outputs or is_source]
-    return _Rows(
-        sum(s.tokens for s in own),
-        max((s.position + s.tokens for s in wanted or own), default=0),
-        max(by_sequence.values(), default=0),
-        sum(s.tokens for s in wanted),
-        own,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """A block that occurs `times` times, how many rows its operators on whole rows surely work on, and its sections."""
-
-    block: Block
-    rows: int
-    section_rows: int
-    times: int = 1
-
-    @property
-    def weights(self) -> int:
-        """Weights on the chip, of one occurrence."""
-        return sum(p.rows * p.cols for section in self.block.sections for p in section.on_chip)
-
-
-def _stretches(blocks: list[Block], rows: _Rows) -> list[_Stretch]:
-    """The blocks of a domain.
-
-    From the last attention on only rows are needed whose outputs are wanted, but for its keys and values.
-    """
-    attends = [any(s.attention is not None for s in block.sections) for block in blocks]
-    last = max((index for index, attending in enumerate(attends) if attending), default=0)
-    found: dict[tuple[Block, int, int], int] = {}
-    for index, block in enumerate(blocks):
-        needed = rows.count if index < last else rows.wanted
-        key = block, rows.count if index == last and attends[last] else needed, needed
-        found[key] = found.get(key, 0) + 1
-    return [_Stretch(*key, times) for key, times in found.items()]
 
 
 @lru_cache(maxsize=32)
@@ -112,35 +34,39 @@ class _Step:
         resident = self.cells >= workload.weights
         self.latency = _latency(hardware.hash, hardware, resident, workload.is_ideal)
         self.rates = self.latency.rates
-        self.tokens, self.source = _rows(segments, False), _rows(segments, True)
+        self.tokens, self.source = rows_of(segments, False), rows_of(segments, True)
         blocks = list(workload.blocks())
         self.stretches = {
-            is_source: _stretches([b for b in blocks if b.is_source is is_source], rows)
+            is_source: stretches_of([b for b in blocks if b.is_source is is_source], rows)
             for is_source, rows in ((True, self.source), (False, self.tokens))
         }
+        own = [b for b in blocks if not b.is_source]
+        self.final = next((b for b in reversed(own) if b.result_columns), None)
+        self.before_cross = own[: next((n for n, b in enumerate(own) if _is_cross(b)), len(own))]
 
     def run(self) -> Bound:
         chain, rest = self._way()
-        arrays = chain.total + self._others() + rest
+        link = self._link()
+        arrays = max(chain.total + rest, self._tokens_behind(), self._source_behind())
+        behind = max(self._behind(self.tokens), self._behind(self.source))
+        parts = chain + spent(Limit.ARRAYS, behind) + spent(Limit.HOST_LINK, link)
+        vector = max(
+            self._vector() / self.rates.tiles,
+            self._in().total + self._vector(early=True) / self.rates.tiles + self._late() + link,
+        )
         terms = [
             Term(
-                "way of the first row, then the others through the arrays",
-                self._largest(chain),
+                "way of the first row, then the others through the arrays, then the last one's outputs",
+                max(parts.by, key=lambda limit: parts.by[limit]),
                 _cycles(arrays),
             ),
-            Term("vector work over all tiles", Limit.VECTOR, _cycles(self._vector() / self.rates.tiles)),
+            Term("vector work over all tiles", Limit.VECTOR, _cycles(vector)),
             Term("bytes from DRAM", Limit.DRAM, _cycles(self._dram())),
             Term("rows to the host", Limit.HOST_LINK, _cycles(self._to_host())),
             Term("operators of the host", Limit.HOST, _cycles(self._host())),
         ]
-        if self._others() > chain.total:
-            terms[0] = Term(terms[0].name, Limit.ARRAYS, terms[0].cycles)
         by = {limit: round(cycles) for limit, cycles in chain.by.items()}
         return Bound(max(term.cycles for term in terms), tuple(terms), by)
-
-    @staticmethod
-    def _largest(chain: Spent) -> Limit:
-        return max(chain.by, key=lambda limit: chain.by[limit], default=Limit.ARRAYS)
 
     # ------------------------------------------------------------------------------------------- one row's way
 
@@ -157,28 +83,79 @@ class _Step:
         words = max(1, self.workload.row_columns)
         return spent(Limit.HOST_LINK, self.rates.host_latency + 4 * words / self.rates.host_width)
 
-    def _block(self, stretch: _Stretch, rows: _Rows) -> Spent:
+    def _block(self, stretch: Stretch, rows: Rows, context: int | None = None) -> Spent:
+        """A block for the row that looks furthest, or for one that looks at `context` rows."""
         block = stretch.block
         if not stretch.rows:
             return Spent()
         if not stretch.section_rows:
             block = replace(block, sections=())
-        return self.latency.block(block, self._context(rows, stretch.block))
+        return self.latency.block(block, self._context(rows, stretch.block, context))
 
-    def _context(self, rows: _Rows, block: Block) -> int:
-        if any(s.attention is not None and s.attention.cross for s in block.sections):
-            return max((segment.source for segment in rows.segments), default=0)
-        return rows.context
+    def _context(self, rows: Rows, block: Block, context: int | None) -> int:
+        attended = [s.attention for s in block.sections if s.attention is not None]
+        if any(a.cross for a in attended):
+            return (max if context is None else min)((s.source for s in rows.segments), default=0)
+        return rows.context if context is None or not all(a.causal for a in attended) else context
 
     # ------------------------------------------------------------------------------------------ all other rows
 
-    def _others(self) -> float:
-        """Cycles that the rows behind the first add: each array takes one after another (docs/bound.md, "Rows")."""
-        return self._behind(self.tokens) + self._behind(self.source)
+    def _tokens_behind(self) -> float:
+        """The rows of tokens, one after another through each array, then what the last one has still to go.
 
-    def _behind(self, rows: _Rows) -> float:
+        Its outputs end with the last block's sums and one message, or with a product and the bytes of a row.
+        """
+        early = self._in().total + self._early(self.tokens) + self._late()
+        product = early + self._behind(self.tokens) + self._link()
+        if self.final is None or not self.tokens.wanted:
+            return product
+        final = self.latency.block(self.final, self.tokens.shortest).total + self.rates.host_latency + 1
+        return max(product, early + self._behind(self.tokens, with_final=True) + final)
+
+    def _source_behind(self) -> float:
+        """The rows of the source likewise; then a row of tokens goes on from the first cross-attention."""
+        if not self.source.count:
+            return 0.0
+        before = sum(self.latency.block(b, self.tokens.first).total for b in self.before_cross)
+        tokens = self._early(self.tokens) + self._late() + self._link() if self.tokens.count else 0.0
+        own = self._in().total + self._early(self.source) + self._behind(self.source)
+        return own + max(0.0, tokens - before)
+
+    def _early(self, rows: Rows) -> float:
+        """The least way of a row through all blocks that all rows go through."""
+        return sum(
+            self._block(s, rows, rows.first).total * s.times
+            for s in self.stretches[rows is self.source]
+            if self._is_early(s, rows)
+        )
+
+    def _is_early(self, stretch: Stretch, rows: Rows) -> bool:
+        return stretch.section_rows == rows.count and stretch.block != self.final
+
+    def _late(self) -> float:
+        """From the last attention of a sequence, by way of the last key to come, to the last block."""
+        rows = self.tokens
+        behind = [s for s in self.stretches[False] if s.section_rows and not self._is_early(s, rows)]
+        cycles = 0.0
+        for s in behind:
+            if s.block != self.final:
+                least = self.latency.late if attends(s.block) else self.latency.block
+                cycles += least(s.block, self._context(rows, s.block, rows.shortest)).total * s.times
+        return cycles
+
+    def _link(self) -> float:
+        """From a row at the last block to its outputs at the host: a product, if there is one, and their bytes."""
+        if self.final is None or not self.tokens.wanted:
+            return 0.0
+        columns = max(self.final.result_columns, 1)
+        product = 0 if self.final.result else self.rates.mvm
+        return product + self.rates.host_latency + 4 * columns / self.rates.host_width
+
+    def _behind(self, rows: Rows, *, with_final: bool = False) -> float:
+        """Cycles that the rows behind the first add: each array takes one after another (docs/bound.md, "Rows")."""
         stretches = self.stretches[rows is self.source]
-        taken = sum(s.weights * s.times for s in stretches if s.section_rows == rows.count)
+        through = (s for s in stretches if s.section_rows == rows.count)
+        taken = sum(s.weights * s.times for s in through if with_final or s.block != self.final)
         copies = (self.cells - self.workload.weights + taken) / max(1, taken)
         if not taken or copies < 1:
             return 0.0
@@ -189,15 +166,16 @@ class _Step:
 
     # ------------------------------------------------------------------------------------------ work in all
 
-    def _vector(self) -> float:
-        """Cycles of vector units, over all tiles."""
+    def _vector(self, *, early: bool = False) -> float:
+        """Cycles of vector units, added up over all tiles; with `early`, in blocks that all rows go through."""
         return sum(
-            stretch.times * self._vector_block(stretch, self.source if is_source else self.tokens)
-            for is_source, stretches in self.stretches.items()
-            for stretch in stretches
+            stretch.times * self._vector_block(stretch, rows)
+            for rows in (self.source, self.tokens)
+            for stretch in self.stretches[rows is self.source]
+            if not early or self._is_early(stretch, rows)
         )
 
-    def _vector_block(self, stretch: _Stretch, rows: _Rows) -> float:
+    def _vector_block(self, stretch: Stretch, rows: Rows) -> float:
         block = stretch.block
         work = sum(self._row(item) for item in (*block.hub, *block.aside)) * stretch.rows
         return work + sum(self._vector_section(s, stretch.section_rows, rows) for s in block.sections)
@@ -216,7 +194,7 @@ class _Step:
             case task:
                 return r.work(FUNCTIONS[task], item.width)
 
-    def _vector_section(self, section: SectionWork, count: int, rows: _Rows) -> float:
+    def _vector_section(self, section: SectionWork, count: int, rows: Rows) -> float:
         work = count * sum(self._row(item) for item in (*section.before, *section.inner))
         source = self.source.count if section.source else 0
         work += sum(self._product(p) * count for p in section.first)
@@ -249,7 +227,7 @@ class _Step:
             for stretch in stretches
         )
 
-    def _hosted(self, stretch: _Stretch) -> float:
+    def _hosted(self, stretch: Stretch) -> float:
         block, r = stretch.block, self.rates
         total = sum(
             r.on_host(item, stretch.rows)
@@ -288,6 +266,10 @@ class _Step:
             if not stretch.block.result_columns:
                 before += self._block(stretch, self.tokens).times(stretch.times)
         return self._in().total + before.total + self.rates.mvm + r.host_latency + size / r.host_width
+
+
+def _is_cross(block: Block) -> bool:
+    return any(s.attention is not None and s.attention.cross for s in block.sections)
 
 
 def _stops(block: Block) -> bool:
