@@ -99,7 +99,7 @@ class Segments:
         found = self.table.find(key)
         if found is not None:
             return found
-        if self.limits.pages == 1:
+        if self._has_one_page:
             return self.table.keep(key, Poly(0))
         where = "" if self.is_counter(Over.TOKENS, segment) else f"{self.table.text(segment)}, "
         name = f"page({where}{self.table.text(index)})"
@@ -107,9 +107,14 @@ class Segments:
         shape = Shape(0, self.limits.pages - 1)
         return self.table.make(Op.PAGE, shape, name=name, key=key, args=(segment, index), shared=shared)
 
+    @property
+    def _has_one_page(self) -> bool:
+        """Whether a sequence has one page at most: if arrays on several tiles have one each, it may be any of them."""
+        return self.limits.pages == 1 and self.limits.page_ways == 1
+
     def page_at(self, value: Poly, segment: Poly) -> Poly | None:
         """The `index` of which `page(segment, index)` is a term of the value, once for each row of a page."""
-        if self.limits.pages == 1:
+        if self._has_one_page:
             return Poly(0)
         for mono, coefficient in value.terms:
             symbol = self.table.symbols[mono[0]]

@@ -98,6 +98,16 @@ def test_pages_are_dealt_over_tiles_as_many_as_it_takes() -> None:
         program_of(decoder(wide), tiny(14), Choices(sequences=3, kv_tokens=320, without=without))
 
 
+def test_tiles_with_a_page_each() -> None:
+    program = _paged(SHAPES["llama"], 200, sequences=2, ways=4)
+    assert (program.limits.pages, program.limits.page_ways) == (1, 4)
+    verify(program)
+    alone = program_of(decoder(SHAPES["llama"]), tiny(14), Choices(ways=4, kv_block=64))
+    expected = _step(Machine(alone), PagePool(alone.limits), [(0, 0, LENGTH)])[0]
+    found = _step(Machine(program), PagePool(program.limits), [(1, 0, LENGTH)])[1]
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.fixture(scope="module", params=[1, 2, 4])
 def paged(request: pytest.FixtureRequest) -> Program:
     return _paged(SHAPES["llama"], 320, ways=request.param)
