@@ -20,18 +20,39 @@ _EVENTS = (Event.HOP_BYTE, Event.CHIP_LINK_BYTE, Event.HOST_LINK_BYTE)  # of `KI
 
 @dataclass(slots=True)
 class Flow:
-    """The channels with these ends. `posts` are those that have come to its next message."""
+    """The channels with these ends. `posts` are those that have come to its next message, `early` to later ones; the
+    latest message has `arrived`."""
 
     sources: tuple[End, ...]
     dests: tuple[End, ...]
     route: Route
     channels: int
-    posts: list[Operation] = field(default_factory=list)
+    posts: dict[End, Operation] = field(default_factory=dict)
+    early: list[tuple[End, Operation]] = field(default_factory=list)
+    is_gathering: bool = True
+    arrived: int = 0
 
     @property
     def needed(self) -> int:
         """Operations of tiles that make a message."""
         return sum(end != HOST_END for end in (*self.sources, *self.dests))
+
+    def post(self, end: End, operation: Operation) -> None:
+        """A tile of a class has come to its next message."""
+        if end in self.posts:
+            self.early.append((end, operation))
+        else:
+            self.posts[end] = operation
+
+    def complete(self) -> bool:
+        """All classes have come, and the message before has left."""
+        return self.is_gathering and len(self.posts) == self.needed
+
+    def next(self) -> None:
+        """Gather the next message."""
+        early, self.posts, self.early, self.is_gathering = self.early, {}, [], True
+        for end, operation in early:
+            self.post(end, operation)
 
 
 @dataclass(slots=True)
@@ -63,7 +84,7 @@ class Flows:
     def connect(self, agenda: Agenda) -> Meetings:
         """The meetings of one step."""
         for flow in self.flows:
-            flow.posts = []
+            flow.posts, flow.early, flow.is_gathering, flow.arrived = {}, [], True, 0
         self._links.free[:] = 0
         return Meetings(self._at, self._links, agenda)
 
@@ -85,15 +106,17 @@ class Meetings:
 
     def post(self, operation: Operation) -> None:
         """A tile has come to a message of each of its port's flows."""
-        flows = self._at[operation.tile.index, operation.operand]
+        end = operation.tile.index, operation.operand
+        flows = self._at[end]
         self._uses[operation] = _Use(len(flows))
         for flow in flows:
-            flow.posts.append(operation)
-            if len(flow.posts) == flow.needed:
-                posts, flow.posts = flow.posts, []
-                self._meet(flow, posts)
+            flow.post(end, operation)
+            if flow.complete():
+                self._meet(flow)
 
-    def _meet(self, flow: Flow, posts: list[Operation]) -> None:
+    def _meet(self, flow: Flow) -> None:
+        flow.is_gathering = False
+        posts = list(flow.posts.values())
         last = max(posts, key=lambda o: o.start)
         first = posts[0]
         self._agenda.push(
@@ -105,11 +128,14 @@ class Meetings:
         tile, index = last.tile.index, last.op.index
         record = self._ledger.records.add(start, last.started, True, tile, index, INDEX_OF[route.bound])
         left, arrived = self._links.transmit(route, size, start)
+        arrived = flow.arrived = max(flow.arrived, arrived)
         self._ledger.finish(arrived, record)
         self._count(flow, last, size)
         for operation in posts:
-            sends = not operation.op.accesses[0].writes
-            self._over(operation, left if sends else arrived, record)
+            self._over(operation, arrived if operation.op.is_receive else left, record)
+        flow.next()
+        if flow.complete():
+            self._meet(flow)
 
     def _over(self, operation: Operation, end: int, record: int) -> None:
         """A message of an operation is over; when it was the last one, so is the operation."""

@@ -1,7 +1,8 @@
 """Embeddings: rows of tables, looked up by ids from the host or by position.
 
 A table that is too large for a global buffer lies in DRAM. On one chip its channels would give a row's pieces to the
-stage's tiles one after the other; so each piece is looked up by a tile of its own on another chip, which sends it on.
+stage's tiles one after the other; so each piece is looked up by a tile of its own on another chip, which sends it on,
+with what other tables have for the same columns added to it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from compiler.ir.graph import Embed, Input, Node, Role
+from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Format, LoadRows, Lookup, Receive, Send
 from isa.diagnostics import fail
 from isa.instruction import DType
@@ -32,27 +34,24 @@ def embed(stage: StageBuilder, node: Node) -> None:
     elif node.op.offset:
         help_ = "shift the table's rows instead"
         raise refuse(stage.graph, node, "an offset on token ids is not mapped", help_)
-    looking = _lookers(stage, node)
+    looking = _lookers(stage)
     ids = "" if is_position else _ids(stage, source, looking)
-    out = stage.out(node)
+    out = stage.out(node) if looking is stage.tiles else _found(stage, node)
     for tile, (col, cols) in zip(looking, stage.slots, strict=True):
-        if tile not in stage.tiles:
-            tile.value(out, Format.F32, cols)
         slot = f"table{len(tile.tables)}"
         space = stage.builder.table(tile, slot, stage.weights.columns(node.inputs[1], col, cols))
         if is_position:
             tile.add(LoadRows(out, slot, space, node.op.offset), "position_embedding", [node])
         else:
             tile.add(Lookup(out, ids, slot, rows, space), "embedding", [node])
-    if looking is not stage.tiles:
-        _send_on(stage, node, out)
 
 
-def _lookers(stage: StageBuilder, node: Node) -> list[TileBuilder]:
+def _lookers(stage: StageBuilder) -> list[TileBuilder]:
     """The tiles that look up: the stage's own, or one for each on another chip."""
-    builder, rows = stage.builder, stage.graph.constants[node.inputs[1]].shape[0]
+    builder, constants = stage.builder, stage.graph.constants
     hardware, cols = builder.hardware, stage.slots[0][1]
-    is_small = 4 * int(rows) * cols <= int(hardware.gbuf.capacity.si)
+    rows = max(int(constants[n.inputs[1]].shape[0]) for n in stage.nodes if isinstance(n.op, Embed))
+    is_small = 4 * rows * cols <= int(hardware.gbuf.capacity.si)
     if (
         is_small
         or not stage.sizes.gathers
@@ -67,15 +66,36 @@ def _lookers(stage: StageBuilder, node: Node) -> list[TileBuilder]:
     return stage.gatherers
 
 
-def _send_on(stage: StageBuilder, node: Node, out: str) -> None:
+def _found(stage: StageBuilder, node: Node) -> str:
+    """Declare a node's value on the tiles that look up; returns its local name there."""
+    name = stage.found[node.output.name] = f"found{len(stage.gatherers[0].values)}"
+    for tile, (_, cols) in zip(stage.gatherers, stage.slots, strict=True):
+        tile.value(name, Format.F32, cols)
+    return name
+
+
+def add_found(stage: StageBuilder, node: Node) -> bool:
+    """Add up two rows where they have been looked up, if nothing else reads them; whether that could be done."""
+    a, b = node.inputs
+    if a == b or not all(name in stage.found and stage.consumers[name] == [node] for name in (a, b)):
+        return False
+    left, right = stage.found.pop(a), stage.found.pop(b)
+    out = _found(stage, node)
+    for tile in stage.gatherers:
+        tile.add(AddBlock(out, left, right), "residual", [node])
+    return True
+
+
+def send_on(stage: StageBuilder, node: Node) -> None:
     """Let the tiles that look up send what they found to the stage's tiles."""
+    found, out = stage.found.pop(node.output.name), stage.out(node)
     for source, tile, (_, cols) in zip(stage.gatherers, stage.tiles, stage.slots, strict=True):
-        parts = ((source.port(f"{out}_found", Direction.OUT), 0, cols),)
-        source.add(Send(out, parts), "found", [node])
+        parts = ((source.port(f"{found}_out", Direction.OUT), 0, cols),)
+        source.add(Send(found, parts), "found", [node])
         port = tile.port(f"{out}_in", Direction.IN)
         tile.add(Receive(out, ((port, 0, cols),)), "found", [node])
         name = f"found{len(stage.builder.channels)}"
-        stage.builder.connect(name, [source.end(f"{out}_found")], [tile.end(port)])
+        stage.builder.connect(name, [source.end(f"{found}_out")], [tile.end(port)])
 
 
 def _check_positions(stage: StageBuilder, node: Node, have: int) -> None:

@@ -40,7 +40,7 @@ from isa.instruction import DType
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
-from .embeddings import embed
+from .embeddings import add_found, embed, send_on
 from .feeds import ColumnFeed, HubState, Partial, Shard, ranges
 from .norms import norm
 from .parts import load_angles
@@ -83,6 +83,8 @@ class StageBuilder:
         self.slots: list[tuple[int, int]] = []
         self.is_source, self.round = False, 0
         self.gatherers: list[TileBuilder] = []  # tiles that look up rows, one for each of the stage's
+        self.found: dict[str, str] = {}  # values on them that have not been sent on, and their names there
+        self.nodes: tuple[Node, ...] = ()
         self.early: set[str] = set()  # results of sections whose bias has been added already
         self.quantised: dict[str, list[Shard]] = {}  # norms that were quantised at once
 
@@ -92,7 +94,7 @@ class StageBuilder:
         Of the values `only_results` no rows are needed but those whose outputs are wanted.
         """
         self.is_source, self.round, self.reads = stage.domain is Domain.SOURCE, stage.round, stage.reads
-        self.slots = list(ranges(stage.width, self.sizes.columns))
+        self.slots, self.nodes = list(ranges(stage.width, self.sizes.columns)), stage.nodes
         self.tiles = [self.builder.new_tile(kind, is_source=self.is_source) for _ in self.slots]
         for tile in self.tiles:
             tile.rounds = [stage.round]
@@ -100,6 +102,8 @@ class StageBuilder:
             self.bring(name)
         for node in stage.nodes:
             self._node(node, self._rows(node.output.name, only_results))
+        for name in tuple(self.found):
+            self.bring(name)
         self._serve([read for read in stage.reads if not read.is_late], only_results)
         for name in stage.outputs:
             self.to_host(name)
@@ -146,6 +150,8 @@ class StageBuilder:
 
     def bring(self, name: str) -> str:
         """The local name of a hub value, received from where it is if it is not here."""
+        if name in self.found:
+            send_on(self, self.producers[name])
         if name not in self.local:
             self.local[name] = f"x{len(self.local)}"
             is_given = any(i.name == name and i.role in _ROWS for i in self.graph.inputs)
@@ -307,6 +313,8 @@ class StageBuilder:
         if a in self.graph.constants:
             a, b = b, a
         adds = isinstance(node.op, Add)
+        if adds and add_found(self, node):
+            return
         for late, other in ((b, a), (a, b)):
             if adds and other not in self.graph.constants and self._is_early(late, node):
                 self._add_early(node, late, other)

@@ -93,6 +93,8 @@ class Op:
     accesses: tuple[BufferAccess, ...] = ()
     memory: MemoryPlace | None = None
     port: PortRef | None = None
+    is_receive: bool = False
+    frees_early: bool = False  # the next of its queue can start before it is over
     costs: dict[tuple[int, ...], Cost] = field(default_factory=dict)
 
     def cost(self, values: list[int]) -> Cost:
@@ -266,6 +268,8 @@ def _unit_op(role: Role, index: int, rates: Rates) -> Op:
             op.memory = MemoryPlace(value.space, value.base.index, value.offset)
         elif isinstance(value, PortRef):
             op.port = value
+    op.is_receive = inst.timing is Timing.MESSAGE and op.accesses[0].writes
+    op.frees_early = op.is_receive or op.memory is not None or op.unit is Unit.CIM
     return op
 
 

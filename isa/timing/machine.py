@@ -221,8 +221,12 @@ class Machine:
         waits.append(queue.busy)
         queue.entries.append(operation)
         queue.busy = operation
-        if operation.op.unit is Unit.CIM:
+        if operation.op.frees_early:
             queue.busy = operation.port = Flight()
+        if operation.op.is_receive:
+            if len(queue.posted) == self._depth:
+                waits.append(queue.posted.popleft())
+            queue.posted.append(operation)
         return waits
 
     def _ranges(self, tile: TileState, op: Op, cost: Cost) -> list[tuple[int, int, bool, int, int]]:
@@ -272,6 +276,9 @@ class Machine:
             op.index,
             bound,
         )
+        if op.is_receive:  # the next one at its port can be posted
+            assert operation.port is not None
+            self._agenda.resolve(operation.port, operation.start, operation.started)
         self._start[op.timing](operation)
 
     def _begin_late(self, operation: Operation) -> None:
@@ -296,11 +303,11 @@ def _operand(tile: TileState, op: Op) -> int:
 
 
 def _queue(tile: TileState, op: Op, port: int) -> Queue:
-    """The queue of the instruction's unit: the arrays, the vector unit, DMA, the sender, or a receiving port."""
+    """The queue of the instruction's unit: the arrays, the vector unit, DMA, or a port."""
     if op.unit is Unit.CIM:
         return tile.cim
     if op.unit is Unit.VECTOR:
         return tile.vector
     if op.unit is Unit.DMA:
         return tile.dma
-    return tile.recvs[port] if op.accesses[0].writes else tile.send
+    return tile.recvs[port] if op.is_receive else tile.sends[port]

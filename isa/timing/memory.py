@@ -93,6 +93,11 @@ class Memories:
         )
         return port.transfer(shares, operation.start, operation.started, records)
 
+    def latency(self, operation: Operation) -> int:
+        """Cycles from a channel to the tile, of the memory that an operation asks."""
+        assert operation.op.memory is not None
+        return self.port(operation.tile.chip, operation.op.memory.space).latency
+
     def busy(self, space: Space) -> int:
         """Channel cycles spent on transfers, over all chips."""
         return sum(port.busy for (_, where), port in self._ports.items() if where is space)

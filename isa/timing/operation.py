@@ -30,7 +30,8 @@ class Operation(Flight):
     `operand` is what was read at dispatch: an address outside the tile, or the number of a port. `sequence` orders
     what one tile asks of shared resources. While `unknown` earlier flights have no end yet, `start` is the latest
     known reason to wait (at first the cycle of dispatch, `by_issue`), which `predecessor` decides; then it is the
-    start, and `started` its record. `port` and `cells` are over when the arrays' port and the macro rows are free.
+    start, and `started` its record. `port` is over when the next operation of its queue can start, if that is
+    earlier than the end; `cells` when the macro rows are free.
     """
 
     __slots__ = (

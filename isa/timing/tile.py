@@ -42,14 +42,17 @@ class Queue:
     In order: `entries` are the latest operations dispatched to it, `busy` frees the unit for the next one. With a
     window: `pending` have not started, in the order of dispatch, `entries` are the latest that have, in the order of
     their starts; the unit is free at `free`, which record `holder` decides, and asks for a turn at `turn`.
+
+    Of a receiving port `posted` are the latest receives, as many as can be under way.
     """
 
-    __slots__ = ("busy", "entries", "free", "holder", "pending", "turn")
+    __slots__ = ("busy", "entries", "free", "holder", "pending", "posted", "turn")
 
     def __init__(self) -> None:
         self.entries: deque[Operation] = deque()
         self.busy: Flight = IDLE
         self.pending: list[Operation] = []
+        self.posted: deque[Operation] = deque()
         self.free, self.holder = 0, NO_RECORD
         self.turn = PENDING
 
@@ -78,7 +81,7 @@ class TileState:
         "record",
         "recvs",
         "registers",
-        "send",
+        "sends",
         "sequence",
         "time",
         "vector",
@@ -101,7 +104,8 @@ class TileState:
         self.time = 0  # when the next instruction can be dispatched
         self.record = NO_RECORD  # of what last held up the sequencer
         self.sequence = 0  # operations so far
-        self.cim, self.vector, self.dma, self.send = Queue(), Queue(), Queue(), Queue()
+        self.cim, self.vector, self.dma = Queue(), Queue(), Queue()
+        self.sends: dict[int, Queue] = defaultdict(Queue)  # by port
         self.recvs: dict[int, Queue] = defaultdict(Queue)
         self.held: Queue | None = None
         self.barrier: Operation | None = None
@@ -117,8 +121,8 @@ class TileState:
 
     def outstanding(self) -> list[Flight]:
         """Everything dispatched and not known to be over, for a barrier."""
-        queues = (self.cim, self.vector, self.dma, self.send, *self.recvs.values())
-        dispatched = (flight for queue in queues for flight in (*queue.entries, *queue.pending))
+        queues = (self.cim, self.vector, self.dma, *self.sends.values(), *self.recvs.values())
+        dispatched = (f for queue in queues for f in (*queue.entries, *queue.pending, *queue.posted))
         return [*dispatched, *self.board.flights()]
 
 

@@ -42,14 +42,18 @@ class Units:
         self._agenda.finish(operation, operation.start + operation.cost.done, operation.started)
 
     def memory(self, operation: Operation) -> None:
-        """The DMA engine asks for a transfer, which takes its turn."""
+        """The DMA engine asks for a transfer, which takes its turn; it is free for the next one when what it asked for
+        is on its way."""
         self._agenda.push(
             operation.start, operation.tile.index, operation.sequence, lambda: self._transfer(operation)
         )
 
     def _transfer(self, operation: Operation) -> None:
-        cost, start = operation.cost, operation.start
+        cost, start, latency = operation.cost, operation.start, self.memories.latency(operation)
         end, decides = self.memories.transfer(operation, self._ledger.records)
+        assert operation.port is not None
+        asked = max(end - latency, start + cost.busy)
         end = max(end, start + cost.busy)
+        self._agenda.resolve(operation.port, asked, decides)
         self._ledger.busy[Resource.DMA] += end - start
         self._agenda.finish(operation, end, decides)

@@ -1,9 +1,10 @@
 """Rendezvous: who has come to which message, and who still waits.
 
-A message starts when its senders and its receivers have all come to it. One message of a channel is gathered at a
-time, since no end can come to the next one before this one is done. The host is always there: it has its inputs
-ready, and room for the outputs, from the beginning of the step, one message a segment (for source streams, a source
-segment). What a part of the model makes on the host is there when the part has run (`hostparts.py`).
+A message starts when its senders and its receivers have all come to it. Receivers can come to later ones before, and
+senders as soon as this one has left them; one message of a channel is gathered at a time, then the next. The host is
+always there: it has its inputs ready, and room for the outputs, from the beginning of the step, one message a segment
+(for source streams, a source segment). What a part of the model makes on the host is there when the part has run
+(`hostparts.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from runtime.segments import carried, rows_in
 from runtime.within import parts_within
 
 from .hostparts import HostParts
-from .network import Network, Plan
+from .network import Arrival, Network, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,9 @@ class Post:
 class Meeting:
     """A channel or a barrier: its ends, its route, and the posts for its next message.
 
-    `needed` posts of tiles make a message; the host, if it is an end, is there from `host_at` on, for the reason
-    `host_record`.
+    `needed` posts of tiles make a message; those that come to a later one wait among the `early`. The host, if it is
+    an end, is there from `host_at` on, for the reason `host_record`. `arrived` is when the receivers have the latest
+    message.
     """
 
     name: str
@@ -49,7 +51,10 @@ class Meeting:
     host_at: int = 0
     host_record: int = NO_RECORD
     served: int = 0
-    posts: list[Post] = field(default_factory=list)
+    posts: dict[int, Post] = field(default_factory=dict)
+    early: list[Post] = field(default_factory=list)
+    arrived: list[Arrival] = field(default_factory=list)
+    is_gathering: bool = True
     plan: Plan | None = None
 
     has_host: bool = field(init=False)
@@ -60,22 +65,44 @@ class Meeting:
         self.needed = sum(e.tile != HOST for e in ends)
         self.has_host = self.needed < len(ends)
 
+    def post(self, post: Post) -> None:
+        """Someone has come to its next message."""
+        if post.end in self.posts:
+            self.early.append(post)
+        else:
+            self.posts[post.end] = post
+
     def complete(self) -> bool:
-        """Everyone has come."""
+        """Everyone has come, and the message before has left."""
         host_is_there = not self.has_host or self.is_barrier or self.served < len(self.host_sizes)
-        return host_is_there and len(self.posts) == self.needed
+        return self.is_gathering and host_is_there and len(self.posts) == self.needed
 
     def take(self) -> tuple[list[Post], int | None]:
         """The posts of the message that is complete, by end, and the host's size of it."""
-        posts = sorted(self.posts, key=lambda post: post.end)
+        posts = [self.posts[end] for end in sorted(self.posts)]
         size = self.host_sizes[self.served] if self.has_host and self.host_sizes else None
-        self.posts = []
         self.served += 1
+        self.is_gathering = False
         return posts, size
+
+    def in_order(self, arrivals: list[Arrival]) -> list[Arrival]:
+        """When the receivers have a message: not before the one before."""
+        if self.arrived:
+            both = zip(self.arrived, arrivals, strict=True)
+            arrivals = [old if old.end > new.end else new for old, new in both]
+        self.arrived = arrivals
+        return arrivals
+
+    def next(self) -> None:
+        """Gather the next message."""
+        early, self.posts, self.early, self.is_gathering = self.early, {}, [], True
+        for post in early:
+            self.post(post)
 
     def reset(self) -> None:
         """As at the beginning of a step."""
-        self.posts, self.host_sizes, self.served = [], [], 0
+        self.posts, self.early, self.arrived, self.is_gathering = {}, [], [], True
+        self.host_sizes, self.served = [], 0
         self.host_at, self.host_record = 0, NO_RECORD
 
     def open(self, sizes: list[int], at: int, record: int) -> None:
@@ -137,7 +164,7 @@ class Exchange:
         for meeting in self.meetings:
             left = len(meeting.host_sizes) - meeting.served
             if meeting.posts:
-                first = meeting.posts[0].operation
+                first = next(iter(meeting.posts.values())).operation
                 message = f"channel {meeting.name}: not every end has come to message {meeting.served}"
                 found.append(Diagnostic("E0405", message, place_of(first.tile, first.op.index)))
             elif meeting.has_host and left:

@@ -59,7 +59,7 @@ class Messages:
     def post(self, operation: Operation) -> None:
         """A tile has come to a message; if it is the last one, the message takes its turn."""
         meeting, end = self._meeting(operation)
-        meeting.posts.append(Post(end, operation))
+        meeting.post(Post(end, operation))
         if meeting.complete():
             self._meet(meeting)
 
@@ -92,9 +92,10 @@ class Messages:
         cause = last.started if by_tile else meeting.host_record
         record = ledger.records.add(start, cause, by_tile, first.tile.index, first.op.index, bound)
         journey = self._network.transmit(plan, size, start, record, ledger.records)
-        latest = max(journey.arrivals, key=lambda a: a.end)
+        arrivals = meeting.in_order(journey.arrivals)
+        latest = max(arrivals, key=lambda a: a.end)
         ledger.finish(latest.end, latest.record)
-        ends = journey.arrivals if meeting.is_barrier else [*journey.departures, *journey.arrivals]
+        ends = arrivals if meeting.is_barrier else [*journey.departures, *arrivals]
         for post in posts:
             arrival = ends[post.end]
             tile = post.operation.tile
@@ -103,6 +104,9 @@ class Messages:
             self._agenda.finish(post.operation, arrival.end, arrival.record)
             if meeting.is_barrier:
                 self._agenda.tiles.append(tile)
+        meeting.next()
+        if meeting.complete():
+            self._meet(meeting)
         self._count(meeting, size, first)
         if self._hosts is not None and not meeting.is_barrier:
             self._call(self._hosts.arrived(meeting.number, latest.end, latest.record))

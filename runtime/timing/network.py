@@ -68,10 +68,12 @@ class Edge:
 class Plan:
     """How the messages of a channel travel: places (numbers), where ends are, edges in the order of travel.
 
-    `delay[p]` are the cycles that sums take in the router at place p.
+    `delay[p]` are the cycles that sums take in the router at place p. `ports` are the ways from the senders' buffers to
+    their routers, None for the host.
     """
 
     sources: tuple[int, ...]
+    ports: tuple[Link | None, ...]
     dests: tuple[int, ...]
     edges: tuple[Edge, ...]
     delay: tuple[int, ...]
@@ -106,6 +108,7 @@ class Network:
         self._chip_x = int(target.chip.tiles_x.value)
         self._chip_y = int(target.chip.tiles_y.value)
         self._links: dict[tuple[Node, Node], Link] = {}
+        self._ports: dict[Node, Link] = {}
         self._tiles = program.tiles
         self._kinds = {
             Bound.NETWORK: (
@@ -126,7 +129,7 @@ class Network:
 
     def reset(self) -> None:
         """As at the beginning of a step."""
-        for link in self._links.values():
+        for link in (*self._links.values(), *self._ports.values()):
             link.reset()
 
     def busy(self, kind: Bound) -> int:
@@ -168,6 +171,12 @@ class Network:
             found = self._links[a, b] = Link(kind, *self._kinds[kind])
         return found
 
+    def port(self, node: Node) -> Link | None:
+        """The way from a tile to its router; the host has none."""
+        if node != HOST and node not in self._ports:
+            self._ports[node] = Link(Bound.NETWORK, 0, self._kinds[Bound.NETWORK][1])
+        return self._ports.get(node)
+
     def path(self, start: Node, end: Node) -> list[Node]:
         """The nodes from `start` to `end`, both included."""
         nodes = [start]
@@ -192,8 +201,16 @@ class Network:
         places = len(plan.delay)
         head, tail, holder = [0] * places, [0] * places, [record] * places
         left, sent = [0] * places, ready + ceil_div(size, self._buffer_width)
-        for place in plan.sources:
+        for place, port in zip(plan.sources, plan.ports, strict=True):
             head[place], tail[place], left[place] = ready, sent, sent
+            if port is not None and size:
+                occupied = ceil_div(size, port.width)
+                begin, blocker = port.take(ready, occupied)
+                if blocker != NO_RECORD:
+                    holder[place] = records.resume(record, begin, blocker)
+                port.hold(begin, occupied, holder[place])
+                head[place], left[place] = begin, max(sent, begin + occupied)
+                tail[place] = left[place]
         for edge in plan.edges:
             link, before, after = edge.link, edge.before, edge.after
             begin, mine = head[before] + plan.delay[before], holder[before]
@@ -261,7 +278,12 @@ class _Planner:
         dest_places = self._spread(root, root_place, dests)
         delay = tuple(tree_levels(inputs) * self._reduce_cycles for inputs in self._inputs)
         return Plan(
-            tuple(source_places), tuple(dest_places), tuple(self._edges), delay, self._bound(sources, dests)
+            tuple(source_places),
+            tuple(self._network.port(node) for node in sources),
+            tuple(dest_places),
+            tuple(self._edges),
+            delay,
+            self._bound(sources, dests),
         )
 
     def _bound(self, sources: Sequence[Node], dests: Sequence[Node]) -> Bound:

@@ -87,10 +87,13 @@ def test_dma_runs_under_compute() -> None:
     assert result.bound_by is Bound.DRAM
 
 
-def test_dma_does_one_transfer_at_a_time() -> None:
+def test_dma_goes_on_while_what_it_asked_for_is_on_its_way() -> None:
+    # a channel gives 256 bytes in 32 cycles, which come 100 cycles later
     load = t.Load(at(8192), Mem(Space.DRAM), R(1), 64)
     _, listener = run(N, load, t.Copy(at(0), at(512), R(1), 16))
-    assert listener.times(Unit.DMA) == [(1, 133), (133, 137)]
+    assert listener.times(Unit.DMA) == [(1, 133), (33, 37)]
+    _, listener = run(N, load, t.Load(at(4096), Mem(Space.DRAM), R(1), 64))
+    assert listener.times(Unit.DMA) == [(1, 133), (33, 165)]
 
 
 def test_an_appended_row_is_there_before_it_is_used() -> None:

@@ -108,7 +108,7 @@ def test_rows_of_caches_that_are_used_were_appended(paged: bool) -> None:
 
 
 def test_accepted_conversations_come_to_an_end() -> None:
-    """And most of those refused for their waits do not: queues let some go on that the verifier must not count on."""
+    """And many of those refused for their waits do not: queues let some go on that the verifier must not count on."""
     accepted: list[bool] = []
     stuck: list[bool] = []
 
@@ -127,7 +127,7 @@ def test_accepted_conversations_come_to_an_end() -> None:
 
     check()
     assert 0.2 <= sum(accepted) / len(accepted) <= 0.95
-    assert sum(stuck) > len(stuck) / 2
+    assert sum(stuck) > len(stuck) / 4
 
 
 def _is_stuck(program: Program) -> bool:
