@@ -31,6 +31,7 @@ class Optimisation(Enum):
     COPY_HEADS = "copy-heads"
     EARLY_BIAS = "early-bias"
     SEGMENTS = "segments"
+    SEARCH = "search"
 
     @property
     def summary(self) -> str:
@@ -48,6 +49,7 @@ _SUMMARIES = {
     Optimisation.COPY_HEADS: "query heads that share a KV head on tiles of their own, each with a copy of its rows",
     Optimisation.EARLY_BIAS: "add a section's bias to the residual while the section works, not to its result",
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",
+    Optimisation.SEARCH: "try other cuts and segments of large models, and take what is predicted to be fastest",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
     Optimisation.SPLIT_CONTEXT: "deal a KV head's rows in blocks over several tiles, which attend side by side",

@@ -15,7 +15,7 @@ from isa.timing.machine import Machine
 from isa.timing.rates import rates_of
 from isa.timing.tile import Group, TileState
 
-from .classes import classes_of
+from .classes import Classes, classes_of
 from .flows import Flows
 from .links import Links
 from .memories import ClassMemories
@@ -35,14 +35,18 @@ class Prediction:
 
 
 class Predictor:
-    """Predicts steps of a program. Its code is as it will run: emitted and scheduled."""
+    """Predicts steps of a program. Its code is as it will run: emitted and scheduled.
 
-    def __init__(self, program: Program) -> None:
+    `like` is the predictor of a program with the same tiles and channels but other code: ways over the mesh are the
+    same then.
+    """
+
+    def __init__(self, program: Program, like: Predictor | None = None) -> None:
         self._program = program
         rates = rates_of(program.target)
         self._ops = {role.name: decode_role(role, rates) for role in program.roles}
-        self.classes = classes_of(program)
-        self._flows = Flows(program, self.classes, Links(program.target))
+        self.classes: Classes = like.classes if like else classes_of(program)
+        self._flows: Flows = like._flows if like else Flows(program, self.classes, Links(program.target))
 
     @property
     def is_possible(self) -> bool:

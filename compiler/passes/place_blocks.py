@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from isa.diagnostics import CimError
 
 if TYPE_CHECKING:
     from compiler.ir.graph import Graph
+    from compiler.mapping.mapper import MapOptions
     from isa.hardware import Hardware
 
 
@@ -56,42 +57,33 @@ class PlaceBlocks(Pass):
         return True
 
     def _place(self, c: Compilation, chip: Graph) -> None:
-        """Place the chip's part of the graph."""
-        from compiler.backend.build import choose_chunk, with_chunk
-        from compiler.backend.room import check_ports
-        from compiler.mapping.mapper import MapOptions
-        from compiler.mapping.options import (
-            arithmetic_of,
-            check_positions,
-            kv_choice,
-            source_rows,
-            weight_bits,
-        )
+        """Place the chip's part of the graph: by the choices that a search finds, or by the mapper's own rules."""
+        from compiler.mapping.options import arithmetic_of, check_positions, source_rows
         from compiler.mapping.rules import segment_rows
-        from compiler.mapping.settle import map_graph
         from compiler.optimisations import Optimisation
+        from compiler.search import Choice, Problem, by_rule, search
         from isa.program import Limits
 
-        target, options = c.require_target(), c.options
-        graph = c.require_graph()
-        context = _context(c)
+        graph, options, context = c.require_graph(), c.options, _context(c)
         source = source_rows(graph, options.max_source, context)
         limits = Limits(context, chunk=1, sequences=options.batch, max_source=source)
-        arithmetic = arithmetic_of(options.weights)
-        choices = MapOptions(
-            self.hub_width,
-            self.block,
-            weight_bits(options.weights),
-            options.without,
-            kv=kv_choice(options.kv),
-            kv_tokens=options.kv_tokens,
-        )
         if chip is not graph:
             check_positions(graph, context, source)
-        mapping = map_graph(chip, target, limits, arithmetic, choices, c.notes)
-        by_rule = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else None
-        check_ports(mapping, target)
-        c.mapping = with_chunk(mapping, choose_chunk(mapping, target, options.chunk or by_rule))
+        rows = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else 0
+        problem = Problem(chip, c.require_target(), limits, arithmetic_of(options.weights), options.chunk)
+        may_search = options.does(Optimisation.SEARCH) and not c.is_trial
+        found = (search if may_search else by_rule)(problem, Choice(self._asked(options), rows))
+        c.mapping = found.mapping
+        c.notes += found.notes
+
+    def _asked(self, options: CompileOptions) -> MapOptions:
+        """What the command line asks of the mapper."""
+        from compiler.mapping.mapper import MapOptions
+        from compiler.mapping.options import kv_choice, weight_bits
+
+        kv, bits = kv_choice(options.kv), weight_bits(options.weights)
+        asked = MapOptions(self.hub_width, self.block, bits, options.without, kv)
+        return replace(asked, kv_tokens=options.kv_tokens)
 
 
 def _context(c: Compilation) -> int:

@@ -175,6 +175,9 @@ NEED_BIASES = {Optimisation.EARLY_BIAS}
 ELSEWHERE = {Optimisation.SEGMENTS: "segments of 2 tokens"}
 """Optimisations that are choices of the other table."""
 
+COMBINING = {Optimisation.SEARCH}
+"""Optimisations that take some of these choices and make no others."""
+
 
 def target(chips: int = 2) -> Hardware:
     """dcim22 with macros of few rows, chips x chips chips, and a global buffer too small for tables: short texts take

@@ -31,6 +31,7 @@ from tests.compiler.building import Choices, program_of, reference
 
 from .choices import (
     CHOICES,
+    COMBINING,
     DEEP,
     DEFAULT,
     ELSEWHERE,
@@ -174,7 +175,7 @@ def test_the_forms_compute_what_the_model_means(
 
 
 def test_every_optimisation_has_an_agreement() -> None:
-    assert {*LEFT_OUT, *ELSEWHERE} == set(Optimisation)
+    assert {*LEFT_OUT, *ELSEWHERE, *COMBINING} == set(Optimisation)
     assert {*ELSEWHERE.values()} <= {choice.name for choice in CHOICES}
 
 

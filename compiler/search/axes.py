@@ -1,0 +1,96 @@
+"""In which directions a choice can be changed: each axis names the neighbours of a choice along one field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from compiler.ir.mapping import Mapping
+from compiler.mapping.cutting import cut
+from compiler.mapping.rules import WIDEST, hub_columns
+
+from .judge import Choice, Judge, Score
+
+SHORTEST_CHUNK, LONGEST_CHUNK = 2, 16
+"""Tokens of a segment: one alone has the most instructions a token, and gains little."""
+NARROWEST = 32  # columns of a hub tile, at least
+MOST_WAYS = 64
+GROUPS = (1, 4)  # KV heads that share an output projection
+MOST_SPREAD = 4.0  # times the tiles that feed-forward layers need
+SAME_WAY = "way"  # the parameter of tiles over which a head is dealt
+
+Neighbours = Callable[[Judge, Choice, Score], Iterator[Choice]]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A field of the choice: what it is called, its value in words, and the choices beside one."""
+
+    name: str
+    value: Callable[[Choice, Score], str]
+    neighbours: Neighbours
+
+
+def _chunks(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    if judge.problem.chunk is None:
+        for chunk in (score.chunk // 2, score.chunk * 2):
+            if SHORTEST_CHUNK <= chunk <= LONGEST_CHUNK:
+                yield replace(choice, chunk=chunk)
+
+
+def hub_width(judge: Judge) -> int:
+    """Columns of the residual stream's tiles, by rule."""
+    width = max(stage.width for stage in cut(judge.problem.graph).stages)
+    return hub_columns(width, judge.problem.hardware)
+
+
+def _hub_widths(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    now = choice.options.hub_width or hub_width(judge)
+    for width in (now * 2, now // 2):
+        if NARROWEST <= width <= WIDEST:
+            yield _with(choice, hub_width=width)
+
+
+def ways_of(mappings: list[Mapping] | None) -> int:
+    """Over how many tiles a head is dealt at most."""
+    found = 1
+    for mapping in mappings or []:
+        slots = {t.name: t.tables.index(SAME_WAY) for t in mapping.templates if SAME_WAY in t.tables}
+        found = max([found, *(1 + t.tables[slots[t.template]] for t in mapping.tiles if t.template in slots)])
+    return found
+
+
+def _ways(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    now = choice.options.context_ways or ways_of(judge.mappings(choice.options))
+    if now > 1:
+        yield _with(choice, context_ways=now // 2)
+        if now * 2 <= MOST_WAYS:
+            yield _with(choice, context_ways=now * 2)
+
+
+def _groups(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    is_dealt = (
+        ways_of(judge.mappings(choice.options)) > 1
+    )  # else a head has its output projection on its tile
+    for heads in GROUPS if is_dealt else ():
+        if heads != choice.options.heads_together:
+            yield _with(choice, heads_together=heads)
+
+
+def _spreads(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    for spread in (choice.options.spread / 2, choice.options.spread * 2):
+        if 1.0 <= spread <= MOST_SPREAD:
+            yield _with(choice, spread=spread)
+
+
+def _with(choice: Choice, **changes: object) -> Choice:
+    return replace(choice, options=replace(choice.options, **changes))  # type: ignore[arg-type]
+
+
+AXES = (
+    Axis("tiles a head", lambda c, s: str(c.options.context_ways or "by rule"), _ways),
+    Axis("tokens a segment", lambda c, s: str(s.chunk), _chunks),
+    Axis("columns of a hub tile", lambda c, s: str(c.options.hub_width or "by rule"), _hub_widths),
+    Axis("heads at an output projection", lambda c, s: str(c.options.heads_together or "by rule"), _groups),
+    Axis("spread of feed-forward layers", lambda c, s: f"{c.options.spread:.2f}", _spreads),
+)

@@ -1,0 +1,157 @@
+"""Coordinate descent over the mapper's choices: one axis after the other, as long as the next step is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from compiler.backend.build import choose_chunk, with_chunk
+from compiler.backend.room import check_ports
+from compiler.explain.note import Heading, Note
+from compiler.ir.mapping import Mapping
+from compiler.mapping.mapper import MapOptions
+from compiler.mapping.settle import Settled, settle
+from isa.diagnostics import CimError
+
+from .axes import AXES, Axis
+from .judge import Choice, Judge, Problem, Score
+from .starts import starts
+
+BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
+WORK, WORK_PER_TILE, MOST_WORK = 300, 4, 20_000
+"""What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule, and no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A mapping of the whole graph, its segments decided, by which choice, and what was weighed, in words."""
+
+    mapping: Mapping
+    choice: Choice
+    notes: tuple[Note, ...]
+
+
+def by_rule(problem: Problem, asked: Choice) -> Found:
+    """What the mapper's rules make of the choices that are asked for. Raises `CimError` if it does not fit."""
+    notes: list[Note] = []
+    settled = _settled(problem, asked.options, notes)
+    return _with_segments(problem, settled, asked.chunk, notes)
+
+
+def search(problem: Problem, asked: Choice) -> Found:
+    """The best choice found: that of the rules, if nothing is predicted to be better, or nothing can be predicted.
+
+    Raises `CimError` if the rules find nothing that fits.
+    """
+    rules = by_rule(problem, asked)
+    if problem.limits.pages or rules.mapping.limits.pages:
+        return rules
+    judge = Judge(problem)
+    score = judge.score(rules.choice)
+    if score is None:
+        return rules
+    most = min(WORK + WORK_PER_TILE * len(rules.mapping.tiles), MOST_WORK)
+    descent = _Descent(judge, rules.choice, score, most)
+    for name, choices in starts(problem, asked, rules.choice, rules.mapping):
+        descent.compare(name, choices)
+    for axis in AXES:
+        descent.along(axis)
+    if descent.choice == rules.choice:
+        return replace(rules, notes=(*descent.report(score), *rules.notes))
+    try:
+        notes: list[Note] = []
+        settled = _settled(problem, descent.choice.options, notes)
+        found = _with_segments(problem, settled, descent.choice.chunk, notes)
+    except CimError:  # the short forms of the graph promised too much
+        return rules
+    return replace(found, notes=(*descent.report(score), *found.notes))
+
+
+def _settled(problem: Problem, options: MapOptions, notes: list[Note]) -> Settled:
+    p = problem
+    return settle(p.graph, p.hardware, p.limits, p.arithmetic, options, notes)
+
+
+def _with_segments(problem: Problem, settled: Settled, chunk: int, notes: list[Note]) -> Found:
+    """A mapping with segments as long as its values fit the tile buffers."""
+    check_ports(settled.mapping, problem.hardware)
+    taken = choose_chunk(settled.mapping, problem.hardware, problem.chunk or chunk or None)
+    return Found(with_chunk(settled.mapping, taken), Choice(settled.options, chunk), tuple(notes))
+
+
+class _Descent:
+    """Where the search is, and how much it may still look at."""
+
+    def __init__(self, judge: Judge, choice: Choice, score: Score, most: float) -> None:
+        self._judge = judge
+        self.choice, self.score = choice, score
+        self._most = judge.work + most
+        self._notes: list[str] = []
+        self._out = 0
+
+    @property
+    def _is_spent(self) -> bool:
+        """Whether the search has looked at as much as it may."""
+        return self._judge.work >= self._most
+
+    def compare(self, name: str, choices: Iterable[tuple[str, Choice]]) -> None:
+        """Go on from the best of some choices, each with its value in words; the first is where the search is."""
+        weighed: dict[str, Score] = {}
+        taken = ""
+        for label, choice in choices:
+            if weighed and self._is_spent:
+                break
+            score = self._judge.score(choice, self.score)
+            self._out += score is None
+            if score is None:
+                continue
+            weighed[label] = score
+            if not taken or _is_better(score, self.score):
+                self.choice, self.score, taken = choice, score, label
+        self._note(name, weighed, taken)
+
+    def along(self, axis: Axis) -> None:
+        """Follow one axis while it gets better."""
+        weighed = {axis.value(self.choice, self.score): self.score}
+        moved = True
+        while moved:
+            moved = False
+            for choice in axis.neighbours(self._judge, self.choice, self.score):
+                if self._is_spent:
+                    break
+                score = self._judge.score(choice, self.score)
+                self._out += score is None
+                if score is None or axis.value(choice, score) in weighed:
+                    continue
+                weighed[axis.value(choice, score)] = score
+                if _is_better(score, self.score):
+                    self.choice, self.score, moved = choice, score, True
+                    break
+        self._note(axis.name, weighed, axis.value(self.choice, self.score))
+
+    def _note(self, name: str, weighed: dict[str, Score], taken: str) -> None:
+        if len(weighed) > 1:
+            self._notes.append(_weighed(name, weighed, taken))
+
+    def report(self, first: Score) -> list[Note]:
+        """What was weighed and what came of it."""
+        said = f"{self._judge.judged} mappings were predicted: {_cycles(self.score)}"
+        if self.score != first:
+            said += f"; by rule {_cycles(first)}, {first.mean / self.score.mean:.2f} x as long"
+        if self._out:
+            said += f"; {self._out} do not fit or take much longer for a token, and were looked at no further"
+        return [Note(Heading.CHOICES, text) for text in (said, *self._notes)]
+
+
+def _is_better(score: Score, than: Score) -> bool:
+    return score.mean < BETTER * than.mean
+
+
+def _cycles(score: Score) -> str:
+    return f"{score.decode:,.0f} cycles a token, {score.prefill:,.0f} a prefill"
+
+
+def _weighed(name: str, weighed: dict[str, Score], taken: str) -> str:
+    """`tokens a segment: 4 taken (...); 8: ...`."""
+    others = [f"{value}: {_cycles(score)}" for value, score in weighed.items() if value != taken]
+    return f"{name}: {taken} taken ({_cycles(weighed[taken])}); " + "; ".join(others)

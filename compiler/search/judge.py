@@ -1,0 +1,179 @@
+"""What a choice of the mapper costs: predicted cycles of the steps that stand for a model's use."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+from compiler.backend.build import build_program, choose_chunk, with_chunk
+from compiler.backend.room import check_ports
+from compiler.backend.schedule import schedule
+from compiler.cost import Predictor
+from compiler.ir.graph import Graph
+from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.mapping.mapper import MapOptions
+from compiler.mapping.settle import settle
+from compiler.optimisations import Optimisation
+from isa.diagnostics import CimError
+from isa.hardware import Hardware
+from isa.program import Limits, Origin, Program, Segment
+
+from .shorten import Depths, depths_of
+from .steps import Prefill, steps_of
+
+PATIENCE = 1.25
+"""How much slower than the best a decode may be for its prefill to be looked at."""
+
+STEP_WORK = 0.7
+"""What it takes to predict one segment of one class of tiles, in tiles that are mapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the search decides: the mapper's options, and the longest segment (0: by rule)."""
+
+    options: MapOptions
+    chunk: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Cycles of a step with a token of each sequence at the full context, cycles of a prefill there, and tiles."""
+
+    decode: float
+    prefill: float
+    tiles: int
+    chunk: int
+
+    @property
+    def mean(self) -> float:
+        """Geometric mean of both."""
+        return math.sqrt(self.decode * self.prefill)
+
+    @property
+    def key(self) -> tuple[float, int]:
+        """Smaller is better: what is fast, then what takes fewer tiles."""
+        return self.mean, self.tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is mapped onto what."""
+
+    graph: Graph
+    hardware: Hardware
+    limits: Limits
+    arithmetic: Arithmetic
+    chunk: int | None
+
+
+@dataclass(slots=True)
+class Form:
+    """A graph mapped, and its predictor, whatever its segments."""
+
+    mapping: Mapping
+    like: Predictor | None = None
+    predictors: dict[int, Predictor] = field(default_factory=dict)
+
+
+class Judge:
+    """Scores choices for one problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.depths: Depths = depths_of(problem.graph)
+        self._forms: dict[MapOptions, list[Form] | None] = {}
+        self._scores: dict[Choice, Score | None] = {}
+        self.work = 0.0  # tiles mapped and segments predicted: what the search has cost
+
+    @property
+    def judged(self) -> int:
+        """Choices looked at."""
+        return len(self._scores)
+
+    def score(self, choice: Choice, than: Score | None = None) -> Score | None:
+        """The score of a choice; None if it does not fit, or its decode is so much slower `than` another's that it is
+        not worth more."""
+        if choice not in self._scores:
+            self._scores[choice] = self._score(choice, than)
+        return self._scores[choice]
+
+    def mappings(self, options: MapOptions) -> list[Mapping] | None:
+        """The graphs of all depths, mapped; None if one cannot be, or the whole would have too many tiles."""
+        if options not in self._forms:
+            self._forms[options] = self._mapped(options)
+        forms = self._forms[options]
+        return None if forms is None else [form.mapping for form in forms]
+
+    def _mapped(self, options: MapOptions) -> list[Form] | None:
+        p = self.problem
+        try:
+            mappings = [
+                settle(graph, p.hardware, p.limits, p.arithmetic, options).mapping
+                for graph in self.depths.graphs
+            ]
+            for mapping in mappings:
+                check_ports(mapping, p.hardware)
+        except CimError:
+            return None
+        self.work += sum(len(m.tiles) for m in mappings)
+        return [Form(mapping) for mapping in mappings] if self._tiles(mappings) <= p.hardware.tiles else None
+
+    def _tiles(self, mappings: list[Mapping]) -> int:
+        """Tiles of the whole graph."""
+        return math.ceil(self.depths.extrapolated([float(len(m.tiles)) for m in mappings]))
+
+    def _score(self, choice: Choice, than: Score | None) -> Score | None:
+        mappings, p = self.mappings(choice.options), self.problem
+        if mappings is None:
+            return None
+        try:
+            chunk = choose_chunk(mappings[-1], p.hardware, p.chunk or choice.chunk or None)
+        except CimError:
+            return None
+        predictors = self._predictors(choice.options, chunk)
+        if predictors is None:
+            return None
+        steps = steps_of(p.graph, with_chunk(mappings[-1], chunk).limits)
+        decode = self._deep(predictors, steps.decode) if steps.decode else 0.0
+        if than is not None and decode > PATIENCE * than.decode:
+            return None
+        prefill = self._prefill(predictors, steps.prefill)
+        return Score(decode or prefill, prefill, self._tiles(mappings), chunk)
+
+    def _predictors(self, options: MapOptions, chunk: int) -> list[Predictor] | None:
+        """The predictors of all depths; None if nothing can be predicted."""
+        for form in self._forms[options] or []:
+            if chunk not in form.predictors:
+                program = program_of(with_chunk(form.mapping, chunk), self.problem.hardware, options)
+                form.predictors[chunk] = Predictor(program, form.like)
+                form.like = form.like or form.predictors[chunk]
+        found = [form.predictors[chunk] for form in self._forms[options] or []]
+        return found if all(predictor.is_possible for predictor in found) else None
+
+    def _cycles(self, predictor: Predictor, step: tuple[Segment, ...]) -> float:
+        """Cycles of one form of the graph for a step."""
+        self.work += STEP_WORK * len(step) * len(predictor.classes.classes)
+        return float(predictor.step(step).cycles)
+
+    def _deep(self, predictors: list[Predictor], step: tuple[Segment, ...]) -> float:
+        """Cycles of the whole graph for a step whose segments do not wait for each other."""
+        return self.depths.extrapolated([self._cycles(p, step) for p in predictors])
+
+    def _prefill(self, predictors: list[Predictor], steps: Prefill) -> float:
+        """Cycles of the whole graph for many segments: those of the deepest form, and what the first segment takes
+        through the layers that this lacks. The others follow it at the pace of the slowest stage."""
+        deepest = predictors[-1]
+        whole = steps.extrapolated([self._cycles(deepest, step) for step in steps.samples])
+        if len(predictors) == 1:
+            return whole
+        return whole + self._deep(predictors, steps.first) - self._cycles(deepest, steps.first)
+
+
+def program_of(mapping: Mapping, hardware: Hardware, options: MapOptions) -> Program:
+    """The program as it will be emitted: costs only, no weights."""
+    double = options.does(Optimisation.DOUBLE_BUFFER)
+    program = build_program(mapping, hardware, Origin(), shapes_only=True, double=double)
+    if not options.does(Optimisation.SCHEDULE):
+        return program
+    return replace(program, roles=tuple(schedule(role, hardware) for role in program.roles))

@@ -1,0 +1,82 @@
+"""Where a search begins: the choice of the rules, and those that they would make on fewer chips, or with keys and
+values elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from compiler.ir.mapping import Mapping
+from compiler.mapping.folded_mapping import must_stream
+from compiler.mapping.policies import KvChoice
+from compiler.mapping.settle import settle
+from isa.diagnostics import CimError
+from isa.hardware import Hardware
+from isa.interface import KvPolicy
+
+from .judge import Choice, Problem
+
+Start = tuple[str, Choice]
+
+
+def starts(
+    problem: Problem, asked: Choice, rules: Choice, mapping: Mapping
+) -> Iterator[tuple[str, list[Start]]]:
+    """The groups of choices that are compared before the search goes on from the best: what each is about, and the
+    choices with their values in words, the rules' first."""
+    chips = [("all", rules), *_on_fewer_chips(problem, asked, mapping)]
+    if len(chips) > 1:
+        yield "chips", chips
+    policies = [("by rule", rules), *_policies(problem, asked, rules, mapping)]
+    if len(policies) > 1:
+        yield "KV policy", policies
+
+
+def _on_fewer_chips(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Start]:
+    """What the rules do on half of the chips, a quarter, ..., as far as the weights fit."""
+    hardware = problem.hardware
+    used = len({hardware.chip_of(tile.x, tile.y) for tile in mapping.tiles})
+    for chips in _fewer(hardware):
+        if used == 1 or must_stream(problem.graph, hardware.with_chips(*chips)):
+            return
+        options = replace(asked.options, chips=chips)
+        found = _settled(problem, replace(asked, options=options))
+        if found is not None and not found.options.stream:
+            yield f"{chips[0]} x {chips[1]}", found
+
+
+def _fewer(hardware: Hardware) -> Iterator[tuple[int, int]]:
+    """Half of the rows of chips, half of these, ..., then half of the last row's chips, ..."""
+    x, y = int(hardware.system.chips_x.value), int(hardware.system.chips_y.value)
+    while x * y > 1:
+        x, y = (x, -(-y // 2)) if y > 1 else (-(-x // 2), 1)
+        yield x, y
+
+
+def _policies(problem: Problem, asked: Choice, rules: Choice, mapping: Mapping) -> Iterator[Start]:
+    """The other places for keys and values, where none is asked for."""
+    if asked.options.kv.policy is not None or not mapping.caches:
+        return
+    is_resident = all(cache.policy is KvPolicy.RESIDENT for cache in mapping.caches)
+    for policy in KvPolicy:
+        if is_resident and policy is KvPolicy.RESIDENT:
+            continue
+        start = rules if is_resident else asked  # what fits beside all rows fits without them
+        options = replace(start.options, kv=KvChoice(policy))
+        found = (
+            Choice(options, start.chunk)
+            if is_resident
+            else _settled(problem, replace(asked, options=options))
+        )
+        if found is not None:
+            yield policy.value, found
+
+
+def _settled(problem: Problem, choice: Choice) -> Choice | None:
+    """What the rules make of a choice, of the whole graph; None if it does not fit."""
+    p = problem
+    try:
+        found = settle(p.graph, p.hardware, p.limits, p.arithmetic, choice.options)
+    except CimError:
+        return None
+    return replace(choice, options=found.options)
