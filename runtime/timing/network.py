@@ -8,6 +8,7 @@ tail follows after the bytes over the narrowest link.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,16 +19,30 @@ from isa.program import HOST, Channel, Endpoint, Program
 from isa.timing.critical import NO_RECORD, Records
 from isa.timing.rates import ceil_div, tree_levels
 
+_LONG = 16  # stretches of a link beyond which those in the past are looked for
+
 Node = int  # y * mesh_x + x of a router, or HOST
 
 
 class Link:
-    """One direction of a link: when it is free again, and the record of the message that holds it.
+    """One direction of a link, and when it carries what: stretches of time, each with the record of its last message.
 
-    Short messages, of one cycle, pass those that wait: `short_free` is when the next of them can.
+    A message takes the first time from its arrival on at which the link is free for long enough: one that is held up
+    on its way here takes none until it comes. Short messages, of one cycle, do not wait for others (`short_free` is
+    when the next of them can go): what they take from the message on the link lets it stay a cycle longer.
     """
 
-    __slots__ = ("busy", "free", "kind", "latency", "record", "short_free", "short_record", "width")
+    __slots__ = (
+        "busy",
+        "ends",
+        "kind",
+        "latency",
+        "records",
+        "short_free",
+        "short_record",
+        "starts",
+        "width",
+    )
 
     def __init__(self, kind: Bound, latency: int, width: float) -> None:
         self.kind, self.latency, self.width = kind, latency, width
@@ -35,24 +50,52 @@ class Link:
 
     def reset(self) -> None:
         """As at the beginning of a step."""
-        self.free, self.record, self.busy = 0, NO_RECORD, 0
-        self.short_free, self.short_record = 0, NO_RECORD
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.records: list[int] = []
+        self.busy = self.short_free = 0
+        self.short_record = NO_RECORD
 
     def take(self, ready: int, cycles: int) -> tuple[int, int]:
         """Carry a message that is here at `ready`: when it begins, and what held it up (`NO_RECORD`: nothing)."""
-        is_short = cycles == 1
-        free, holder = (self.short_free, self.short_record) if is_short else (self.free, self.record)
-        self.busy += cycles
-        return max(ready, free), holder if free > ready else NO_RECORD
+        if cycles == 1:
+            return max(ready, self.short_free), self.short_record if self.short_free > ready else NO_RECORD
+        starts, ends, begin, blocker = self.starts, self.ends, ready, NO_RECORD
+        at = bisect_right(ends, ready)
+        while at < len(starts) and starts[at] < begin + cycles:
+            begin, blocker = ends[at], self.records[at]
+            at += 1
+        return begin, blocker
 
     def hold(self, begin: int, cycles: int, record: int) -> None:
-        """A message that `record` decided is on the link from `begin` on; a short one takes its cycle from others."""
+        """A message that `record` decided is on the link from `begin` on, which `take` has found."""
+        self.busy += cycles
+        at = bisect_right(self.ends, begin)
         if cycles == 1:
             self.short_free, self.short_record = begin + 1, record
-        if cycles > 1 or self.free <= begin:
-            self.free, self.record = begin + cycles, record
-        else:
-            self.free += 1
+            if at < len(self.starts) and self.starts[at] <= begin:
+                self.ends[at] += 1
+                self._join(at)
+                return
+        self.starts.insert(at, begin)
+        self.ends.insert(at, begin + cycles)
+        self.records.insert(at, record)
+        self._join(at)
+        if at:
+            self._join(at - 1)
+
+    def _join(self, at: int) -> None:
+        """Make a stretch one with the next if they touch."""
+        after = at + 1
+        if after < len(self.starts) and self.ends[at] == self.starts[after]:
+            self.ends[at], self.records[at] = self.ends[after], self.records[after]
+            del self.starts[after], self.ends[after], self.records[after]
+
+    def forget(self, now: int) -> None:
+        """Nothing comes before `now` any more."""
+        if len(self.ends) > _LONG:
+            past = bisect_right(self.ends, now)
+            del self.starts[:past], self.ends[:past], self.records[:past]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +260,7 @@ class Network:
             last = tail[before] + plan.delay[before] + link.latency
             occupied = ceil_div(size, link.width) if size else 0
             if occupied:
+                link.forget(ready)
                 begin, blocker = link.take(begin, occupied)
                 if blocker != NO_RECORD:
                     mine = records.resume(record, begin, blocker)

@@ -272,3 +272,20 @@ def test_messages_of_different_size_are_a_diagnostic() -> None:
     with pytest.raises(CimError) as caught:
         simulate(pair((N, send(8)), (N, recv(9))), ONE_TOKEN)
     assert caught.value.diagnostics[0].code == "E0405"
+
+
+def test_a_message_that_is_held_up_leaves_the_links_before_it_to_others() -> None:
+    link = Link(Bound.NETWORK, 1, 8.0)
+
+    def take(ready: int, cycles: int) -> int:
+        begin, _ = link.take(ready, cycles)
+        link.hold(begin, cycles, 0)
+        return begin
+
+    assert take(100, 10) == 100  # its head comes at 100
+    assert take(20, 30) == 20
+    assert take(20, 40) == 50
+    assert take(20, 11) == 110  # 90..100 is too short
+    assert take(20, 10) == 90
+    assert take(20, 10) == 121
+    assert link.busy == 111
