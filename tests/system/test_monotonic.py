@@ -64,6 +64,8 @@ MORE = [
     ("tile", "queue"),
     ("tile", "macros"),
     ("chip", "tiles_y"),
+    ("system", "chips_x"),
+    ("system", "chips_y"),
 ]
 
 
