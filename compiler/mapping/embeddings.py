@@ -1,26 +1,38 @@
 """Embeddings: rows of tables, looked up by ids from the host or by position.
 
 A table that is too large for a global buffer lies in DRAM. On one chip its channels would give a row's pieces to the
-stage's tiles one after the other; so each piece is looked up by a tile of its own on another chip, which sends it on,
-with what other tables have for the same columns added to it.
+stage's tiles one after the other; so columns are looked up by tiles on other chips, which send them on, with
+what other tables have for the same columns added.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from compiler.ir.graph import Embed, Input, Node, Role
 from compiler.ir.mapping import Add as AddBlock
-from compiler.ir.mapping import Format, LoadRows, Lookup, Receive, Send
+from compiler.ir.mapping import Format, LoadRows, Lookup, Part, Receive, Send
 from isa.diagnostics import fail
 from isa.instruction import DType
 from isa.program import Direction, Stream, StreamPart
 
 from .builder import TileBuilder
+from .feeds import ranges
+from .rules import gather_columns
 from .sections import node_place, refuse
 
 if TYPE_CHECKING:
     from .hub import StageBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class Looker:
+    """A tile that looks up columns col..col+cols-1 of rows."""
+
+    tile: TileBuilder
+    col: int
+    cols: int
 
 
 def embed(stage: StageBuilder, node: Node) -> None:
@@ -35,42 +47,43 @@ def embed(stage: StageBuilder, node: Node) -> None:
         help_ = "shift the table's rows instead"
         raise refuse(stage.graph, node, "an offset on token ids is not mapped", help_)
     looking = _lookers(stage)
-    ids = "" if is_position else _ids(stage, source, looking)
-    out = stage.out(node) if looking is stage.tiles else _found(stage, node)
-    for tile, (col, cols) in zip(looking, stage.slots, strict=True):
-        slot = f"table{len(tile.tables)}"
-        space = stage.builder.table(tile, slot, stage.weights.columns(node.inputs[1], col, cols))
+    ids = "" if is_position else _ids(stage, source, [looker.tile for looker in looking])
+    out = _found(stage, node) if looking is stage.gatherers else stage.out(node)
+    for looker in looking:
+        tile, slot = looker.tile, f"table{len(looker.tile.tables)}"
+        table = stage.weights.columns(node.inputs[1], looker.col, looker.cols)
+        space = stage.builder.table(tile, slot, table)
         if is_position:
             tile.add(LoadRows(out, slot, space, node.op.offset), "position_embedding", [node])
         else:
             tile.add(Lookup(out, ids, slot, rows, space), "embedding", [node])
 
 
-def _lookers(stage: StageBuilder) -> list[TileBuilder]:
-    """The tiles that look up: the stage's own, or one for each on another chip."""
-    builder, constants = stage.builder, stage.graph.constants
-    hardware, cols = builder.hardware, stage.slots[0][1]
+def _lookers(stage: StageBuilder) -> list[Looker]:
+    """The tiles that look up: the stage's own, or some for each of them on other chips."""
+    own = [Looker(tile, *slot) for tile, slot in zip(stage.tiles, stage.slots, strict=True)]
+    hardware, constants = stage.builder.hardware, stage.graph.constants
     rows = max(int(constants[n.inputs[1]].shape[0]) for n in stage.nodes if isinstance(n.op, Embed))
-    is_small = 4 * rows * cols <= int(hardware.gbuf.capacity.si)
-    if (
-        is_small
-        or not stage.sizes.gathers
-        or len(stage.tiles) == 1
-        or hardware.tiles == hardware.tiles_per_chip
-    ):
-        return stage.tiles
+    is_small = 4 * rows * own[0].cols <= int(hardware.gbuf.capacity.si)
+    if is_small or not stage.sizes.gathers or hardware.tiles == hardware.tiles_per_chip:
+        return own
     if not stage.gatherers:
-        stage.gatherers = [builder.new_tile("gather", is_source=stage.is_source) for _ in stage.tiles]
-        for tile in stage.gatherers:
+        each = gather_columns(own[0].cols, len(own), hardware)
+        pieces = [(slot.col + col, cols) for slot in own for col, cols in ranges(slot.cols, each)]
+        if len(pieces) == 1:
+            return own
+        for col, cols in pieces:
+            tile = stage.builder.new_tile("gather", is_source=stage.is_source)
             tile.is_remote, tile.rounds = True, [stage.round]
+            stage.gatherers.append(Looker(tile, col, cols))
     return stage.gatherers
 
 
 def _found(stage: StageBuilder, node: Node) -> str:
     """Declare a node's value on the tiles that look up; returns its local name there."""
-    name = stage.found[node.output.name] = f"found{len(stage.gatherers[0].values)}"
-    for tile, (_, cols) in zip(stage.gatherers, stage.slots, strict=True):
-        tile.value(name, Format.F32, cols)
+    name = stage.found[node.output.name] = f"found{len(stage.gatherers[0].tile.values)}"
+    for looker in stage.gatherers:
+        looker.tile.value(name, Format.F32, looker.cols)
     return name
 
 
@@ -81,21 +94,26 @@ def add_found(stage: StageBuilder, node: Node) -> bool:
         return False
     left, right = stage.found.pop(a), stage.found.pop(b)
     out = _found(stage, node)
-    for tile in stage.gatherers:
-        tile.add(AddBlock(out, left, right), "residual", [node])
+    for looker in stage.gatherers:
+        looker.tile.add(AddBlock(out, left, right), "residual", [node])
     return True
 
 
 def send_on(stage: StageBuilder, node: Node) -> None:
     """Let the tiles that look up send what they found to the stage's tiles."""
     found, out = stage.found.pop(node.output.name), stage.out(node)
-    for source, tile, (_, cols) in zip(stage.gatherers, stage.tiles, stage.slots, strict=True):
-        parts = ((source.port(f"{found}_out", Direction.OUT), 0, cols),)
-        source.add(Send(found, parts), "found", [node])
-        port = tile.port(f"{out}_in", Direction.IN)
-        tile.add(Receive(out, ((port, 0, cols),)), "found", [node])
-        name = f"found{len(stage.builder.channels)}"
-        stage.builder.connect(name, [source.end(f"{found}_out")], [tile.end(port)])
+    for tile, (first, count) in zip(stage.tiles, stage.slots, strict=True):
+        parts: list[Part] = []
+        for looker in stage.gatherers:
+            if not first <= looker.col < first + count:
+                continue
+            port = tile.port(f"{out}_in{len(parts)}", Direction.IN)
+            parts.append((port, looker.col - first, looker.cols))
+            sent = looker.tile.port(f"{found}_out", Direction.OUT)
+            looker.tile.add(Send(found, ((sent, 0, looker.cols),)), "found", [node])
+            name = f"found{len(stage.builder.channels)}"
+            stage.builder.connect(name, [looker.tile.end(sent)], [tile.end(port)])
+        tile.add(Receive(out, tuple(parts)), "found", [node])
 
 
 def _check_positions(stage: StageBuilder, node: Node, have: int) -> None:

@@ -40,7 +40,7 @@ from isa.instruction import DType
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
 from .builder import MappingBuilder, TileBuilder
-from .embeddings import add_found, embed, send_on
+from .embeddings import Looker, add_found, embed, send_on
 from .feeds import ColumnFeed, HubState, Partial, Shard, ranges
 from .norms import norm
 from .parts import load_angles
@@ -82,7 +82,7 @@ class StageBuilder:
         self.tiles: list[TileBuilder] = []
         self.slots: list[tuple[int, int]] = []
         self.is_source, self.round = False, 0
-        self.gatherers: list[TileBuilder] = []  # tiles that look up rows, one for each of the stage's
+        self.gatherers: list[Looker] = []  # tiles of their own that look up rows for the stage's
         self.found: dict[str, str] = {}  # values on them that have not been sent on, and their names there
         self.nodes: tuple[Node, ...] = ()
         self.early: set[str] = set()  # results of sections whose bias has been added already

@@ -6,6 +6,7 @@ import math
 
 from compiler.ir.graph import Attention, Graph, Linear
 from isa.hardware import Hardware
+from isa.operands import WORD_BYTES
 from isa.program import Limits
 
 from .estimate import Pace
@@ -62,6 +63,19 @@ MOST_SPREAD = 4.0
 def spread_by_rule(graph: Graph, hardware: Hardware, limits: Limits) -> float:
     """How many times as many tiles as it needs a feed-forward section may take: as the target has room for."""
     return max(min(room(graph, hardware, limits), MOST_SPREAD), 1.0)
+
+
+def gather_columns(cols: int, tiles: int, hardware: Hardware) -> int:
+    """Columns of a row of float32 that one chip's DRAM should look up, if each of `tiles` of a hub stage has `cols`: as
+    many as it gives while an array takes a row, or more, where there are not as many chips; whole granules of a buffer,
+    so that the pieces of a row can come side by side."""
+    memory = hardware.dram
+    width = int(memory.channels.value) * hardware.bytes_per_cycle(memory.bandwidth)
+    wanted = max(int(hardware.cycles(hardware.macro.mvm_latency) * width / WORD_BYTES), 1)
+    chips = hardware.tiles // hardware.tiles_per_chip
+    pieces = max(min(cols // wanted, chips // tiles), 1)
+    step = max(hardware.granule_bytes // WORD_BYTES, 1)
+    return -(-cols // pieces // step) * step
 
 
 LONG = 256

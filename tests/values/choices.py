@@ -143,7 +143,7 @@ LEFT_OUT = {
     Optimisation.SCHEDULE: Choice("schedule", Agreement.BIT, _ORDER),
     Optimisation.DOUBLE_BUFFER: Choice("double-buffer", Agreement.BIT, _ORDER),
     Optimisation.PLACEMENT: Choice("placement", Agreement.BIT, _ORDER),
-    Optimisation.GATHER: Choice("gather", Agreement.BIT, "rows are looked up elsewhere"),
+    Optimisation.GATHER: Choice("gather", Agreement.BIT, "rows are looked up elsewhere", {"hub_width": 64}),
     Optimisation.PREFETCH_KV: Choice("prefetch-kv", Agreement.BIT, _ORDER, {"kv": STREAMED}),
     Optimisation.SKIP_WINDOW: Choice("skip-window", Agreement.BIT, _NOTHING, {"ways": 1}),
     Optimisation.RING: Choice("ring", Agreement.BIT, "rows lie elsewhere", {"ways": 1}),
