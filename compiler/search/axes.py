@@ -38,16 +38,11 @@ def _chunks(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
                 yield replace(choice, chunk=chunk)
 
 
-def hub_width(judge: Judge) -> int:
-    """Columns of the residual stream's tiles, by rule."""
-    width = max(stage.width for stage in cut(judge.problem.graph).stages)
-    return hub_columns(width, judge.problem.hardware)
-
-
 def _hub_widths(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
-    now = choice.options.hub_width or hub_width(judge)
+    whole = max(stage.width for stage in cut(judge.depths.graphs[0]).stages)
+    now = choice.options.hub_width or hub_columns(whole, judge.problem.hardware)
     for width in (now * 2, now // 2):
-        if NARROWEST <= width <= WIDEST:
+        if NARROWEST <= width <= min(whole, WIDEST):
             yield _with(choice, hub_width=width)
 
 

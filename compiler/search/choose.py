@@ -9,6 +9,7 @@ from compiler.backend.build import choose_chunk, with_chunk
 from compiler.backend.room import check_ports
 from compiler.explain.note import Heading, Note
 from compiler.ir.mapping import Mapping
+from compiler.mapping.folded_mapping import weight_cells
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.settle import Settled, settle
 from isa.diagnostics import CimError
@@ -20,6 +21,9 @@ from .starts import starts
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
 WORK, WORK_PER_TILE, MOST_WORK = 300, 4, 20_000
 """What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule, and no more."""
+
+WORTH = 1 << 20
+"""Weights from which on all axes are searched; of smaller graphs, only whether fewer chips are better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +48,11 @@ def search(problem: Problem, asked: Choice) -> Found:
     Raises `CimError` if the rules find nothing that fits.
     """
     rules = by_rule(problem, asked)
-    if problem.limits.pages or rules.mapping.limits.pages:
+    chips = {problem.hardware.chip_of(tile.x, tile.y) for tile in rules.mapping.tiles}
+    is_small = weight_cells(problem.graph) < WORTH
+    if rules.mapping.limits.pages or (is_small and len(chips) == 1):
         return rules
-    judge = Judge(problem)
+    judge = Judge(problem, Settled(rules.mapping, rules.choice.options))
     score = judge.score(rules.choice)
     if score is None:
         return rules
@@ -54,7 +60,7 @@ def search(problem: Problem, asked: Choice) -> Found:
     descent = _Descent(judge, rules.choice, score, most)
     for name, choices in starts(problem, asked, rules.choice, rules.mapping):
         descent.compare(name, choices)
-    for axis in AXES:
+    for axis in () if is_small else AXES:
         descent.along(axis)
     if descent.choice == rules.choice:
         return replace(rules, notes=(*descent.report(score), *rules.notes))

@@ -12,7 +12,7 @@ from compiler.cost import Predictor
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.mapping.mapper import MapOptions
-from compiler.mapping.settle import settle
+from compiler.mapping.settle import Settled, settle
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
@@ -79,10 +79,13 @@ class Form:
 class Judge:
     """Scores choices for one problem."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, rules: Settled | None = None) -> None:
+        """`rules`: the whole graph as it has been mapped already."""
         self.problem = problem
         self.depths: Depths = depths_of(problem.graph)
         self._forms: dict[MapOptions, list[Form] | None] = {}
+        if rules is not None and self.depths.graphs == (problem.graph,):
+            self._forms[rules.options] = [Form(rules.mapping)]
         self._scores: dict[Choice, Score | None] = {}
         self.work = 0.0  # tiles mapped and segments predicted: what the search has cost
 

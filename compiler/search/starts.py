@@ -27,7 +27,7 @@ def starts(
     chips = [("all", rules), *_on_fewer_chips(problem, asked, mapping)]
     if len(chips) > 1:
         yield "chips", chips
-    policies = [("by rule", rules), *_policies(problem, asked, rules, mapping)]
+    policies = [("by rule", rules), *_policies(problem, asked, mapping)]
     if len(policies) > 1:
         yield "KV policy", policies
 
@@ -53,21 +53,14 @@ def _fewer(hardware: Hardware) -> Iterator[tuple[int, int]]:
         yield x, y
 
 
-def _policies(problem: Problem, asked: Choice, rules: Choice, mapping: Mapping) -> Iterator[Start]:
-    """The other places for keys and values, where none is asked for."""
-    if asked.options.kv.policy is not None or not mapping.caches:
+def _policies(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Start]:
+    """The other places for keys and values, where none is asked for, and the rules do not leave all in arrays."""
+    policies = {cache.policy for cache in mapping.caches}
+    if asked.options.kv.policy is not None or policies <= {KvPolicy.RESIDENT}:
         return
-    is_resident = all(cache.policy is KvPolicy.RESIDENT for cache in mapping.caches)
     for policy in KvPolicy:
-        if is_resident and policy is KvPolicy.RESIDENT:
-            continue
-        start = rules if is_resident else asked  # what fits beside all rows fits without them
-        options = replace(start.options, kv=KvChoice(policy))
-        found = (
-            Choice(options, start.chunk)
-            if is_resident
-            else _settled(problem, replace(asked, options=options))
-        )
+        options = replace(asked.options, kv=KvChoice(policy))
+        found = _settled(problem, replace(asked, options=options))
         if found is not None:
             yield policy.value, found
 
