@@ -45,8 +45,9 @@ from isa.program import (
     TensorInfo,
 )
 
+from .crews import crew_of
 from .memories import cache_too_large, tables_too_large
-from .place import Crew, from_the_middle, place
+from .place import from_the_middle, place
 
 Maker = Callable[[], np.ndarray]
 
@@ -61,6 +62,7 @@ class TileBuilder:
         self.kind, self.index = kind, index
         self.x = self.y = -1  # until all tiles are placed
         self.is_source, self.source_phases = is_source, 0
+        self.is_hub = False  # whether it has columns of a hub stage
         self.is_remote = False  # whether it lies on a chip that it does not share with others of its kind
         self.phase = 0  # the pass over the segments in which further blocks are done
         self.rounds = [0]  # the round in which each pass of a hub tile is
@@ -70,9 +72,7 @@ class TileBuilder:
         self.ports: dict[str, Port] = {}
         self.constants: dict[str, tuple[ConstantSlot, Slice]] = {}
         self.tables: dict[str, str] = {}  # slot -> tensor ("": a number that the tile is given)
-        self.addresses: dict[
-            str, int
-        ] = {}  # slot -> the number, or where the tensor lies, once that is known
+        self.addresses: dict[str, int] = {}  # slot -> the number, or where the tensor lies, once known
         self.nodes: dict[str, list[str]] = {}
         self.angles: dict[tuple[str, int], str] = {}  # rotary table and pass -> value
         self.repeats: list[Repeat] = []  # loops around passes, outer ones first
@@ -279,8 +279,7 @@ class MappingBuilder:
 
     def _settle(self, *, tries: bool) -> None:
         """Place the tiles, and then their tables."""
-        remote = tuple(tile.index for tile in self.tiles if tile.is_remote)
-        crew = Crew(len(self.tiles), remote, tuple(self._units), tuple(self._parts))
+        crew = crew_of(self.tiles, self.channels, self._units, self._parts)
         places = place(crew, self.channels, self.hardware, tries=tries)
         if tries:
             self.channels = [from_the_middle(channel, places) for channel in self.channels]

@@ -97,7 +97,7 @@ class StageBuilder:
         self.slots, self.nodes = list(ranges(stage.width, self.sizes.columns)), stage.nodes
         self.tiles = [self.builder.new_tile(kind, is_source=self.is_source) for _ in self.slots]
         for tile in self.tiles:
-            tile.rounds = [stage.round]
+            tile.is_hub, tile.rounds = True, [stage.round]
         for name in stage.holds:
             self.bring(name)
         for node in stage.nodes:

@@ -1,90 +1,94 @@
-"""Where tiles lie on the mesh.
+"""Where tiles lie on the mesh (docs/placement.md).
 
-Tiles are made in the order of the data flow, so neighbours in this order talk most. They are laid along a line that
-fills the mesh in compact patches: the chips in strips, a strip column by column of small blocks, up and down in turn,
-the cells of a block row by row. How wide strips and blocks are is found by trying: the layout in which the messages of
-all channels travel least is taken.
+Tiles are made in the order of the data flow, and laid into blocks of the mesh, one block after another (`lines`), in
+rows by the columns that they work on (`laying`). How blocks follow one another is found by trying: the layout in which
+messages take least is taken (`traffic`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, islice
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import islice, pairwise
 
 from isa.hardware import Hardware
 from isa.program import HOST, Channel
 
-Cell = tuple[int, int]
+from .laying import Order, lay, led
+from .lines import SNAKE, Block, Cell, Line, Strips
+from .traffic import Grid, Traffic, is_rooted
+
 SAMPLE = 3000
 """Tiles by whose channels layouts are compared: some layers of a large model, all of which are alike."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line through the mesh: strips `chips` chips tall, of blocks `block` x `block` tiles within chips. `is_aligned`:
-    it goes on at the next chip rather than cut a unit of tiles that belong together in more pieces than need be."""
-
-    chips: int = 1
-    block: int = 1
-    is_aligned: bool = False
-
-    def cells(self, hardware: Hardware) -> Iterator[Cell]:
-        """All coordinates, in order."""
-        tiles_x, tiles_y = int(hardware.chip.tiles_x.value), int(hardware.chip.tiles_y.value)
-        chips_y = int(hardware.system.chips_y.value)
-        columns = _cuts(int(hardware.system.chips_x.value), tiles_x, self.block)
-        is_back = False
-        for top in range(0, chips_y, self.chips):
-            rows, is_up = _cuts(min(self.chips, chips_y - top), tiles_y, self.block), False
-            for left, right in reversed(columns) if is_back else columns:
-                for low, high in reversed(rows) if is_up else rows:
-                    yield from _block(
-                        (left, right), (top * tiles_y + low, top * tiles_y + high), is_up, is_back
-                    )
-                is_up = not is_up
-            is_back = not is_back
-
-
-def _cuts(chips: int, tiles: int, step: int) -> list[tuple[int, int]]:
-    """(first, end) of the pieces of a row of chips, none longer than `step` and none across a border of chips."""
-    starts = [(chip * tiles, start) for chip in range(chips) for start in range(0, tiles, step)]
-    return [(origin + start, origin + min(start + step, tiles)) for origin, start in starts]
-
-
-def _block(columns: Cell, rows: Cell, is_up: bool, is_back: bool) -> Iterator[Cell]:
-    """The cells of a block row by row, every other row backwards."""
-    xs, ys = range(*columns), range(*rows)
-    for number, y in enumerate(reversed(ys) if is_up else ys):
-        yield from ((x, y) for x in (xs if (number % 2 == 0) is not is_back else reversed(xs)))
-
-
-SNAKE = Line()
-"""The plain line: column by column of each row of chips."""
+SLACK = 1.1
+"""Cells over tiles in the part of the mesh that is used: some stay free so that pieces of a layer are not cut."""
+LEADS = (0.25, 0.0, 0.5)
+"""Shares of a unit's tiles that may lie before its hub tiles; the first is that by which shapes are compared."""
+FEW = 256
+"""Tiles of a mesh for which more shapes are tried."""
+SHAPES = 3
+"""Shapes for which all leads are tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crew:
     """What is placed: `count` tiles. `remote` ones lie one a chip; `units` are the first tiles of a hub stage with all
-    that it feeds, `parts` those of heads and other pieces of one: each should lie on as few chips as can be."""
+    that it feeds, `parts` those of heads and other pieces of one: each should lie on as few chips as can be.
+
+    `hubs`: the tiles of each hub stage, in the order of their columns; `stages`: by tile the number of the stage it is
+    in, ascending as the data flows; `sizes`: bytes of a row by channel.
+    """
 
     count: int
     remote: tuple[int, ...] = ()
     units: tuple[int, ...] = ()
     parts: tuple[int, ...] = ()
+    hubs: tuple[tuple[int, ...], ...] = ()
+    stages: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
 
-    def pieces(self) -> dict[int, list[int]]:
-        """Sizes of units and of parts, by the tile that begins one: its number among those that are not remote."""
-        gone = set(self.remote)
-        before = list(accumulate((tile not in gone for tile in range(self.count)), initial=0))
-        found: dict[int, list[int]] = {}
-        for starts in (sorted({0, *self.units}), sorted({0, *self.units, *self.parts})):
-            for first, end in zip(starts, [*starts[1:], self.count], strict=True):
-                found.setdefault(before[first], []).append(before[end] - before[first])
-        return found
+    def first(self, count: int) -> Crew:
+        """The first tiles of it."""
+        if count >= self.count:
+            return self
+        hubs = tuple(hub for hub in self.hubs if hub[-1] < count)
+        rest = [tuple(t for t in own if t < count) for own in (self.remote, self.units, self.parts)]
+        return replace(
+            self,
+            count=count,
+            remote=rest[0],
+            units=rest[1],
+            parts=rest[2],
+            hubs=hubs,
+            stages=self.stages[:count],
+        )
+
+    def slices(self, channels: Sequence[Channel]) -> dict[int, float]:
+        """The middle of the columns on which a tile works, as a share of them all: of hub tiles, and of tiles that send
+        some of them what they add up."""
+        found = {tile: (at + 0.5) / len(hub) for hub in self.hubs for at, tile in enumerate(hub)}
+        sent: dict[int, list[float]] = {}
+        for channel in channels:
+            dest = channel.dests[0].tile
+            if len(channel.dests) == 1 and dest in found:
+                for end in channel.sources:
+                    if end.tile not in found and end.tile != HOST:
+                        sent.setdefault(end.tile, []).append(found[dest])
+        apart = set(self.remote)
+        near = {t: own for t, own in sent.items() if max(own) - min(own) < 0.5 and t not in apart}
+        return found | {tile: sum(own) / len(own) for tile, own in near.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way to lay tiles: into which blocks, the share `lead` of a unit before its hub tiles; `is_aligned`: cells stay
+    free where pieces then lie on fewer blocks; `is_rowed`: tiles that work on the same columns lie in the same row."""
+
+    shape: Line | Strips
+    lead: float = LEADS[0]
+    is_aligned: bool = True
+    is_rowed: bool = True
 
 
 def place(crew: Crew, channels: Sequence[Channel], hardware: Hardware, *, tries: bool) -> list[Cell]:
@@ -94,74 +98,135 @@ def place(crew: Crew, channels: Sequence[Channel], hardware: Hardware, *, tries:
     taken.
     """
     if not tries or crew.count > hardware.tiles:
-        return _layout(SNAKE, crew, hardware)
-    ways = _Ways(min(crew.count, SAMPLE), channels)
-    layouts = (_layout(line, crew, hardware) for line in _lines(hardware))
-    return min(layouts, key=lambda cells: ways.cost(cells, hardware))
+        cells, lonely = _blocks(SNAKE, crew, hardware)
+        others = [tile for tile in range(crew.count) if tile not in set(crew.remote)]
+        plain = Order(others, {}, frozenset(), {})
+        found = lay(plain, iter(cells), set(lonely), 0) | dict(zip(crew.remote, lonely, strict=False))
+        return [found.get(tile, (-1, -1)) for tile in range(crew.count)]
+    return _Placer(crew, channels, _corner(crew, hardware)).best()
 
 
-def _lines(hardware: Hardware) -> Iterator[Line]:
-    strips = [n for n in (1, 2, 3, 4) if n <= hardware.system.chips_y.value]
-    most = max(hardware.chip.tiles_x.value, hardware.chip.tiles_y.value)
-    for is_aligned in (False, True) if hardware.tiles > hardware.tiles_per_chip else (False,):
-        for chips in strips:
-            yield from (Line(chips, block, is_aligned) for block in (1, 2, 4, 8) if block <= most)
+class _Placer:
+    """Compares layouts."""
+
+    def __init__(self, crew: Crew, channels: Sequence[Channel], hardware: Hardware) -> None:
+        self.crew, self.hardware = crew, hardware
+        self.slices = crew.slices(channels)
+        self.sample = crew.first(SAMPLE)
+        sizes = crew.sizes or (1,) * len(channels)
+        self.traffic = Traffic(self.sample.count, channels, sizes, crew.stages or (0,) * crew.count)
+        self.grid = Grid(hardware)
+        self.blocks: dict[tuple[Line | Strips, int], tuple[list[Block], list[Cell]]] = {}
+        self.orders: dict[tuple[float, bool, int], Order] = {}
+
+    def best(self) -> list[Cell]:
+        """The cells in the best layout."""
+        layouts = [Layout(shape) for shape in shapes(self.hardware)]
+        if self.hardware.tiles <= FEW:
+            layouts += [Layout(layout.shape, 0.0, is_rowed=False) for layout in layouts]
+        costs = {layout: self.cost(layout) for layout in layouts}
+        good = dict.fromkeys(layout.shape for layout in sorted(costs, key=lambda layout: costs[layout]))
+        for shape in list(good)[:SHAPES]:
+            costs |= {other: self.cost(other) for other in _others(shape) if other not in costs}
+        return self.cells(min(costs, key=lambda layout: costs[layout]), self.crew)
+
+    def cost(self, layout: Layout) -> float:
+        """What messages take in it, of the first tiles."""
+        return self.traffic.cost(self.cells(layout, self.sample), self.grid)
+
+    def cells(self, layout: Layout, crew: Crew) -> list[Cell]:
+        """The cells of these tiles."""
+        key = layout.shape, crew.count
+        if key not in self.blocks:
+            self.blocks[key] = _blocks(layout.shape, crew, self.hardware)
+        blocks, lonely = self.blocks[key]
+        at = layout.lead, layout.is_rowed, crew.count
+        if at not in self.orders:
+            self.orders[at] = order_of(crew, self.slices if layout.is_rowed else {}, layout.lead)
+        spare = self.hardware.tiles - crew.count if layout.is_aligned else 0
+        found = lay(self.orders[at], iter(blocks), set(lonely), spare)
+        found |= dict(zip(crew.remote, lonely, strict=True))
+        return [found[tile] for tile in range(crew.count)]
 
 
-def _layout(line: Line, crew: Crew, hardware: Hardware) -> list[Cell]:
-    """The tiles along a line."""
-    cells = list(line.cells(hardware))
-    apart = set(crew.remote)
-    lonely = _apart(cells, len(apart), hardware)
-    taken = set(lonely)
-    cells = [cell for cell in cells if cell not in taken]
-    if line.is_aligned:
-        cells = _aligned(cells, crew.pieces(), crew.count - len(apart), hardware)
-    near, rest = iter(lonely), iter(cells)
-    return [next(near if tile in apart else rest, (-1, -1)) for tile in range(crew.count)]
+def _others(shape: Line | Strips) -> Iterator[Layout]:
+    """All layouts of a shape."""
+    for is_aligned in (True, False):
+        yield from (Layout(shape, lead, is_aligned) for lead in LEADS)
+        yield Layout(shape, 0.0, is_aligned, is_rowed=False)
 
 
-def _aligned(
-    cells: Sequence[Cell], pieces: Mapping[int, list[int]], count: int, hardware: Hardware
-) -> list[Cell]:
-    """The cells for `count` tiles, chip by chip: a piece of so many tiles begins a chip if it then lies on fewer, while
-    there are cells enough."""
-    chips: dict[int, list[Cell]] = {}
-    for cell in cells:
-        chips.setdefault(hardware.chip_of(*cell), []).append(cell)
-    each, spare = hardware.tiles_per_chip, len(cells) - count
-    queue = list(chips.values())
-    found: list[Cell] = []
-    chip = at = 0
-    for tile in range(min(count, len(cells))):
-        while at == len(queue[chip]):
-            chip, at = chip + 1, 0
-        left = len(queue[chip]) - at
-        for size in pieces.get(tile, ()):
-            if at and left < size and 1 - -(size - left) // each > -(-size // each) and left <= spare:
-                chip, at, spare = chip + 1, 0, spare - left
-                break
-        found.append(queue[chip][at])
-        at += 1
+def shapes(hardware: Hardware) -> Iterator[Line | Strips]:
+    """Shapes of layouts to compare."""
+    side = int(max(hardware.chip.tiles_x.value, hardware.chip.tiles_y.value))
+    chips_y, is_small = int(hardware.system.chips_y.value), hardware.tiles <= FEW
+    sizes = [n for n in (1, 2, 4, side) if n <= side] if is_small else [side]
+    for chips in range(1, min(chips_y, 5) + 1):
+        yield from (Line(chips, block) for block in dict.fromkeys(sizes))
+    widths = [side // 4, side // 2, side] if is_small else [side // 2, side]
+    for height in (1, 2, 2.5, 3, 4, 5):
+        count = max(round(chips_y / height), 1)
+        if count * height <= chips_y + 1 and height <= chips_y:
+            yield from (Strips(count, width) for width in dict.fromkeys(widths) if width)
+
+
+def order_of(crew: Crew, slices: dict[int, float], lead: float) -> Order:
+    """The order in which tiles are laid down if the share `lead` of each unit's comes before its hub tiles."""
+    hubs, apart = frozenset(tile for hub in crew.hubs for tile in hub), set(crew.remote)
+    begins = frozenset((*crew.parts, *crew.units))
+    units = sorted({0, *crew.units, crew.count})
+    tiles: list[int] = []
+    for first, end in pairwise(units):
+        tiles += led([tile for tile in range(first, end) if tile not in apart], hubs, begins, lead)
+    return Order(tiles, slices, hubs, _pieces(crew, tiles, hubs))
+
+
+def _pieces(crew: Crew, tiles: Sequence[int], hubs: frozenset[int]) -> dict[int, list[int]]:
+    """Sizes of units, parts and hub stages, by the place in the order at which one begins."""
+    at = {tile: place for place, tile in enumerate(tiles)}
+    found: dict[int, list[int]] = {}
+    units = sorted({0, *crew.units, crew.count})
+    for starts in (units, sorted({*units, *crew.parts})):
+        for first, end in pairwise(starts):
+            own = [at[tile] for tile in range(first, end) if tile in at and tile not in hubs]
+            if own:
+                found.setdefault(own[0], []).append(len(own))
+    for hub in crew.hubs:
+        found.setdefault(at[hub[0]], []).append(len(hub))
     return found
 
 
-def _apart(cells: Sequence[Cell], count: int, hardware: Hardware) -> list[Cell]:
-    """Cells on `count` chips near the first cell's, the middle one of each; several a chip if there are too few."""
-    if not count:
-        return []
-    chips: dict[int, list[Cell]] = {}
-    for cell in cells:
-        chips.setdefault(hardware.chip_of(*cell), []).append(cell)
+def _corner(crew: Crew, hardware: Hardware) -> Hardware:
+    """The part of the mesh at the host that is used: chips for all tiles and some more, about as wide as tall."""
+    system = hardware.system
+    wide, tall = int(system.chips_x.value), int(system.chips_y.value)
+    chips = max(math.ceil(SLACK * crew.count / hardware.tiles_per_chip), len(crew.remote))
+    across = min(wide, math.ceil(math.sqrt(chips)))
+    down = min(tall, math.ceil(chips / across))
+    across = min(wide, math.ceil(chips / down))
+    sides = {
+        name: getattr(system, name).model_copy(update={"value": float(size)})
+        for name, size in (("chips_x", across), ("chips_y", down))
+    }
+    return hardware.model_copy(update={"system": system.model_copy(update=sides)})
+
+
+def _blocks(shape: Line | Strips, crew: Crew, hardware: Hardware) -> tuple[list[Block], list[Cell]]:
+    """The blocks of a shape, and the cells of remote tiles: on as many chips near the first cell's, the middle one of
+    each; several a chip if there are too few."""
+    blocks = list(shape.blocks(hardware))
+    if not crew.remote:
+        return blocks, []
     wide, tall = int(hardware.chip.tiles_x.value), int(hardware.chip.tiles_y.value)
-
-    def way(own: list[Cell]) -> int:
-        (x, y), (u, v) = own[0], cells[0]
-        return abs(x // wide - u // wide) + abs(y // tall - v // tall)
-
-    nearest = sorted(chips.values(), key=way)[:count]
-    queues = [sorted(own, key=lambda cell: abs(own.index(cell) - len(own) // 2)) for own in nearest]
-    return list(islice(_in_turn(queues), count))
+    chips: dict[Cell, list[Cell]] = {}
+    for block in blocks:
+        for x, y in block.cells():
+            chips.setdefault((x // wide, y // tall), []).append((x, y))
+    (u, v), *_ = chips
+    nearest = sorted(chips, key=lambda chip: abs(chip[0] - u) + abs(chip[1] - v))[: len(crew.remote)]
+    middle = tall * wide // 2
+    queues = [[*chips[chip][middle:], *reversed(chips[chip][:middle])] for chip in nearest]
+    return blocks, list(islice(_in_turn(queues), len(crew.remote)))
 
 
 def _in_turn(queues: list[list[Cell]]) -> Iterator[Cell]:
@@ -173,9 +238,9 @@ def _in_turn(queues: list[list[Cell]]) -> Iterator[Cell]:
 def from_the_middle(channel: Channel, cells: Sequence[Cell]) -> Channel:
     """A channel that combines values for several tiles with its receivers in an order that begins in their middle:
     the network combines on the way to the first of them."""
-    tiles = [end.tile for end in (*channel.sources, *channel.dests)]
-    if len(channel.sources) < 2 or len(channel.dests) < 2 or HOST in tiles:
+    if not is_rooted(channel):
         return channel
+    tiles = [end.tile for end in (*channel.sources, *channel.dests)]
     xs, ys = zip(*(cells[tile] for tile in tiles), strict=True)
     x, y = int(min(xs) + max(xs)), int(min(ys) + max(ys))
 
@@ -186,43 +251,3 @@ def from_the_middle(channel: Channel, cells: Sequence[Cell]) -> Channel:
     root = min(range(len(channel.dests)), key=way)
     dests = (channel.dests[root], *channel.dests[:root], *channel.dests[root + 1 :])
     return replace(channel, dests=dests)
-
-
-class _Ways:
-    """The channels among the first tiles, as pairs of tiles: from senders to the first receiver, from there to the
-    others."""
-
-    def __init__(self, count: int, channels: Sequence[Channel]) -> None:
-        self.count = count
-        starts: list[int] = []
-        ends: list[int] = []
-        owners: list[int] = []
-        for number, channel in enumerate(channels):
-            sources = [e.tile for e in channel.sources]
-            dests = [e.tile for e in channel.dests]
-            if HOST in (*sources, *dests) or max(*sources, *dests) >= count:
-                continue
-            root = sources[0] if len(sources) == 1 else dests[0]
-            pairs = [(s, root) for s in sources if s != root] + [(root, d) for d in dests if d != root]
-            starts += [s for s, _ in pairs]
-            ends += [d for _, d in pairs]
-            owners += [number] * len(pairs)
-        self.start, self.end = np.array(starts, np.int64), np.array(ends, np.int64)
-        self.owner: NDArray[np.int64] = np.array(owners, np.int64)
-
-    def cost(self, cells: Sequence[Cell], hardware: Hardware) -> float:
-        """The cycles of the longest way of each channel, added up."""
-        if not len(self.owner):
-            return 0.0
-        at = np.array(cells[: self.count], np.int64)
-        chip = at // (int(hardware.chip.tiles_x.value), int(hardware.chip.tiles_y.value))
-        hops = np.abs(at[self.start] - at[self.end]).sum(axis=1)
-        borders = np.abs(chip[self.start] - chip[self.end]).sum(axis=1)
-        hop, border = (
-            hardware.cycles(hardware.network.hop_latency),
-            hardware.cycles(hardware.chip_link.latency),
-        )
-        cycles = (hops - borders) * hop + borders * border
-        longest = np.zeros(int(self.owner[-1]) + 1)
-        np.maximum.at(longest, self.owner, cycles)
-        return float(longest.sum())

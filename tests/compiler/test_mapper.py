@@ -12,9 +12,10 @@ from compiler.ir.mapping import Add, Arithmetic, Block, Mapping, Template
 from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.cutting import cut
+from compiler.mapping.lines import SNAKE, Line
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.options import arithmetic_of, source_rows, weight_bits
-from compiler.mapping.place import SNAKE, Crew, Line, place
+from compiler.mapping.place import Crew, place
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.rules import SHORTEST, segment_rows
 from compiler.mapping.settle import map_graph
