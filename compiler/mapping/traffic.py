@@ -47,6 +47,7 @@ class Grid:
             hardware.bytes_per_cycle(kinds[0].link_width),
             hardware.bytes_per_cycle(kinds[1].bandwidth),
         )
+        self.reduce = hardware.cycles(hardware.network.reduce_latency)
         mesh = hardware.mesh_x, hardware.mesh_y
         self.is_border = [np.arange(1, n + 1) % c == 0 for n, c in zip(mesh, chip, strict=True)]
         sums = [np.cumsum(np.where(b, border, hop)) for b in self.is_border]
@@ -142,11 +143,14 @@ class Traffic:
     # ------------------------------------------------------------------------------------------------- latency
 
     def ways(self, cells: Cells, grid: Grid) -> Ints:
-        """Cycles of the longest way of each channel."""
+        """Cycles of the longest way of each channel, with those of the adders on the way of several senders' sum."""
         at, root = self._places(cells)
         there = _way(at[self._source], root[self._sent], grid), self._first_source
         on = _way(at[self._dest], root[self._got], grid), self._first_dest
-        return np.asarray(sum(np.maximum.reduceat(way, first) for way, first in (there, on)), np.int64)
+        ways = sum(np.maximum.reduceat(way, first) for way, first in (there, on))
+        many = self._many[self._sent]
+        met = _meetings(self._sent[many], at[self._source[many]], root, self.number)
+        return np.asarray(ways + met * grid.reduce, np.int64)
 
     def latency(self, cells: Cells, grid: Grid) -> int:
         """Cycles that messages are on their way of the row that goes through all stages, one after another."""
@@ -200,6 +204,27 @@ def _extent(owners: Ints, at: Ints, number: int) -> tuple[Ints, Ints]:
 def _way(a: Ints, b: Ints, grid: Grid) -> Ints:
     """Cycles of a head from each of the routers `a` to that of `b`."""
     return np.asarray(sum(np.abs(grid.at[k][a[:, k]] - grid.at[k][b[:, k]]) for k in (0, 1)), np.int64)
+
+
+def _meetings(owners: Ints, at: Ints, root: Ints, number: int) -> Ints:
+    """By channel, how many adders follow one another about, where streams from these senders meet: one for each other
+    sender on a side of a row, one for each other row on a side of the root's column, and one where sides meet."""
+    far = int(at.max(initial=0)) + 1
+    dx, dy = (at - root[owners]).T
+    rows = _most(owners * far + at[:, 1], np.sign(dx), far, number)
+    places = np.unique(owners * (2 * far) + dy + far)
+    return rows + _most(places // (2 * far), np.sign(places % (2 * far) - far), 1, number)
+
+
+def _most(lines: Ints, sides: Ints, lines_each: int, number: int) -> Ints:
+    """By owner of lines, the most entries on one side of a line that meet one by one, and whether sides meet."""
+    found = np.zeros(number, np.int64)
+    keys, counts = np.unique(3 * lines + sides + 1, return_counts=True)
+    np.maximum.at(found, keys // (3 * lines_each), np.where(keys % 3 != 1, counts - 1, 0))
+    both = np.zeros(number, np.int64)
+    ends, times = np.unique(keys // 3, return_counts=True)
+    np.maximum.at(both, ends // lines_each, times - 1)
+    return found + both
 
 
 def _runs(keys: Ints, places: Ints) -> tuple[Ints, Ints, Ints]:
