@@ -32,6 +32,7 @@ class Optimisation(Enum):
     EARLY_BIAS = "early-bias"
     SEGMENTS = "segments"
     SEARCH = "search"
+    COPY_ARRAYS = "copy-arrays"
 
     @property
     def summary(self) -> str:
@@ -48,6 +49,7 @@ _SUMMARIES = {
     Optimisation.GATHER: "look up embeddings in the DRAM of several chips at the same time",
     Optimisation.COPY_HEADS: "query heads that share a KV head on tiles of their own, each with a copy of its rows",
     Optimisation.EARLY_BIAS: "add a section's bias to the residual while the section works, not to its result",
+    Optimisation.COPY_ARRAYS: "copies of arrays on a tile's free macros, over which a segment's vectors are dealt",
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",
     Optimisation.SEARCH: "try other cuts and segments of large models, and take what is predicted to be fastest",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",

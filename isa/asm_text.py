@@ -190,7 +190,12 @@ DIRECTIVES = (
     Directive("values", "file", ".values V V ...", "more values of the tensor above"),
     Directive("role", "role", ".role NAME", "begin a role; declarations and code follow, up to `.end`"),
     Directive("param", "role", ".param NAME ...", "names of the parameters that `ldp` reads, from 0 on"),
-    Directive("array", "role", ".array a0 NAME weight|kv i8[ROWS,COLS]", "a logical array"),
+    Directive(
+        "array",
+        "role",
+        ".array a0 NAME weight|kv i8[ROWS,COLS]",
+        "a logical array; `copies N` behind it: so many of them",
+    ),
     Directive("port", "role", ".port p0 NAME in|out|barrier", "an end of a channel, or a barrier"),
     Directive(
         "const", "role", ".const c0 NAME f32[192] at OFFSET", "bytes of the buffer loaded with the program"

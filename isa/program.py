@@ -40,8 +40,7 @@ class ArraySpec:
 
     Rows and columns of one array never share a macro with another array. A KV array has a float32 scale for each
     row, a weight array one for each column, or, with `block`, one for each column and group of `block` rows; they
-    are kept beside the cells.
-    """
+    are kept beside the cells. `copies` of the grid have the same contents and share an activation's vectors."""
 
     name: str
     kind: ArrayKind
@@ -49,6 +48,7 @@ class ArraySpec:
     cols: int
     dtype: DType = DType.I8
     block: int = 0
+    copies: int = 1
 
     @property
     def groups(self) -> int:
@@ -61,8 +61,8 @@ class ArraySpec:
         return (self.groups, self.cols) if self.block else (self.cols,)
 
     def macros(self, macro_rows: int, macro_cols: int) -> int:
-        """How many macros of macro_rows x macro_cols elements the array occupies."""
-        return -(-self.rows // macro_rows) * -(-self.cols // macro_cols)
+        """How many macros of macro_rows x macro_cols elements the array occupies, with its copies."""
+        return -(-self.rows // macro_rows) * -(-self.cols // macro_cols) * self.copies
 
 
 @dataclass(frozen=True, slots=True)

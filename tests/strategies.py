@@ -164,6 +164,7 @@ def roles(draw: st.DrawFn, name: str = "role") -> Role:
             16,
             draw(st.sampled_from(DType)),
             draw(st.integers(0, 9)),
+            draw(st.integers(0, 4)),
         )
         for _ in range(draw(st.integers(0, 3)))
     )

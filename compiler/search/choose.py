@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from compiler.backend.build import choose_chunk, with_chunk
+from compiler.backend.build import choose_chunk
 from compiler.backend.room import check_ports
 from compiler.explain.note import Heading, Note
 from compiler.ir.mapping import Mapping
@@ -15,7 +15,7 @@ from compiler.mapping.settle import Settled, settle
 from isa.diagnostics import CimError
 
 from .axes import AXES, Axis
-from .judge import Choice, Judge, Problem, Score
+from .judge import Choice, Judge, Problem, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
@@ -82,7 +82,8 @@ def _with_segments(problem: Problem, settled: Settled, chunk: int, notes: list[N
     """A mapping with segments as long as its values fit the tile buffers."""
     check_ports(settled.mapping, problem.hardware)
     taken = choose_chunk(settled.mapping, problem.hardware, problem.chunk or chunk or None)
-    return Found(with_chunk(settled.mapping, taken), Choice(settled.options, chunk), tuple(notes))
+    mapping = with_segments(settled.mapping, taken, problem.hardware, settled.options)
+    return Found(mapping, Choice(settled.options, chunk), tuple(notes))
 
 
 class _Descent:

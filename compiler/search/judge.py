@@ -12,6 +12,7 @@ from compiler.cost import Predictor
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.mapping.mapper import MapOptions
+from compiler.mapping.replicas import with_copies
 from compiler.mapping.settle import Settled, settle
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
@@ -148,7 +149,8 @@ class Judge:
         """The predictors of all depths; None if nothing can be predicted."""
         for form in self._forms[options] or []:
             if chunk not in form.predictors:
-                program = program_of(with_chunk(form.mapping, chunk), self.problem.hardware, options)
+                mapping = with_segments(form.mapping, chunk, self.problem.hardware, options)
+                program = program_of(mapping, self.problem.hardware, options)
                 form.predictors[chunk] = Predictor(program, form.like)
                 form.like = form.like or form.predictors[chunk]
         found = [form.predictors[chunk] for form in self._forms[options] or []]
@@ -171,6 +173,12 @@ class Judge:
         if len(predictors) == 1:
             return whole
         return whole + self._deep(predictors, steps.first) - self._cycles(deepest, steps.first)
+
+
+def with_segments(mapping: Mapping, chunk: int, hardware: Hardware, options: MapOptions) -> Mapping:
+    """The mapping with its longest segment decided, and with it how many copies of arrays serve one."""
+    mapping = with_chunk(mapping, chunk)
+    return with_copies(mapping, hardware) if options.does(Optimisation.COPY_ARRAYS) else mapping
 
 
 def program_of(mapping: Mapping, hardware: Hardware, options: MapOptions) -> Program:

@@ -166,9 +166,10 @@ def _array_field(o: Operands) -> Field:
     return next(f for f in o.layout if f.array is not None)
 
 
-def _cells(o: Operands, r: Rates, row: int, rows: int) -> Cells:
+def _cells(o: Operands, r: Rates, row: int, rows: int, copies: int = 1) -> Cells:
+    """The macro rows of some rows of an array; `copies` of them work."""
     low, high = row // r.macro_rows, -(-(row + rows) // r.macro_rows)
-    return Cells(o.array_index, low, high, (high - low) * -(-o.array.cols // r.macro_cols))
+    return Cells(o.array_index, low, high, (high - low) * -(-o.array.cols // r.macro_cols) * copies)
 
 
 def _is_transposed(o: Operands) -> bool:
@@ -182,15 +183,16 @@ def _is_transposed(o: Operands) -> bool:
 
 
 def _activate(o: Operands, r: Rates) -> Cost:
-    """n x T in the macros, or the port's time if longer; then the adder tree over stacked macros."""
+    """T for each vector that a copy takes, or the port's time if longer; then the adder tree over stacked macros."""
     n, (row, rows) = o.dim("n"), o.array_rows(_array_field(o))
     if n == 0 or rows == 0:
         return Cost(o.index, noop=True)
-    cells, transposed = _cells(o, r, row, rows), _is_transposed(o)
+    copies, transposed = min(o.array.copies, n), _is_transposed(o)
+    cells = _cells(o, r, row, rows, copies)
     stacked = -(-o.array.cols // r.macro_cols) if transposed else cells.high - cells.low
     outputs = rows if transposed else o.array.cols
     port = ceil_div(max(o.read_bytes, o.written_bytes), r.cim_width)
-    busy = max(n * (r.mvmt_cycles if transposed else r.mvm_cycles), port)
+    busy = max(-(-n // copies) * (r.mvmt_cycles if transposed else r.mvm_cycles), port)
     additions = stacked - 1 + (1 if getattr(o.inst, "acc", False) else 0)
     mac = Event.ARRAY_MAC_TRANSPOSED if transposed else Event.ARRAY_MAC
     return Cost(
@@ -212,7 +214,7 @@ def _write_rows(o: Operands, r: Rates) -> Cost:
     field = _array_field(o)
     assert field.array is not None
     port = ceil_div(o.read_bytes, r.cim_width)
-    events = (*_buffer_events(o), (Event.ARRAY_WRITE_BYTE, o.read_bytes))
+    events = (*_buffer_events(o), (Event.ARRAY_WRITE_BYTE, o.read_bytes * o.array.copies))
     if field.array.mode is ArrayMode.WRITE_SCALES:
         busy = max(r.row_write_cycles, port)
         scales = ScaleRange(o.array_index, True, 0, 1, writes=True)
@@ -222,7 +224,7 @@ def _write_rows(o: Operands, r: Rates) -> Cost:
         return Cost(o.index, noop=True)
     busy = max(rows * r.row_write_cycles, port)
     scales = ScaleRange(o.array_index, False, row, row + rows, writes=True)
-    cells = _cells(o, r, row, rows)
+    cells = _cells(o, r, row, rows, o.array.copies)
     return Cost(o.index, busy=busy, done=busy, port=port, cells=cells, scales=(scales,), events=events)
 
 

@@ -99,8 +99,9 @@ def _check_arrays(program: Program, role: Role, report: Report) -> None:
     place, target = f"role {role.name}", program.target
     macros = 0
     for spec in role.arrays:
-        if spec.rows < 1 or spec.cols < 1:
-            report.thing(place, "E0410", f"array {spec.name} is {spec.rows} x {spec.cols}")
+        if spec.rows < 1 or spec.cols < 1 or spec.copies < 1:
+            size = f"{spec.rows} x {spec.cols}" + f" in {spec.copies} copies" * (spec.copies != 1)
+            report.thing(place, "E0410", f"array {spec.name} is {size}")
         elif spec.dtype not in (DType.I8, DType.F32):
             message = f"array {spec.name} holds {spec.dtype.value}; arrays hold int8, or float32 in ideal arithmetic"
             report.thing(place, "E0410", message)

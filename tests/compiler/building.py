@@ -15,6 +15,7 @@ from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.replicas import with_copies
 from compiler.mapping.settle import map_graph
 from compiler.optimisations import Optimisation
 from compiler.passes.attach_hosts import attached
@@ -82,7 +83,8 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
     )
     mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
     verify_mapping(mapping)
-    return with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))
+    mapping = with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))
+    return mapping if Optimisation.COPY_ARRAYS in choices.without else with_copies(mapping, hardware)
 
 
 def program_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -> Program:

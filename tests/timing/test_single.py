@@ -7,6 +7,8 @@ Each program begins with `li` instructions of one cycle each, so an instruction 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from isa import instructions as t
@@ -64,6 +66,26 @@ def test_mvm_of_stacked_macros_pays_the_adder_tree() -> None:
     assert result.cycles == 1 + 10 + 2
     assert result.count(Event.ADDER_ADD) == 2 * 48
     assert result.busy[Resource.MACROS] == 10 * 3 * 3
+
+
+def test_vectors_are_dealt_over_copies_of_an_array() -> None:
+    def mvm(vectors: int, copies: int) -> StepCost:
+        spec = replace(array("w", 64, 16), copies=copies)
+        return cost(t.Li(R(1), vectors), t.Mvm(A0, at(1024), at(0), R(1), R(0), 64), arrays=(spec,))
+
+    assert [mvm(4, copies).cycles for copies in (1, 2, 3, 4)] == [1 + 40, 1 + 20, 1 + 20, 1 + 10]
+    assert mvm(1, 4).cycles == 1 + 10
+    assert mvm(4, 4).count(Event.ARRAY_MAC) == mvm(4, 1).count(Event.ARRAY_MAC)
+    assert mvm(1, 4).busy[Resource.MACROS] == 10
+
+
+def test_rows_are_written_to_all_copies() -> None:
+    def written(copies: int) -> StepCost:
+        spec = replace(array("kv", 64, 16, ArrayKind.KV), copies=copies)
+        return cost(t.Li(R(1), 2), t.Wrow(A0, at(0), at(512), R(1), R(0)), arrays=(spec,))
+
+    assert written(3).cycles == written(1).cycles
+    assert written(3).count(Event.ARRAY_WRITE_BYTE) == 3 * written(1).count(Event.ARRAY_WRITE_BYTE)
 
 
 def test_mvm_bound_by_the_port() -> None:

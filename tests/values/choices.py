@@ -143,6 +143,9 @@ LEFT_OUT = {
     Optimisation.SCHEDULE: Choice("schedule", Agreement.BIT, _ORDER),
     Optimisation.DOUBLE_BUFFER: Choice("double-buffer", Agreement.BIT, _ORDER),
     Optimisation.PLACEMENT: Choice("placement", Agreement.BIT, _ORDER),
+    Optimisation.COPY_ARRAYS: Choice(
+        "copy-arrays", Agreement.BIT, "vectors go through other copies of the same rows"
+    ),
     Optimisation.GATHER: Choice("gather", Agreement.BIT, "rows are looked up elsewhere", {"hub_width": 64}),
     Optimisation.PREFETCH_KV: Choice("prefetch-kv", Agreement.BIT, _ORDER, {"kv": STREAMED}),
     Optimisation.SKIP_WINDOW: Choice("skip-window", Agreement.BIT, _NOTHING, {"ways": 1}),

@@ -126,6 +126,12 @@ CASES: list[tuple[Change, str, str]] = [
     (of_role(code=(t.Halt(),) * 3000, lines=()), "E0408", "the text takes 48000 bytes"),
     (of_role(ports=ROLE.ports * 30), "E0401", "the role has 90 ports; the target has 64 a tile"),
     (of_role(arrays=(ArraySpec("w", ArrayKind.WEIGHT, 0, 8), ROLE.arrays[1])), "E0410", "w is 0 x 8"),
+    (of_role(arrays=(replace(ROLE.arrays[0], copies=0), ROLE.arrays[1])), "E0410", "w is 16 x 8 in 0 copies"),
+    (
+        of_role(arrays=(replace(ROLE.arrays[0], copies=99), ROLE.arrays[1])),
+        "E0408",
+        "the arrays take 100 macros",
+    ),
     (of_role(arrays=(replace(ROLE.arrays[0], dtype=DType.F16), ROLE.arrays[1])), "E0410", "w holds float16"),
     (of_role(constants=(Constant("c", 2, DType.F32, (8,)),)), "E0410", "does not begin at a word"),
     (of_role(constants=(Constant("c", 0, DType.F32, (0,)),)), "E0410", "c has shape [0]"),
