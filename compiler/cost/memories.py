@@ -21,7 +21,7 @@ class ClassMemories(Memories):
     def __init__(self, program: Program, classes: Classes) -> None:
         super().__init__(program.target)
         self._members = [_apart(program, each) for each in classes.classes]
-        self._shares: dict[tuple[int, int, Shape], dict[int, list[int]]] = {}
+        self._shares: dict[tuple[int, int, Space, Shape], dict[int, list[int]]] = {}
 
     def transfer(self, operation: Operation, records: Records) -> tuple[int, int]:
         """When the last tile of the class has what it asked for, and the record that decides it."""
@@ -39,7 +39,7 @@ class ClassMemories(Memories):
         channels = len(self.port(0, space).free)
         at = operation.operand % (channels * INTERLEAVE_BYTES)
         param = _param(operation)
-        key = number, param, (at, cost.rows, cost.size, cost.pitch)
+        key = number, param, space, (at, cost.rows, cost.size, cost.pitch)
         if key not in self._shares:
             found: dict[int, list[int]] = {}
             for (chip, params), count in self._members[number].items():
