@@ -22,11 +22,13 @@ def simulated(sources: list[tuple[int, int]], dests: list[tuple[int, int]], size
     points = list(dict.fromkeys([*sources, *dests]))
     tiles = tuple(Tile(f"t{i}", "r", x, y) for i, (x, y) in enumerate(points))
     program = Program(SYSTEM, Limits(16, 1), (), tiles)
-    ends = [
+    senders, receivers = (
         tuple(Endpoint(points.index(p), 0) for p in side) or (Endpoint(HOST, 0),) for side in (sources, dests)
-    ]
+    )
     network = Network(SYSTEM, program)
-    journey = network.transmit(network.plan(Channel("c", *ends)), size, 100, NO_RECORD, Records())
+    journey = network.transmit(
+        network.plan(Channel("c", senders, receivers)), size, 100, NO_RECORD, Records()
+    )
     return max(a.end for a in journey.departures), max(a.end for a in journey.arrivals)
 
 
