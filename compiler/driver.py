@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from compiler.passes.attach_hosts import AttachHosts
 from compiler.passes.attach_interface import AttachInterface
 from compiler.passes.attach_workload import AttachWorkload
+from compiler.passes.centre_rows import CentreRows
 from compiler.passes.drop_roundings import DropRoundings
 from compiler.passes.emit_program import EmitProgram
 from compiler.passes.explain_program import ExplainProgram
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 BACKEND_PIPELINE: tuple[Pass, ...] = (
     DropRoundings(),
     TakeLengths(),
+    CentreRows(),
     PartitionPlacement(),
     PlaceBlocks(),
     EmitProgram(),

@@ -31,6 +31,7 @@ class Optimisation(Enum):
     COPY_HEADS = "copy-heads"
     EARLY_BIAS = "early-bias"
     SEGMENTS = "segments"
+    CENTRE = "centre"
     SEARCH = "search"
     COPY_ARRAYS = "copy-arrays"
 
@@ -50,6 +51,7 @@ _SUMMARIES = {
     Optimisation.COPY_HEADS: "query heads that share a KV head on tiles of their own, each with a copy of its rows",
     Optimisation.EARLY_BIAS: "add a section's bias to the residual while the section works, not to its result",
     Optimisation.COPY_ARRAYS: "copies of arrays on a tile's free macros, over which a segment's vectors are dealt",
+    Optimisation.CENTRE: "take means out of what makes rows, so that LayerNorm of their sums needs no mean",
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",
     Optimisation.SEARCH: "try other cuts and segments of large models, and take what is predicted to be fastest",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",

@@ -168,6 +168,11 @@ class _Writer:
     def _norm(self, op: Norm, inputs: Sequence[str], out: str) -> Iterator[onnx.NodeProto]:
         kind = "RMSNormalization" if op.kind is NormKind.RMS else "LayerNormalization"
         constants = [self._weight(i) for i in inputs[1:] if i]
+        if op.kind is NormKind.RMS and len(constants) > 1:
+            normed = self._fresh(out)
+            yield from self._norm(op, inputs[:2], normed)
+            yield helper.make_node("Add", [normed, constants[1]], [out])
+            return
         if op.groups == 1:
             yield helper.make_node(kind, [inputs[0], *constants], [out], axis=-1, epsilon=op.eps)
             return

@@ -69,7 +69,7 @@ class Embed:
 class Norm:
     """`norm(x; gamma, beta?)`: each of `groups` equal parts of a row is normalised by itself.
 
-    rms:   x / sqrt(mean(x^2) + eps) * gamma
+    rms:   x / sqrt(mean(x^2) + eps) * gamma + beta
     layer: (x - mean(x)) / sqrt(var(x) + eps) * gamma + beta
     `gamma` and `beta` are as long as one part. Queries and keys have `groups` = heads when they are
     normalised head by head; everything else has one.

@@ -27,6 +27,7 @@ from compiler.ir.graph import (
     Value,
 )
 from compiler.ir.tensor import (
+    Centred,
     Declared,
     Dequantised,
     DType,
@@ -240,6 +241,8 @@ class _Builder:
                 return Tensor(dtype, exact, Sliced(self._tensor(_tree(source, 0)), axis, start, stop))
             case "reshaped":
                 return Tensor(dtype, exact, Reshaped(self._tensor(_tree(source, 0))))
+            case "centred":
+                return Tensor(dtype, exact, Centred(self._tensor(_tree(source, 0))))
             case "dequantised":
                 return Tensor(dtype, exact, self._dequantised(source))
             case _:

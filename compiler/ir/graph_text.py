@@ -20,6 +20,7 @@ from compiler.ir.dims import Shape
 from compiler.ir.graph import Cache, Graph, Node, Onnx, Operator, Partition, Value, op_name
 from compiler.ir.graph_parse import parse_graph
 from compiler.ir.tensor import (
+    Centred,
     Declared,
     Dequantised,
     Inline,
@@ -131,6 +132,8 @@ def _tensor(tensor: Tensor) -> str:
             return f"{kind} = slice({_tensor(base)}, {axis}, {start}, {stop})"
         case Reshaped(base):
             return f"{kind} = reshape({_tensor(base)})"
+        case Centred(base):
+            return f"{kind} = centre({_tensor(base)})"
         case Dequantised(values, scales, zeros, axis, block):
             parts = (_tensor(values), _tensor(scales), "none" if zeros is None else _tensor(zeros))
             along = "none" if axis is None else str(axis)

@@ -16,7 +16,6 @@ from compiler.ir.graph import (
     Mul,
     Node,
     Norm,
-    NormKind,
     Onnx,
     Rotary,
     Value,
@@ -129,8 +128,6 @@ def _norm(op: Norm, width: Extent | None, constants: list[Tensor | None]) -> Ite
     part = width // op.groups if isinstance(width, int) else None
     for constant, name in zip(constants[1:], ("gamma", "beta"), strict=False):
         yield from _expect(_shape(constant), (part,), name)
-    if op.kind is NormKind.RMS and len(constants) > 2:
-        yield "an RMS norm has no beta"
 
 
 def _attention(

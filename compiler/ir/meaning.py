@@ -51,7 +51,8 @@ def norm(op: Norm, x: Array, gamma: Array, beta: Array | None) -> Array:
     """`op` of the rows of `x` [..., features]."""
     parts = x.reshape(*x.shape[:-1], op.groups, x.shape[-1] // op.groups)
     if op.kind is NormKind.RMS:
-        return rms_norm(parts, gamma, op.eps).reshape(x.shape)
+        out = rms_norm(parts, gamma, op.eps)
+        return (out if beta is None else out + beta).reshape(x.shape)
     return layer_norm(parts, gamma, beta, op.eps).reshape(x.shape)
 
 

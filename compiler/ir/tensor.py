@@ -130,6 +130,13 @@ class Reshaped:
 
 
 @dataclass(frozen=True, slots=True)
+class Centred:
+    """`base` less its mean along the last axis."""
+
+    base: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Dequantised:
     """(values - zeros) * scales: integers as the file holds them (int8, uint8, 4 bits, int32).
 
@@ -144,7 +151,7 @@ class Dequantised:
     block: int = 0
 
 
-Source = Inline | Stored | Declared | Symbolic | Transposed | Sliced | Reshaped | Dequantised
+Source = Inline | Stored | Declared | Symbolic | Transposed | Sliced | Reshaped | Centred | Dequantised
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +182,7 @@ class Tensor:
     def has_data(self) -> bool:
         """Whether `data` gives an array."""
         match self.source:
-            case Transposed(base) | Sliced(base) | Reshaped(base):
+            case Transposed(base) | Sliced(base) | Reshaped(base) | Centred(base):
                 return base.has_data
             case Stored(load=load):
                 return load is not None
@@ -199,6 +206,10 @@ class Tensor:
                 return base.data()[(slice(None),) * at + (slice(start, stop),)]
             case Reshaped(base):
                 return base.data().reshape(self.shape)
+            case Centred(base):
+                rows = base.data()
+                mean = np.mean(rows, axis=-1, keepdims=True, dtype=np.float64)
+                return np.asarray(rows - mean, dtype=rows.dtype)
             case Dequantised() if self.has_data:
                 return self._dequantised(self.source)
             case _:

@@ -162,6 +162,9 @@ LEFT_OUT = {
     Optimisation.EARLY_BIAS: Choice(
         "early-bias", Agreement.SUMS, "a bias is added before the sum it belongs to, not behind it"
     ),
+    Optimisation.CENTRE: Choice(
+        "centre", Agreement.SUMS, "means are taken out of weights before they are quantised, not out of sums"
+    ),
     Optimisation.HUB: Choice("hub", Agreement.SUMS, _HUB),
     Optimisation.NORM_EXCHANGE: Choice(
         "norm-exchange", Agreement.SUMS, "a norm is quantised in one operation, which rounds once"
@@ -172,8 +175,9 @@ LEFT_OUT = {
 }
 """Agreement of programs with and without an optimisation; in ideal arithmetic they may agree better."""
 
-NEED_BIASES = {Optimisation.EARLY_BIAS}
-"""They change nothing of the trained model, which has no biases (tests/compiler/test_early_bias.py)."""
+NEED_BIASES = {Optimisation.EARLY_BIAS, Optimisation.CENTRE}
+"""They change nothing of the trained model, which has no biases (tests/compiler/test_early_bias.py) and no LayerNorms
+(tests/compiler/test_centring.py)."""
 
 ELSEWHERE = {Optimisation.SEGMENTS: "segments of 2 tokens"}
 """Optimisations that are choices of the other table."""
