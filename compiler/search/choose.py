@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from compiler.backend.build import choose_chunk
@@ -10,7 +10,6 @@ from compiler.backend.room import check_ports
 from compiler.explain.note import Heading, Note
 from compiler.ir.mapping import Mapping
 from compiler.mapping.folded_mapping import weight_cells
-from compiler.mapping.mapper import MapOptions
 from compiler.mapping.settle import Settled, settle
 from isa.diagnostics import CimError
 
@@ -28,17 +27,23 @@ WORTH = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A mapping of the whole graph, its segments decided, by which choice, and what was weighed, in words."""
+    """A mapping of the whole graph, its segments decided; what it came of, and what was weighed, in words."""
 
     mapping: Mapping
-    choice: Choice
+    settled: Settled
+    chunk: int
     notes: tuple[Note, ...]
+
+    @property
+    def choice(self) -> Choice:
+        """The choice that led to it."""
+        return Choice(self.settled.options, self.chunk)
 
 
 def by_rule(problem: Problem, asked: Choice) -> Found:
     """What the mapper's rules make of the choices that are asked for. Raises `CimError` if it does not fit."""
-    notes: list[Note] = []
-    settled = _settled(problem, asked.options, notes)
+    p, notes = problem, list[Note]()
+    settled = settle(p.graph, p.hardware, p.limits, p.arithmetic, asked.options, notes)
     return _with_segments(problem, settled, asked.chunk, notes)
 
 
@@ -52,7 +57,7 @@ def search(problem: Problem, asked: Choice) -> Found:
     is_small = weight_cells(problem.graph) < WORTH
     if rules.mapping.limits.pages or (is_small and len(chips) == 1):
         return rules
-    judge = Judge(problem, Settled(rules.mapping, rules.choice.options))
+    judge = Judge(problem, rules.settled)
     score = judge.score(rules.choice)
     if score is None:
         return rules
@@ -62,28 +67,26 @@ def search(problem: Problem, asked: Choice) -> Found:
         descent.compare(name, choices)
     for axis in () if is_small else AXES:
         descent.along(axis)
-    if descent.choice == rules.choice:
-        return replace(rules, notes=(*descent.report(score), *rules.notes))
-    try:
-        notes: list[Note] = []
-        settled = _settled(problem, descent.choice.options, notes)
-        found = _with_segments(problem, settled, descent.choice.chunk, notes)
-    except CimError:  # the short forms of the graph promised too much
-        return rules
+    found = _whole(problem, descent.choice, rules)
     return replace(found, notes=(*descent.report(score), *found.notes))
 
 
-def _settled(problem: Problem, options: MapOptions, notes: list[Note]) -> Settled:
-    p = problem
-    return settle(p.graph, p.hardware, p.limits, p.arithmetic, options, notes)
+def _whole(problem: Problem, choice: Choice, rules: Found) -> Found:
+    """The whole graph by a choice; by the rules, if that does not fit after all: short forms promised too much."""
+    try:
+        if choice.options == rules.settled.options:
+            return _with_segments(problem, rules.settled, choice.chunk, rules.notes)
+        return by_rule(problem, choice)
+    except CimError:
+        return rules
 
 
-def _with_segments(problem: Problem, settled: Settled, chunk: int, notes: list[Note]) -> Found:
+def _with_segments(problem: Problem, settled: Settled, chunk: int, notes: Sequence[Note]) -> Found:
     """A mapping with segments as long as its values fit the tile buffers."""
     check_ports(settled.mapping, problem.hardware)
     taken = choose_chunk(settled.mapping, problem.hardware, problem.chunk or chunk or None)
     mapping = with_segments(settled.mapping, taken, problem.hardware, settled.options)
-    return Found(mapping, Choice(settled.options, chunk), tuple(notes))
+    return Found(mapping, settled, chunk, tuple(notes))
 
 
 class _Descent:
