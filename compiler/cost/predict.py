@@ -23,10 +23,12 @@ from .memories import ClassMemories
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Cycles of a step, and what its critical path was spent on."""
+    """Cycles of a step, what its critical path was spent on, and how many instructions of the tiles that stand for the
+    others it took to find that out."""
 
     cycles: int
     critical: Mapping[Bound, int]
+    instructions: int = 0
 
     @property
     def bound_by(self) -> Bound:
@@ -66,7 +68,7 @@ class Predictor:
             Machine(self._program, tiles, agenda, memories, self._flows.connect(agenda)).run()
         ledger = agenda.ledger
         path = ledger.records.path(ledger.end, ledger.last, ledger.node)
-        return Prediction(ledger.end, path.by_bound)
+        return Prediction(ledger.end, path.by_bound, sum(sum(tile.group.issued) for tile in tiles))
 
     def _tile(self, number: int, index: int, segments: Sequence[Segment]) -> TileState:
         """The tile that stands for class `number`."""

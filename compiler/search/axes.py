@@ -63,6 +63,16 @@ def _ways(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
             yield _with(choice, context_ways=now * 2)
 
 
+def _copies(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    """Over how many tiles the query heads of a KV head go, where a head's rows are not dealt."""
+    caches = [cache for mapping in judge.mappings(choice.options) or [] for cache in mapping.caches]
+    now = choice.options.kv_copies or max((cache.copies for cache in caches), default=1)
+    if now > 1:
+        yield _with(choice, kv_copies=now // 2)
+    if choice.options.kv_copies:
+        yield _with(choice, kv_copies=now * 2)
+
+
 def _groups(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     is_dealt = (
         ways_of(judge.mappings(choice.options)) > 1
@@ -84,6 +94,7 @@ def _with(choice: Choice, **changes: object) -> Choice:
 
 AXES = (
     Axis("tiles a head", lambda c, s: str(c.options.context_ways or "by rule"), _ways),
+    Axis("copies of a head", lambda c, s: str(c.options.kv_copies or "by rule"), _copies),
     Axis("tokens a segment", lambda c, s: str(s.chunk), _chunks),
     Axis("columns of a hub tile", lambda c, s: str(c.options.hub_width or "by rule"), _hub_widths),
     Axis("heads at an output projection", lambda c, s: str(c.options.heads_together or "by rule"), _groups),

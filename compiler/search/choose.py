@@ -12,13 +12,14 @@ from compiler.ir.mapping import Mapping
 from compiler.mapping.folded_mapping import weight_cells
 from compiler.mapping.settle import Settled, settle
 from isa.diagnostics import CimError
+from isa.interface import KvPolicy
 
 from .axes import AXES, Axis
 from .judge import Choice, Judge, Problem, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
-WORK, WORK_PER_TILE, MOST_WORK = 300, 4, 20_000
+WORK, WORK_PER_TILE, MOST_WORK = 600, 8, 30_000
 """What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule, and no more."""
 
 WORTH = 1 << 20
@@ -55,7 +56,9 @@ def search(problem: Problem, asked: Choice) -> Found:
     rules = by_rule(problem, asked)
     chips = {problem.hardware.chip_of(tile.x, tile.y) for tile in rules.mapping.tiles}
     is_small = weight_cells(problem.graph) < WORTH
-    if rules.mapping.limits.pages or (is_small and len(chips) == 1):
+    in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in rules.mapping.caches)
+    is_best = (is_small and len(chips) == 1 and in_arrays) or (rules.settled.options.stream and in_arrays)
+    if rules.mapping.limits.pages or is_best:
         return rules
     judge = Judge(problem, rules.settled)
     score = judge.score(rules.choice)
@@ -65,8 +68,11 @@ def search(problem: Problem, asked: Choice) -> Found:
     descent = _Descent(judge, rules.choice, score, most)
     for name, choices in starts(problem, asked, rules.choice, rules.mapping):
         descent.compare(name, choices)
-    for axis in () if is_small else AXES:
-        descent.along(axis)
+    before = None
+    while not is_small and before != descent.choice:
+        before = descent.choice
+        for axis in AXES:
+            descent.along(axis)
     found = _whole(problem, descent.choice, rules)
     return replace(found, notes=(*descent.report(score), *found.notes))
 
@@ -96,7 +102,7 @@ class _Descent:
         self._judge = judge
         self.choice, self.score = choice, score
         self._most = judge.work + most
-        self._notes: list[str] = []
+        self._weighed: dict[str, tuple[dict[str, Score], str]] = {}
         self._out = 0
 
     @property
@@ -141,7 +147,7 @@ class _Descent:
 
     def _note(self, name: str, weighed: dict[str, Score], taken: str) -> None:
         if len(weighed) > 1:
-            self._notes.append(_weighed(name, weighed, taken))
+            self._weighed[name] = weighed, taken
 
     def report(self, first: Score) -> list[Note]:
         """What was weighed and what came of it."""
@@ -150,7 +156,8 @@ class _Descent:
             said += f"; by rule {_cycles(first)}, {first.mean / self.score.mean:.2f} x as long"
         if self._out:
             said += f"; {self._out} do not fit or take much longer for a token, and were looked at no further"
-        return [Note(Heading.CHOICES, text) for text in (said, *self._notes)]
+        others = (_weighed(name, *each) for name, each in self._weighed.items())
+        return [Note(Heading.CHOICES, text) for text in (said, *others)]
 
 
 def _is_better(score: Score, than: Score) -> bool:

@@ -25,8 +25,8 @@ from .steps import Prefill, steps_of
 PATIENCE = 1.25
 """How much slower than the best a decode may be for its prefill to be looked at."""
 
-STEP_WORK = 0.7
-"""What it takes to predict one segment of one class of tiles, in tiles that are mapped."""
+INSTRUCTION_WORK = 0.05
+"""What it takes to predict one instruction of a class of tiles, in tiles that are mapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Judge:
         if rules is not None and self.depths.graphs == (problem.graph,):
             self._forms[rules.options] = [Form(rules.mapping)]
         self._scores: dict[Choice, Score | None] = {}
-        self.work = 0.0  # tiles mapped and segments predicted: what the search has cost
+        self.work = 0.0  # tiles mapped and instructions predicted: what the search has cost
 
     @property
     def judged(self) -> int:
@@ -158,8 +158,9 @@ class Judge:
 
     def _cycles(self, predictor: Predictor, step: tuple[Segment, ...]) -> float:
         """Cycles of one form of the graph for a step."""
-        self.work += STEP_WORK * len(step) * len(predictor.classes.classes)
-        return float(predictor.step(step).cycles)
+        told = predictor.step(step)
+        self.work += INSTRUCTION_WORK * told.instructions
+        return float(told.cycles)
 
     def _deep(self, predictors: list[Predictor], step: tuple[Segment, ...]) -> float:
         """Cycles of the whole graph for a step whose segments do not wait for each other."""
