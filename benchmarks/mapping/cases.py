@@ -1,7 +1,7 @@
 """The cases of the mapping suite: models x contexts x batches x systems, each in decode and prefill.
 
 Layers are identical and the simulator of time is slow, so large models have two layers (and say so in their names), but
-full width; one has all of its layers, to show that two stand for them.
+full width; one has all of its layers, to show what two of them hide.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from enum import Enum
 
 CONTEXTS = (512, 2048, 8192, 32768)
 BATCHES = (1, 8, 32)
-PREFILL = 128
+PREFILL = 64
 """Tokens of a prefill: the last of the context."""
+
+SHORT = 128
+"""Tokens of an encoder in the quick selection."""
 
 
 class System(Enum):
@@ -57,7 +60,8 @@ class Model:
 
 PYTINY = Model("pytiny", longest=512, trained=True)
 GPT2 = Model("gpt2", longest=1024)
-BERT = Model("bert-base", longest=512, encoder=True)
+GPT2_2 = Model("gpt2", 2, 1024)
+BERT = Model("bert-base", 2, 512, encoder=True)
 OPT_6_7B = Model("opt-6.7b", 2, 2048)
 OPT_30B = Model("opt-30b", 2, 2048)
 LLAMA_2 = Model("llama-2-7b", 2)
@@ -85,9 +89,9 @@ class Setup:
 
     @property
     def tokens(self) -> int:
-        """Tokens that a rough estimate of its effort counts."""
+        """Tokens that a rough estimate of its effort counts; those of a model at full depth weigh more."""
         sizes = {Phase.DECODE: 1, Phase.PREFILL: PREFILL}
-        return self.batch * sum(sizes[phase] for phase in self.phases)
+        return self.batch * sum(sizes[phase] for phase in self.phases) * (1 if self.model.layers else 50)
 
 
 def full() -> Iterator[Setup]:
@@ -102,19 +106,22 @@ def full() -> Iterator[Setup]:
 
 
 def quick() -> Iterator[Setup]:
-    """A selection that takes two cores less than three minutes: every model, system and phase occurs."""
+    """A selection that takes two cores less than three minutes: every model, system and phase occurs, and one large
+    model at its full depth."""
     both, decode = (Phase.DECODE, Phase.PREFILL), (Phase.DECODE,)
     yield Setup(PYTINY, 512, 1, System.DCIM22, both)
     yield Setup(PYTINY, 512, 8, System.DCIM22, decode)
     yield Setup(GPT2, 512, 1, System.DCIM22, both)
-    yield Setup(BERT, 512, 1, System.DCIM22, (Phase.PREFILL,))
+    yield Setup(BERT, SHORT, 1, System.DCIM22, (Phase.PREFILL,))
     yield Setup(OPT_6_7B, 2048, 1, System.DCIM22, both)
     yield Setup(OPT_30B, 2048, 1, System.DCIM22, decode)
     yield Setup(LLAMA_2, 512, 1, System.DCIM22, both)
     yield Setup(LLAMA_2, 2048, 8, System.DCIM22, decode)
     yield Setup(LLAMA_3, 2048, 1, System.DCIM22, both)
     yield Setup(LLAMA_3, 8192, 1, System.DCIM22, decode)
-    for system in (System.DENSE, System.HYBRID, System.SMALL):
-        yield Setup(LLAMA_3, 2048, 1, system, both)
-    yield Setup(GPT2, 512, 1, System.SMALL, decode)
+    yield Setup(LLAMA_3, 2048, 1, System.DENSE, both)
     yield Setup(LLAMA_2, 2048, 8, System.DENSE, decode)
+    yield Setup(LLAMA_3, 2048, 1, System.HYBRID, both)
+    yield Setup(LLAMA_3, 2048, 1, System.SMALL, decode)
+    yield Setup(GPT2_2, 512, 1, System.SMALL, both)
+    yield Setup(WHOLE, 2048, 1, System.DCIM22, decode)

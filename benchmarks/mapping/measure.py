@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from benchmarks.mapping.cases import PREFILL, Phase, Setup, System
+from benchmarks.mapping.reasons import FAR, layers_of, reason_of
 from benchmarks.mapping.systems import FILL, hardware_for
 from compiler.cost import Predictor
 from compiler.driver import compile_model
@@ -17,12 +18,17 @@ from compiler.pipeline import Compilation, CompileOptions, run_pipeline
 from compiler.workload import workload_of
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
+from isa.instructions import Wrowc, Wscale
+from isa.interface import KvPolicy
 from isa.program import Program, Segment, segments_of
 from isa.workload import Workload
 from runtime.bounds import bound_of
 from runtime.energy import energy
 from runtime.hostwork import with_hosts
 from runtime.timing import Simulator
+
+NO_CACHE = "none"
+"""The policy of a program without caches."""
 
 TOO_FEW = "E0303"
 """The refusal that more chips help."""
@@ -36,7 +42,8 @@ class Result:
     """What came of a case: cycles, bound and what binds it, or the code with which the compiler refused.
 
     `predicted` are the cycles that the compiler's cost model says (0: none where the host works within the step).
-    `fill` is the share of macros for which the system was made.
+    `fill` is the share of macros for which the system was made, `streams` whether weights are loaded in every step.
+    `layers` are the cycles without the host link (`reasons.layers_of`), `far` is why they are far from the bound.
     """
 
     case: str
@@ -60,6 +67,10 @@ class Result:
     simulate_s: float = 0.0
     predicted: int = 0
     predict_s: float = 0.0
+    streams: bool = False
+    layers: int = 0
+    layers_bound: int = 0
+    far: str = ""
     refused: str = ""
     reason: str = ""
 
@@ -67,6 +78,17 @@ class Result:
     def ratio(self) -> float:
         """Measured over bound; 0 if there is none."""
         return self.measured / self.bound if self.bound else 0.0
+
+    @property
+    def layers_ratio(self) -> float:
+        """The layers' own part over its bound; 0 where the host works within the step."""
+        return self.layers / self.layers_bound if self.layers_bound else 0.0
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether weights, keys and values stay in the arrays, all of them on the chips."""
+        is_kept = self.policy in (KvPolicy.RESIDENT.value, NO_CACHE) and not self.streams
+        return not self.refused and is_kept and self.system != System.HYBRID.value
 
     @property
     def accuracy(self) -> float:
@@ -154,8 +176,15 @@ def _measured(setup: Setup, phase: Phase, program: Program, blank: Result) -> Re
     predictor = Predictor(program)
     predicted = predictor.step(segments).cycles if predictor.is_possible else 0
     least, target = bound_of(program, segments), program.target
+    is_far = least is not None and cost.cycles > FAR * least.cycles
+    on_chip = setup.system is not System.HYBRID
+    layers, layers_bound = layers_of(program, segments, cost) if on_chip else (0, 0)
     return replace(
         blank,
+        streams=streams_weights(program),
+        layers=layers,
+        layers_bound=layers_bound,
+        far=reason_of(program, segments, cost) if is_far else "",
         predicted=predicted,
         predict_s=time.perf_counter() - simulated,
         measured=cost.cycles,
@@ -174,4 +203,9 @@ def _measured(setup: Setup, phase: Phase, program: Program, blank: Result) -> Re
 
 def policy_of(program: Program) -> str:
     """Where keys and values lie: the policies of the program's caches, or `none`."""
-    return "+".join(sorted({cache.policy.value for cache in program.caches})) or "none"
+    return "+".join(sorted({cache.policy.value for cache in program.caches})) or NO_CACHE
+
+
+def streams_weights(program: Program) -> bool:
+    """Whether the program writes weights into arrays."""
+    return any(isinstance(inst, Wrowc | Wscale) for role in program.roles for inst in role.code)

@@ -27,6 +27,23 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else 0.0
 
 
+RESIDENT = "resident cases: all weights, keys and values stay in arrays"
+
+
+def phases(results: Sequence[Result]) -> dict[str, tuple[int, float, float]]:
+    """Of resident cases, by phase: how many, and geometric means of measured over bound, of steps and of layers."""
+    found = {}
+    for phase in dict.fromkeys(result.phase for result in results):
+        some = [result for result in results if result.is_resident and result.phase == phase]
+        if some:
+            whole, layers = (
+                geometric_mean(r.ratio for r in some),
+                geometric_mean(r.layers_ratio for r in some),
+            )
+            found[phase] = len(some), whole, layers
+    return found
+
+
 def means(results: Sequence[Result]) -> dict[str, dict[str, float]]:
     """Measured over bound: geometric means by group."""
     ran = [result for result in results if not result.refused]
@@ -43,6 +60,7 @@ def record(result: Result) -> dict[str, object]:
     """A result as JSON values."""
     return asdict(result) | {
         "ratio": result.ratio,
+        "layers_ratio": result.layers_ratio,
         "energy_per_token_j": result.energy_per_token_j,
         "accuracy": result.accuracy,
     }
@@ -54,6 +72,10 @@ def data(results: Sequence[Result]) -> dict[str, object]:
         "suite": "mapping",
         "cases": [record(result) for result in results],
         "geometric_means": means(results),
+        "resident": {
+            phase: {"cases": cases, "ratio": whole, "layers_ratio": layers}
+            for phase, (cases, whole, layers) in phases(results).items()
+        },
     }
 
 
@@ -73,13 +95,14 @@ def read_baseline(path: Path) -> dict[str, Result]:
 
 def _line(result: Result, before: Result | None) -> tuple[str, ...]:
     if result.refused:
-        return (result.case, "-", "-", "-", "-", "", "", "", "", result.refused)
+        return (result.case, "-", "-", "-", "-", "-", "", "", "", "", result.refused)
     change = f"{result.measured / before.measured:.3f}" if before and before.measured else ""
     return (
         result.case,
         f"{result.measured:,}",
         f"{result.bound:,}",
         f"{result.ratio:.2f}",
+        f"{result.layers:,} {result.layers_ratio:.2f}" if result.layers_bound else "-",
         f"{result.accuracy:.2f}" if result.predicted else "-",
         result.binding,
         result.policy,
@@ -90,9 +113,23 @@ def _line(result: Result, before: Result | None) -> tuple[str, ...]:
 
 
 def text(results: Sequence[Result], baseline: dict[str, Result] | None = None) -> str:
-    """The table, the refusals with their reasons, and the geometric means."""
+    """The table, the refusals with their reasons, the means by phase, why cases are far off, and means by group.
+
+    `layers` are cycles of the critical path that are not the host link's, over the bound of a step without that link.
+    """
     before = baseline or {}
-    heads = ("case", "cycles", "bound", "ratio", "predicted", "binds", "KV", "energy/token", "chips")
+    heads = (
+        "case",
+        "cycles",
+        "bound",
+        "ratio",
+        "layers",
+        "predicted",
+        "binds",
+        "KV",
+        "energy/token",
+        "chips",
+    )
     lines = [_line(result, before.get(result.case)) for result in results]
     parts = [text_table((*heads, "to baseline" if before else ""), lines)]
     refused = {(r.refused, r.reason) for r in results if r.refused}
@@ -102,6 +139,10 @@ def text(results: Sequence[Result], baseline: dict[str, Result] | None = None) -
         for name, some in means(results).items()
         for group, mean in some.items()
     ]
+    rows = [(p, f"{n}", f"{whole:.3f}", f"{layers:.3f}") for p, (n, whole, layers) in phases(results).items()]
+    parts.append(text_table((RESIDENT, "cases", "measured / bound", "layers / bound"), rows))
+    far = [f"{r.case}, {r.ratio:.2f} x its bound: {r.far}." for r in results if r.far]
+    parts += ["\n".join(far)] if far else []
     parts.append(text_table(("measured / bound", "geometric mean", "baseline" if before else ""), groups))
     parts += _accuracy(results)
     return "\n\n".join(parts)

@@ -13,11 +13,12 @@ from benchmarks.mapping.ablation import document, effect_of
 from benchmarks.mapping.bench import bench
 from benchmarks.mapping.cases import MODELS, PREFILL, PYTINY, Phase, Setup, System, full, quick
 from benchmarks.mapping.measure import Result, measure, steps_of, work_of
+from benchmarks.mapping.reasons import FAR, without_link
 from benchmarks.mapping.systems import FILL, base, hardware_for, kv_macros, weight_macros, with_chips
-from benchmarks.mapping.table import data, geometric_mean, means, read_baseline, text
+from benchmarks.mapping.table import RESIDENT, data, geometric_mean, means, phases, read_baseline, text
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError, fail
-from isa.hardware import load_target
+from isa.hardware import Hardware, load_target
 from isa.program import Program
 from models import PYTINY as FILE
 from models import path
@@ -27,7 +28,8 @@ from tests.bound.test_bound import decoder
 def test_each_case_occurs_once_and_the_selection_has_every_model_system_and_phase() -> None:
     cases, some = list(full()), list(quick())
     assert len({setup.name for setup in cases}) == len(cases)
-    assert {setup.model for setup in some} == set(MODELS)
+    assert {setup.model for setup in some} >= set(MODELS)
+    assert any(not setup.model.layers and setup.model.config.startswith("llama") for setup in some)
     assert {setup.system for setup in some} == set(System)
     assert {phase for setup in some for phase in setup.phases} == set(Phase)
     assert all(setup.context <= setup.model.longest for setup in (*cases, *some))
@@ -100,6 +102,57 @@ def test_results_can_be_compared_with_an_earlier_run(tmp_path: Path) -> None:
     old.write_text("{}")
     with pytest.raises(CimError, match="E0605"):
         read_baseline(old)
+
+
+def _case(name: str, phase: Phase, **values: object) -> Result:
+    blank = Result(f"{name}, {phase.value}", name, 512, 1, "dcim22", phase.value, policy="resident")
+    return replace(blank, bound=100, **values)  # type: ignore[arg-type]
+
+
+def test_means_by_phase_are_those_of_resident_cases() -> None:
+    results = [
+        _case("a", Phase.DECODE, measured=200, layers=90, layers_bound=30),
+        _case("b", Phase.DECODE, measured=800, layers=120, layers_bound=10),
+        _case("c", Phase.DECODE, measured=900, streams=True),
+        _case("d", Phase.DECODE, measured=900, system="hybrid"),
+        replace(_case("e", Phase.DECODE, measured=900), policy="streamed"),
+        _case("f", Phase.PREFILL, refused="E0303"),
+    ]
+    assert phases(results) == {"decode": (2, pytest.approx(4.0), pytest.approx(6.0))}
+
+
+def test_the_table_says_the_layers_part_and_why_a_case_is_far_off() -> None:
+    near = _case("a", Phase.DECODE, measured=200, layers=90, layers_bound=30, chips=1)
+    far = _case(
+        "b", Phase.PREFILL, measured=400, layers=350, layers_bound=70, chips=1, far="spent on links 90 %"
+    )
+    shown = [" ".join(line.split()) for line in text([near, far]).splitlines()]
+    assert "case cycles bound ratio layers predicted binds KV energy/token chips" in shown
+    assert "a, decode 200 100 2.00 90 3.00 - resident 0 J 1" in shown
+    assert f"{RESIDENT} cases measured / bound layers / bound" in shown
+    assert "prefill 1 4.000 5.000" in shown
+    assert [line for line in shown if "its bound:" in line] == [
+        "b, prefill, 4.00 x its bound: spent on links 90 %."
+    ]
+
+
+def test_a_case_far_from_its_bound_has_a_reason() -> None:
+    near, far = measure(Setup(PYTINY, 128, 1, System.DCIM22), path(FILE))
+    assert [bool(r.far) == (r.ratio > FAR) for r in (near, far)] == [True, True]
+    assert 0 < near.layers <= near.measured and 0 < near.layers_bound <= near.bound
+    assert not far.far or far.far.startswith("spent on ")
+
+
+def test_a_host_link_that_takes_no_time() -> None:
+    target = base(System.DCIM22)
+    free = without_link(target)
+    assert free.cycles(free.host_link.latency) <= 1 < target.cycles(target.host_link.latency)
+    assert free.bytes_per_cycle(free.host_link.bandwidth) > 1e6
+    assert replace_link(free, target) == target
+
+
+def replace_link(changed: Hardware, original: Hardware) -> Hardware:
+    return changed.model_copy(update={"host_link": original.host_link})
 
 
 def test_geometric_mean() -> None:
