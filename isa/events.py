@@ -65,6 +65,8 @@ class EventInfo:
 class Event(Enum):
     """Everything that costs dynamic energy. The lower-case name is the key in reports."""
 
+    __hash__ = object.__hash__  # members are single; the hash of their names is slow
+
     ISSUE = EventInfo(
         "an instruction is fetched, decoded and issued",
         "instruction",
@@ -198,6 +200,8 @@ class Static(Enum):
 class Bound(Enum):
     """What a cycle of the critical path was spent on; `SEQUENCER` is the issue of instructions."""
 
+    __hash__ = object.__hash__  # members are single; the hash of their names is slow
+
     CIM = "cim"
     VECTOR = "vector"
     DMA = "dma"
@@ -212,6 +216,8 @@ class Bound(Enum):
 
 class Resource(Enum):
     """What busy cycles are counted for; `MACROS` counts each macro, `LINKS` each link of the mesh."""
+
+    __hash__ = object.__hash__  # members are single; the hash of their names is slow
 
     SEQUENCER = "sequencer"
     CIM = "cim"

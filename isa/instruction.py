@@ -44,6 +44,8 @@ OPCODE_BITS = 8
 class Unit(Enum):
     """The parts of a tile that work side by side."""
 
+    __hash__ = object.__hash__  # members are single; the hash of their names is slow
+
     SCALAR = "scalar"
     CIM = "cim"
     VECTOR = "vector"
@@ -53,6 +55,8 @@ class Unit(Enum):
 
 class Timing(Enum):
     """How an instruction's latency and occupancy follow from its operands (docs/timing.md)."""
+
+    __hash__ = object.__hash__  # members are single; the hash of their names is slow
 
     SCALAR = "one cycle in the sequencer"
     ACTIVATE = "array activation: one MVM time a vector, at least the buffer port's time"

@@ -207,8 +207,7 @@ class Machine:
         for low, high, writes, pitch, width in ranges:
             board.buffer.waits(low, high, writes, waits, pitch, width)
         for low, high, writes, pitch, width in ranges:
-            board.buffer.hold(low, high, writes, operation, pitch, width)
-        board.prune(time)
+            board.buffer.hold(low, high, writes, operation, time, pitch, width)
         if cost.cells is not None or cost.scales:
             board.array_waits(cost.cells, cost.scales, waits)
             board.hold_scales(cost.scales, operation, time)

@@ -14,6 +14,7 @@ from .costs import Cells, ScaleRange
 from .operation import PENDING, Flight
 
 _PRUNE_AT = 16  # lists longer than this are searched for what is over
+_BLOCK = 6  # 2 ** _BLOCK granules are a block: about a value
 
 Range = tuple[int, int, Flight, int, int]  # low..high-1 of granules, macro rows or scales; pitch and width
 
@@ -24,14 +25,62 @@ def _are_apart(low: int, pitch: int, width: int, other: Range) -> bool:
     return pitch == other[3] and between % pitch >= width and -between % pitch >= other[4]
 
 
-def _meet(entries: list[Range], low: int, high: int, pitch: int, width: int, waits: list[Flight]) -> None:
-    for entry in entries:
-        if (
-            entry[0] < high
-            and low < entry[1]
-            and not (pitch and entry[3] and _are_apart(low, pitch, width, entry))
-        ):
-            waits.append(entry[2])
+def _blocks(low: int, high: int) -> range:
+    """The blocks that low..high-1 lies in."""
+    return range(low >> _BLOCK, (high - 1 >> _BLOCK) + 1)
+
+
+class Ranges:
+    """Who reads and who writes parts of one thing: lists by block, with every range in each block that it lies in."""
+
+    __slots__ = ("_most", "reads", "writes")
+
+    def __init__(self) -> None:
+        self.reads: dict[int, list[Range]] = {}
+        self.writes: dict[int, list[Range]] = {}
+        self._most: dict[int, int] = {}  # entries of a block beyond which it is searched for what is over
+
+    def waits(
+        self, low: int, high: int, writes: bool, waits: list[Flight], pitch: int = 0, width: int = 0
+    ) -> None:
+        """Add what an access to low..high-1 has to wait for: reads for writes, writes for both.
+
+        With a `pitch` it touches `width` of every `pitch`; other columns of the same pitch are not in the way.
+        """
+        for block in _blocks(low, high):
+            for entries in (self.writes, self.reads) if writes else (self.writes,):
+                for entry in entries.get(block, ()):
+                    if (
+                        entry[0] < high
+                        and low < entry[1]
+                        and not (pitch and entry[3] and _are_apart(low, pitch, width, entry))
+                    ):
+                        waits.append(entry[2])
+
+    def hold(
+        self, low: int, high: int, writes: bool, flight: Flight, time: int, pitch: int = 0, width: int = 0
+    ) -> None:
+        """An access to low..high-1 has been dispatched at `time`."""
+        entry = (low, high, flight, pitch, width)
+        held = self.writes if writes else self.reads
+        for block in _blocks(low, high):
+            if writes:
+                for entries in (self.writes, self.reads):
+                    if block in entries:
+                        entries[block] = _uncovered(entries[block], low, high, pitch)
+            found = held.get(block)
+            if found is None:
+                held[block] = [entry]
+                continue
+            found.append(entry)
+            if len(found) > _PRUNE_AT and len(found) > self._most.get(block, 0):
+                held[block] = found = _left(found, time)
+                self._most[block] = 2 * len(found)
+
+    def flights(self) -> list[Flight]:
+        """All that is held."""
+        lists = chain(self.reads.values(), self.writes.values())
+        return [e[2] for e in chain.from_iterable(lists)]
 
 
 def _uncovered(entries: list[Range], low: int, high: int, pitch: int) -> list[Range]:
@@ -41,47 +90,9 @@ def _uncovered(entries: list[Range], low: int, high: int, pitch: int) -> list[Ra
     return [e for e in entries if e[0] < low or high < e[1]]
 
 
-class Ranges:
-    """Who reads and who writes parts of one thing."""
-
-    __slots__ = ("_prune_at", "reads", "writes")
-
-    def __init__(self) -> None:
-        self.reads: list[Range] = []
-        self.writes: list[Range] = []
-        self._prune_at = _PRUNE_AT
-
-    def waits(
-        self, low: int, high: int, writes: bool, waits: list[Flight], pitch: int = 0, width: int = 0
-    ) -> None:
-        """Add what an access to low..high-1 has to wait for: reads for writes, writes for both.
-
-        With a `pitch` it touches `width` of every `pitch`; other columns of the same pitch are not in the way.
-        """
-        _meet(self.writes, low, high, pitch, width, waits)
-        if writes:
-            _meet(self.reads, low, high, pitch, width, waits)
-
-    def hold(self, low: int, high: int, writes: bool, flight: Flight, pitch: int = 0, width: int = 0) -> None:
-        """An access to low..high-1 has been dispatched."""
-        entry = (low, high, flight, pitch, width)
-        if writes:
-            self.writes = _uncovered(self.writes, low, high, pitch)
-            self.reads = _uncovered(self.reads, low, high, pitch)
-            self.writes.append(entry)
-        else:
-            self.reads.append(entry)
-
-    def prune(self, time: int) -> None:
-        """Forget what is over by `time`; nothing that is dispatched later can wait for it."""
-        if len(self.reads) + len(self.writes) > self._prune_at:
-            self.reads = [e for e in self.reads if e[2].done > time or e[2].done == PENDING]
-            self.writes = [e for e in self.writes if e[2].done > time or e[2].done == PENDING]
-            self._prune_at = max(_PRUNE_AT, 2 * (len(self.reads) + len(self.writes)))
-
-    def flights(self) -> list[Flight]:
-        """All that is held."""
-        return [e[2] for e in chain(self.reads, self.writes)]
+def _left(entries: list[Range], time: int) -> list[Range]:
+    """What is not over by `time`: nothing that is dispatched later can wait for the rest."""
+    return [e for e in entries if e[2].done > time or e[2].done == PENDING]
 
 
 class Scoreboard:
@@ -97,10 +108,6 @@ class Scoreboard:
         self.cells: dict[int, Ranges] = defaultdict(Ranges)
         self.scales: dict[int, Ranges] = defaultdict(Ranges)
 
-    def prune(self, time: int) -> None:
-        """Forget what is over by `time`."""
-        self.buffer.prune(time)
-
     def array_waits(self, cells: Cells | None, scales: tuple[ScaleRange, ...], waits: list[Flight]) -> None:
         """Add what the use of macro rows and of scales has to wait for."""
         if cells is not None:
@@ -110,16 +117,12 @@ class Scoreboard:
 
     def hold_cells(self, cells: Cells, flight: Flight, time: int) -> None:
         """Macro rows are used until `flight` is over."""
-        ranges = self.cells[cells.array]
-        ranges.hold(cells.low, cells.high, True, flight)
-        ranges.prune(time)
+        self.cells[cells.array].hold(cells.low, cells.high, True, flight, time)
 
     def hold_scales(self, scales: tuple[ScaleRange, ...], flight: Flight, time: int) -> None:
         """Scales are read or written until `flight` is over."""
         for s in scales:
-            ranges = self.scales[_scale_key(s)]
-            ranges.hold(s.low, s.high, s.writes, flight)
-            ranges.prune(time)
+            self.scales[_scale_key(s)].hold(s.low, s.high, s.writes, flight, time)
 
     def flights(self) -> list[Flight]:
         """All that is held."""
