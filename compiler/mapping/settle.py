@@ -111,9 +111,9 @@ def _map_resident(
 def _smaller(
     asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
 ) -> MapOptions | None:
-    """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, fewer copies
-    of heads, smaller sections, one copy, sections as small as can be, then the hub, then heads over one tile each with
-    rows in memory. None if there are none."""
+    """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, smaller
+    sections, fewer copies of heads (a head's softmax takes longer than a section's columns), then the hub, then heads over
+    one tile each with rows in memory. None if there are none."""
     attend = [tile for tile in tiles if tile.kind in ATTEND]
     ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
     if not asked.context_ways and ways > 1:
@@ -121,15 +121,12 @@ def _smaller(
         fewer = max(min(left * ways // len(attend), ways - 1), 1)
         if not tried.context_ways or fewer < tried.context_ways:  # else a head's rows need as many as it has
             return replace(tried, context_ways=fewer)
-    copies = any(tile.kind in FUSED for tile in tiles) and not asked.kv_copies and tried.kv_copies != 1
-    if copies and not tried.kv_copies:
-        return replace(tried, kv_copies=2)
     if not tried.spread:
         return replace(tried, spread=2.0)
-    if copies:
-        return replace(tried, kv_copies=1)
     if not asked.spread and tried.spread > 1:
         return replace(tried, spread=1.0)
+    if any(tile.kind in FUSED for tile in tiles) and not asked.kv_copies and tried.kv_copies != 1:
+        return replace(tried, kv_copies=1 if tried.kv_copies else 2)
     if not tried.hub_width:
         return replace(tried, hub_width=WIDEST)
     if asked.kv.policy is None and not tried.kv.one_tile:
