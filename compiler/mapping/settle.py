@@ -112,8 +112,8 @@ def _smaller(
     asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
 ) -> MapOptions | None:
     """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, smaller
-    sections, fewer copies of heads (a head's softmax takes longer than a section's columns), then the hub, then heads over
-    one tile each with rows in memory. None if there are none."""
+    sections, fewer copies of heads (whose softmax takes longer than a section's columns), then the hub, then heads
+    over one tile each with rows in memory. None if there are none."""
     attend = [tile for tile in tiles if tile.kind in ATTEND]
     ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
     if not asked.context_ways and ways > 1:
