@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.mapping.bench import run
-from benchmarks.mapping.cases import Phase, Setup, quick
-from benchmarks.mapping.measure import Result
+from benchmarks.mapping.cases import Phase, Setup, ablation
+from benchmarks.mapping.measure import FILLS, Result
 from benchmarks.mapping.table import geometric_mean
 from benchmarks.registry import Report, Say
 from compiler.optimisations import Optimisation
@@ -23,31 +24,43 @@ _SAME = 5e-4  # a relative change below this is none
 class Effect:
     """What leaving an optimisation out does: geometric means of without over with, over the cases that ran with it.
 
-    `changed` of `cases` have another latency or energy; `lost` ran only with it.
+    `most` is the largest effect on the latency of one case, `case`. `changed` of `cases` have another latency or
+    energy; `lost` ran only with it.
     """
 
     optimisation: Optimisation
     decode: float
     prefill: float
     energy: float
+    most: float
+    case: str
     changed: int
     cases: int
-    lost: int
+    lost: tuple[str, ...]
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether every case is the same without it."""
+        return not self.changed and not self.lost
 
 
 def bench(options: Namespace, say: Say) -> Report:
     """`cim bench ablation [--only TEXT] [--jobs N] [--output FILE.md]`."""
-    setups = [setup for setup in quick() if options.only in setup.name]
-    choices: list[frozenset[Optimisation]] = [frozenset(), *(frozenset([o]) for o in Optimisation)]
-    found = run([(setup, without) for without in choices for setup in setups], options.jobs, say)
-    base = _flat(found[: len(setups)])
-    effects = [
-        effect_of(o, base, _flat(found[(n + 1) * len(setups) : (n + 2) * len(setups)]))
-        for n, o in enumerate(Optimisation)
-    ]
+    setups = [setup for setup in ablation() if options.only in setup.name]
+    base = run([(setup, frozenset(), FILLS) for setup in setups], options.jobs, say)
+    fills = [results[0].fill for results in base]  # on the same hardware
+    choices = [frozenset([o]) for o in Optimisation]
+    found = run(
+        [(s, without, (fill,)) for without in choices for s, fill in zip(setups, fills, strict=True) if fill],
+        options.jobs,
+        say,
+    )
+    ran = _flat([results for results in base if not results[0].refused])
+    each = len(found) // len(choices)
+    effects = [effect_of(o, ran, _flat(found[n * each : (n + 1) * each])) for n, o in enumerate(Optimisation)]
     if options.output is not None:
         _write(options.output, document(effects, setups))
-    return Report(table(effects), [_record(effect) for effect in effects])
+    return Report(f"{table(effects)}\n\n{idle(effects)}", [_record(effect) for effect in effects])
 
 
 def _flat(found: Sequence[Sequence[Result]]) -> list[Result]:
@@ -58,18 +71,22 @@ def effect_of(optimisation: Optimisation, base: Sequence[Result], without: Seque
     """Compare the same cases with an optimisation and without it."""
     pairs = [(a, b) for a, b in zip(base, without, strict=True) if not a.refused]
     both = [(a, b) for a, b in pairs if not b.refused]
+    ratios = {a.case: b.measured / a.measured for a, b in both}
 
     def slower(phase: Phase) -> float:
-        return geometric_mean(b.measured / a.measured for a, b in both if a.phase == phase.value)
+        return geometric_mean(ratios[a.case] for a, _ in both if a.phase == phase.value)
 
+    case = max(ratios, key=lambda name: abs(math.log(ratios[name])), default="")
     return Effect(
         optimisation,
         slower(Phase.DECODE),
         slower(Phase.PREFILL),
         geometric_mean(b.energy_j / a.energy_j for a, b in both),
+        ratios.get(case, 0.0),
+        case,
         sum(_differ(a.measured, b.measured) or _differ(a.energy_j, b.energy_j) for a, b in both),
         len(both),
-        len(pairs) - len(both),
+        tuple(a.case for a, b in pairs if b.refused),
     )
 
 
@@ -78,16 +95,23 @@ def _differ(a: float, b: float) -> bool:
 
 
 def _cells(effect: Effect) -> tuple[str, ...]:
-    lost = f"; {effect.lost} no longer fit" if effect.lost else ""
+    lost = f"; {len(effect.lost)} no longer fit" if effect.lost else ""
     numbers = (effect.decode, effect.prefill, effect.energy)
     return (
         effect.optimisation.value,
         *(f"{number:.3f}" if number else "-" for number in numbers),
+        f"{effect.most:.3f} ({effect.case})" if _differ(1.0, effect.most) and effect.case else "-",
         f"{effect.changed} of {effect.cases}{lost}",
     )
 
 
-HEADS = ("without", "decode latency", "prefill latency", "energy", "cases that change")
+def idle(effects: Sequence[Effect]) -> str:
+    """Which optimisations change nothing in any case."""
+    names = [effect.optimisation.value for effect in effects if effect.does_nothing]
+    return f"Without effect on any case: {', '.join(names)}." if names else "Each has an effect on some case."
+
+
+HEADS = ("without", "decode latency", "prefill latency", "energy", "most, on one case", "cases that change")
 
 
 def table(effects: Sequence[Effect]) -> str:
@@ -104,14 +128,23 @@ def document(effects: Sequence[Effect], setups: Sequence[Setup]) -> str:
         "",
         "# What each optimisation does",
         "",
-        "Latency and energy without an optimisation over those with all of them, as geometric means over the mapping",
-        "suite's quick selection (`cim bench mapping`). More than 1 means that the optimisation pays.",
+        "Latency and energy without an optimisation over those with all of them, on the same hardware: geometric means",
+        "over the cases below, in most of which it has no part, and its largest effect on the latency of one. More",
+        f"than 1 means that the optimisation pays. {idle(effects)}",
         "",
         f"| {' | '.join(HEADS)} | what it does |",
         f"|{'---|' * (len(HEADS) + 1)}",
         *(f"| {' | '.join(_cells(effect))} | {effect.optimisation.summary} |" for effect in effects),
         "",
-        "Compiled: " + "; ".join(setup.name for setup in setups) + ".",
+        "## Cases",
+        "",
+        *(f"- {setup.name}: {' and '.join(phase.value for phase in setup.phases)}" for setup in setups),
+        "",
+        *(
+            f"Without `{effect.optimisation.value}` these do not fit: {'; '.join(effect.lost)}."
+            for effect in effects
+            if effect.lost
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -129,7 +162,9 @@ def _record(effect: Effect) -> dict[str, object]:
         "decode_latency": effect.decode,
         "prefill_latency": effect.prefill,
         "energy": effect.energy,
+        "most": effect.most,
+        "case": effect.case,
         "changed": effect.changed,
         "cases": effect.cases,
-        "refused": effect.lost,
+        "refused": list(effect.lost),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.mapping.cases import Model, Setup, full, quick
-from benchmarks.mapping.measure import Result, measure
+from benchmarks.mapping.measure import FILLS, Result, measure
 from benchmarks.mapping.table import data, read_baseline, text
 from benchmarks.registry import Report, Say
 from compiler.optimisations import Optimisation
@@ -17,7 +17,8 @@ from models import PYTINY
 from models import path as model_path
 from models.make import make
 
-Job = tuple[Setup, frozenset[Optimisation]]
+Job = tuple[Setup, frozenset[Optimisation], Sequence[float]]
+"""A setup, what it is compiled without, and how full its system may be."""
 
 
 def bench(options: Namespace, say: Say) -> Report:
@@ -25,7 +26,7 @@ def bench(options: Namespace, say: Say) -> Report:
     baseline = read_baseline(options.baseline) if options.baseline is not None else None
     chosen = full() if options.full else quick()
     setups = [setup for setup in chosen if options.only in setup.name]
-    results = [r for some in run([(s, frozenset()) for s in setups], options.jobs, say) for r in some]
+    results = [r for some in run([(s, frozenset(), FILLS) for s in setups], options.jobs, say) for r in some]
     return Report(text(results, baseline), data(results), bool(results))
 
 
@@ -33,7 +34,7 @@ def run(jobs: Sequence[Job], processes: int, say: Say) -> list[list[Result]]:
     """The results of each job, in the jobs' order. What takes long begins first."""
     found: dict[int, list[Result]] = {}
     with TemporaryDirectory() as folder:
-        files = {model: path for model, path in _files({setup.model for setup, _ in jobs}, Path(folder))}
+        files = {model: path for model, path in _files({setup.model for setup, *_ in jobs}, Path(folder))}
         order = sorted(range(len(jobs)), key=lambda index: -jobs[index][0].tokens)
         for index, results in _measured([(i, *jobs[i], files[jobs[i][0].model]) for i in order], processes):
             found[index] = results
@@ -51,13 +52,16 @@ def _files(models: Iterable[Model], folder: Path) -> Iterator[tuple[Model, Path]
 
 
 def _measured(
-    jobs: Sequence[tuple[int, Setup, frozenset[Optimisation], Path]], processes: int
+    jobs: Sequence[tuple[int, Setup, frozenset[Optimisation], Sequence[float], Path]], processes: int
 ) -> Iterator[tuple[int, list[Result]]]:
     if processes == 1:
-        for index, setup, without, path in jobs:
-            yield index, measure(setup, path, without)
+        for index, setup, without, fills, path in jobs:
+            yield index, measure(setup, path, without, fills)
         return
     with ProcessPoolExecutor(processes) as pool:
-        waiting = {pool.submit(measure, setup, path, without): index for index, setup, without, path in jobs}
+        waiting = {
+            pool.submit(measure, setup, path, without, fills): index
+            for index, setup, without, fills, path in jobs
+        }
         for future in as_completed(waiting):
             yield waiting[future], future.result()

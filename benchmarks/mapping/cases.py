@@ -69,23 +69,35 @@ LLAMA_3 = Model("llama-3-8b", 2)
 WHOLE = Model("llama-2-7b")
 """The case at full depth."""
 
+LLAMA_TINY = Model("llama-tiny", 2, 2048)
+GPT2_TINY = Model("gpt2-tiny", 2, 256)
+
 MODELS = (PYTINY, GPT2, BERT, OPT_6_7B, OPT_30B, LLAMA_2, LLAMA_3)
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is compiled once: a model for a context and a batch on a system, and the phases that are measured."""
+    """What is compiled once: a model for a context and a batch on a system, and the phases that are measured.
+
+    `kv` and `kv_tokens` are the options of that name; `window` is how far back attention sees, if not all the way.
+    """
 
     model: Model
     context: int
     batch: int
     system: System
     phases: tuple[Phase, ...] = (Phase.DECODE, Phase.PREFILL)
+    kv: str = "auto"
+    kv_tokens: int | None = None
+    window: int | None = None
 
     @property
     def name(self) -> str:
-        """`llama-2-7b-2 2048x8 on dcim22`."""
-        return f"{self.model.name} {self.context}x{self.batch} on {self.system.value}"
+        """`llama-2-7b-2 2048x8 on dcim22`, and what else it is compiled with."""
+        policy = f", {self.kv} KV" if self.kv != "auto" else ""
+        pages = f", {self.kv_tokens} KV tokens" if self.kv_tokens else ""
+        window = f", window {self.window}" if self.window else ""
+        return f"{self.model.name} {self.context}x{self.batch} on {self.system.value}{policy}{pages}{window}"
 
     @property
     def tokens(self) -> int:
@@ -125,3 +137,17 @@ def quick() -> Iterator[Setup]:
     yield Setup(LLAMA_3, 2048, 1, System.SMALL, decode)
     yield Setup(GPT2_2, 512, 1, System.SMALL, both)
     yield Setup(WHOLE, 2048, 1, System.DCIM22, decode)
+
+
+def ablation() -> Iterator[Setup]:
+    """Small cases in which each optimisation can show what it does: windows, pages, batches, rows in memory, biases,
+    streamed weights, several chips."""
+    both, decode = (Phase.DECODE, Phase.PREFILL), (Phase.DECODE,)
+    yield Setup(PYTINY, 512, 1, System.DCIM22, both)
+    yield Setup(PYTINY, 512, 8, System.DCIM22, decode)
+    yield Setup(LLAMA_TINY, 2048, 8, System.DCIM22, both, window=256)
+    yield Setup(PYTINY, 512, 1, System.DCIM22, both, kv="streamed")
+    yield Setup(PYTINY, 512, 16, System.DCIM22, decode, kv_tokens=4096)
+    yield Setup(GPT2_TINY, 256, 1, System.DCIM22, both)
+    yield Setup(GPT2_2, 512, 1, System.DCIM22, both)
+    yield Setup(GPT2_2, 512, 1, System.SMALL, decode)

@@ -44,8 +44,8 @@ def _latencies(
     for point in points:
         context, batch = (2048, point) if by_batch else (point, 1)
         say(f"{policy} at {point:,}")
-        setup = Setup(Model(LLAMA_3.config, 1), context, batch, System.DCIM22, (Phase.DECODE,))
-        (result,) = measure(setup, path, kv=policy)
+        setup = Setup(Model(LLAMA_3.config, 1), context, batch, System.DCIM22, (Phase.DECODE,), policy)
+        (result,) = measure(setup, path)
         if not result.refused:
             found.append((float(point), float(result.measured)))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +13,10 @@ from benchmarks.mapping.reasons import FAR, layers_of, reason_of
 from benchmarks.mapping.systems import FILL, hardware_for
 from compiler.cost import Predictor
 from compiler.driver import compile_model
+from compiler.ir.graph import Attention, Graph, Node
 from compiler.optimisations import Optimisation
 from compiler.passes import GRAPH_PIPELINE
-from compiler.pipeline import Compilation, CompileOptions, run_pipeline
+from compiler.pipeline import Compilation, CompileOptions, Moment, Pass, run_pipeline
 from compiler.workload import workload_of
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
@@ -124,16 +126,19 @@ def steps_of(setup: Setup, phase: Phase, chunk: int) -> tuple[Segment, ...]:
 
 
 def measure(
-    setup: Setup, model: Path, without: frozenset[Optimisation] = frozenset(), kv: str = "auto"
+    setup: Setup,
+    model: Path,
+    without: frozenset[Optimisation] = frozenset(),
+    fills: Sequence[float] = FILLS,
 ) -> list[Result]:
-    """The results of a setup's phases. A refusal is a result."""
+    """The results of a setup's phases, on the first of the systems (`fills`) that it fits. A refusal is a result."""
     blank = [_blank(setup, phase) for phase in setup.phases]
     work, refusal = work_of(model), None
-    for fill in FILLS:
+    for fill in fills:
         hardware = hardware_for(setup.system, work, setup.context, setup.batch, fill)
         began = time.perf_counter()
         try:
-            program = _compiled(setup, model, hardware, without, kv)
+            program = _compiled(setup, model, hardware, without)
         except CimError as error:
             refusal = error
             if setup.system is System.SMALL or error.diagnostics[0].code != TOO_FEW:
@@ -154,18 +159,33 @@ def _blank(setup: Setup, phase: Phase) -> Result:
     return Result(name, setup.model.name, setup.context, setup.batch, setup.system.value, phase.value)
 
 
-def _compiled(
-    setup: Setup, model: Path, hardware: Hardware, without: frozenset[Optimisation], kv: str
-) -> Program:
+def _compiled(setup: Setup, model: Path, hardware: Hardware, without: frozenset[Optimisation]) -> Program:
     options = CompileOptions(
         max_context=setup.context,
         batch=setup.batch,
-        kv=kv,
+        kv=setup.kv,
+        kv_tokens=setup.kv_tokens,
         place="attention" if setup.system is System.HYBRID else "all",
         shapes_only=True,
         without=without,
     )
-    return compile_model(model, options, hardware).require_program()
+
+    def narrow(moment: Moment, step: Pass, c: Compilation) -> None:
+        if setup.window and moment is Moment.AFTER and step is GRAPH_PIPELINE[-1]:
+            c.graph = windowed(c.require_graph(), setup.window)
+
+    return compile_model(model, options, hardware, narrow).require_program()
+
+
+def windowed(graph: Graph, window: int) -> Graph:
+    """The graph with attention that sees so many tokens, the newest, and none before them."""
+
+    def narrowed(node: Node) -> Node:
+        if not isinstance(node.op, Attention) or not node.op.causal:
+            return node
+        return replace(node, op=replace(node.op, window=window))
+
+    return replace(graph, nodes=tuple(narrowed(node) for node in graph.nodes))
 
 
 def _measured(setup: Setup, phase: Phase, program: Program, blank: Result) -> Result:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.mapping.ablation import document, effect_of
+from benchmarks.mapping.ablation import document, effect_of, idle
 from benchmarks.mapping.bench import bench
-from benchmarks.mapping.cases import MODELS, PREFILL, PYTINY, Phase, Setup, System, full, quick
+from benchmarks.mapping.cases import MODELS, PREFILL, PYTINY, Phase, Setup, System, ablation, full, quick
 from benchmarks.mapping.measure import Result, measure, steps_of, work_of
 from benchmarks.mapping.reasons import FAR, without_link
 from benchmarks.mapping.systems import FILL, base, hardware_for, kv_macros, weight_macros, with_chips
@@ -176,7 +176,28 @@ def test_leaving_an_optimisation_out_is_measured(tmp_path: Path) -> None:
     without = [replace(with_all[0], measured=200, energy_j=1.0), replace(with_all[1], refused="E0303")]
     effect = effect_of(Optimisation.SCHEDULE, with_all, without)
     assert (effect.decode, effect.prefill, effect.energy) == (pytest.approx(2.0), 0.0, pytest.approx(0.5))
-    assert (effect.changed, effect.cases, effect.lost) == (1, 1, 1)
-    text = document([effect], list(quick())[:1])
-    assert "| schedule | 2.000 | - | 0.500 | 1 of 1; 1 no longer fit |" in text
-    assert "Generated" in text
+    assert (effect.most, effect.case) == (pytest.approx(2.0), "a")
+    assert (effect.changed, effect.cases, effect.lost) == (1, 1, ("b",))
+    text = document([effect], list(ablation())[:1])
+    assert "| schedule | 2.000 | - | 0.500 | 2.000 (a) | 1 of 1; 1 no longer fit |" in text
+    assert "Generated" in text and "Without `schedule` these do not fit: b." in text
+
+
+def test_an_optimisation_without_effect_is_named() -> None:
+    same = [Result("a", "m", 1, 1, "s", "decode", 100, 50, energy_j=2.0)]
+    effect = effect_of(Optimisation.RING, same, same)
+    assert effect.does_nothing
+    assert idle([effect]) == "Without effect on any case: ring."
+
+
+def test_cases_of_the_ablation_have_names_of_their_own() -> None:
+    setups = list(ablation())
+    assert len({setup.name for setup in setups}) == len(setups)
+    assert {bool(s.window) for s in setups} == {bool(s.kv_tokens) for s in setups} == {False, True}
+
+
+def test_a_window_is_put_into_the_graph() -> None:
+    plain = Setup(PYTINY, 512, 1, System.DCIM22, (Phase.DECODE,))
+    (all_rows,), (few,) = (measure(s, path(FILE)) for s in (plain, replace(plain, window=64)))
+    assert few.layers_bound < all_rows.layers_bound and few.energy_j < all_rows.energy_j
+    assert few.case == "pytiny 512x1 on dcim22, window 64, decode"
