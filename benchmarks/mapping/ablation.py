@@ -47,13 +47,14 @@ class Effect:
 def bench(options: Namespace, say: Say) -> Report:
     """`cim bench ablation [--only TEXT] [--jobs N] [--output FILE.md]`."""
     setups = [setup for setup in ablation() if options.only in setup.name]
-    base = run([(setup, frozenset(), FILLS) for setup in setups], options.jobs, say)
+    base = run([(setup, frozenset(), FILLS) for setup in setups], options.jobs, say, predicts=False)
     fills = [results[0].fill for results in base]  # on the same hardware
     choices = [frozenset([o]) for o in Optimisation]
     found = run(
         [(s, without, (fill,)) for without in choices for s, fill in zip(setups, fills, strict=True) if fill],
         options.jobs,
         say,
+        predicts=False,
     )
     ran = _flat([results for results in base if not results[0].refused])
     each = len(found) // len(choices)

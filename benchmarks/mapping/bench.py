@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,9 @@ from models.make import make
 Job = tuple[Setup, frozenset[Optimisation], Sequence[float]]
 """A setup, what it is compiled without, and how full its system may be."""
 
+Task = tuple[Setup, Path, frozenset[Optimisation], Sequence[float], bool]
+"""The arguments of `measure`."""
+
 
 def bench(options: Namespace, say: Say) -> Report:
     """`cim bench mapping [--full] [--only TEXT] [--jobs N] [--baseline OLD.json]`."""
@@ -30,13 +33,14 @@ def bench(options: Namespace, say: Say) -> Report:
     return Report(text(results, baseline), data(results), bool(results))
 
 
-def run(jobs: Sequence[Job], processes: int, say: Say) -> list[list[Result]]:
-    """The results of each job, in the jobs' order. What takes long begins first."""
+def run(jobs: Sequence[Job], processes: int, say: Say, *, predicts: bool = True) -> list[list[Result]]:
+    """The results of each job, in the jobs' order, with predictions or without. What takes long begins first."""
     found: dict[int, list[Result]] = {}
     with TemporaryDirectory() as folder:
         files = {model: path for model, path in _files({setup.model for setup, *_ in jobs}, Path(folder))}
         order = sorted(range(len(jobs)), key=lambda index: -jobs[index][0].tokens)
-        for index, results in _measured([(i, *jobs[i], files[jobs[i][0].model]) for i in order], processes):
+        tasks = {i: (jobs[i][0], files[jobs[i][0].model], *jobs[i][1:], predicts) for i in order}
+        for index, results in _measured(tasks, processes):
             found[index] = results
             say(f"{len(found)} of {len(jobs)}: {jobs[index][0].name}")
     return [found[index] for index in range(len(jobs))]
@@ -51,17 +55,12 @@ def _files(models: Iterable[Model], folder: Path) -> Iterator[tuple[Model, Path]
         yield model, path
 
 
-def _measured(
-    jobs: Sequence[tuple[int, Setup, frozenset[Optimisation], Sequence[float], Path]], processes: int
-) -> Iterator[tuple[int, list[Result]]]:
+def _measured(tasks: Mapping[int, Task], processes: int) -> Iterator[tuple[int, list[Result]]]:
     if processes == 1:
-        for index, setup, without, fills, path in jobs:
-            yield index, measure(setup, path, without, fills)
+        for index, task in tasks.items():
+            yield index, measure(*task)
         return
     with ProcessPoolExecutor(processes) as pool:
-        waiting = {
-            pool.submit(measure, setup, path, without, fills): index
-            for index, setup, without, fills, path in jobs
-        }
+        waiting = {pool.submit(measure, *task): index for index, task in tasks.items()}
         for future in as_completed(waiting):
             yield waiting[future], future.result()

@@ -130,8 +130,12 @@ def measure(
     model: Path,
     without: frozenset[Optimisation] = frozenset(),
     fills: Sequence[float] = FILLS,
+    predicts: bool = True,
 ) -> list[Result]:
-    """The results of a setup's phases, on the first of the systems (`fills`) that it fits. A refusal is a result."""
+    """The results of a setup's phases, on the first of the systems (`fills`) that it fits. A refusal is a result.
+
+    `predicts`: with what the compiler predicts, of the step and of what would help.
+    """
     blank = [_blank(setup, phase) for phase in setup.phases]
     work, refusal = work_of(model), None
     for fill in fills:
@@ -146,7 +150,7 @@ def measure(
         else:
             took = time.perf_counter() - began
             return [
-                replace(_measured(setup, Phase(result.phase), program, result), fill=fill, compile_s=took)
+                replace(_measured(setup, program, result, predicts), fill=fill, compile_s=took)
                 for result in blank
             ]
     assert refusal is not None
@@ -188,15 +192,16 @@ def windowed(graph: Graph, window: int) -> Graph:
     return replace(graph, nodes=tuple(narrowed(node) for node in graph.nodes))
 
 
-def _measured(setup: Setup, phase: Phase, program: Program, blank: Result) -> Result:
+def _measured(setup: Setup, program: Program, blank: Result, predicts: bool) -> Result:
     began = time.perf_counter()
-    segments = steps_of(setup, phase, program.limits.chunk)
+    segments = steps_of(setup, Phase(blank.phase), program.limits.chunk)
     cost = with_hosts(program, segments, Simulator(program).step(segments))
     simulated = time.perf_counter()
     predictor = Predictor(program)
-    predicted = predictor.step(segments).cycles if predictor.is_possible else 0
+    is_told = predicts and predictor.is_possible
+    predicted = predictor.step(segments).cycles if is_told else 0
     least, target = bound_of(program, segments), program.target
-    is_far = least is not None and cost.cycles > FAR * least.cycles
+    is_far = predicts and least is not None and cost.cycles > FAR * least.cycles
     on_chip = setup.system is not System.HYBRID
     layers, layers_bound = layers_of(program, segments, cost) if on_chip else (0, 0)
     return replace(
