@@ -38,7 +38,7 @@ from isa.program import ArraySpec, Constant, Limits, Region
 GROUP_SUMS = ("sums", "odd_sums")
 """Working spaces of a product with groups of scales: sums of even and of odd groups."""
 
-MOST_PLACES = 8
+MOST_PLACES = 4
 """How many places a value has at most. What comes past a section waits there for what comes through it."""
 
 
