@@ -14,7 +14,8 @@ those of the segment's sequence, or those of its source, which may be none: then
 If the head is dealt over several tiles, the tile goes through its own blocks, of which there may be none. Then
 
     M = largest m of all tiles             through the network
-    o, l = o * exp(m - M), l * exp(m - M)  smxs; zeros where the tile has nothing to be seen
+    o, l = o * exp(m - M), l * exp(m - M)  smxs; zeros where the tile has nothing to be seen; where the tile has one
+                                           block, the scales of p take the factor instead of o
 
 and the network adds up the o and l of all tiles before o / l is taken elsewhere.
 
@@ -84,11 +85,14 @@ def emit_attend(op: Attend, e: Emitter) -> None:
         e.add(Sub(length, whole, start))
     first = _first_block(op, e, row, start, length)
     block_scores(op, e, n, first, running(op, e))
+    if _is_scaled_once(op, e):
+        block_weigh(op, e, n, first, e.at(op.out), rescaled=True)
+        return
     block_weigh(op, e, n, first, e.at(op.out))
     if op.skip or _has_other_blocks(op, e):
         _other_blocks(op, e, n, first, length)
     if op.sums:
-        _rescale(op, e, n)
+        _rescale(op, e, n, e.at(op.out), op.v_dim)
     else:
         e.add(Smxd(e.at(op.out), e.at(op.out), running(op, e), n, op.v_dim))
 
@@ -116,6 +120,12 @@ def _has_other_blocks(op: Attend, e: Emitter) -> bool:
     return e.spec(op.keys).rows > op.block
 
 
+def _is_scaled_once(op: Attend, e: Emitter) -> bool:
+    """Whether a part is one block, so that the scales of its probabilities can be referred to the largest m before the
+    sums are there. Not where a tile has blocks of several sequences, or deals of them would differ in roundings."""
+    return e.int8 and bool(op.sums) and e.limits.sequences == 1 and not _has_other_blocks(op, e)
+
+
 def _is_ready(op: Attend, e: Emitter) -> bool:
     """Whether the queries come quantised."""
     return e.value(op.q).format is Format.Q8
@@ -126,11 +136,11 @@ def running(op: Attend, e: Emitter) -> Addr:
     return e.at(op.sums) if op.sums else e.tmp("ml")
 
 
-def _rescale(op: Attend, e: Emitter, n: Reg) -> None:
-    """Refer what this tile has to the largest m of all tiles."""
+def _rescale(op: Attend, e: Emitter, n: Reg, out: Addr, cols: int) -> None:
+    """Refer what this tile has to the largest m of all tiles: its sums and `cols` columns at `out`."""
     ml, top = running(op, e), e.tmp("top")
     e.add(Send(e.port(op.to), ml, n, 1, 2), Recv(e.port(op.back), top, n, 1))
-    e.add(Smxs(ml, e.at(op.out), top, n, op.v_dim))
+    e.add(Smxs(ml, out, top, n, cols))
 
 
 def _queries(op: Attend, e: Emitter) -> Addr:
@@ -231,12 +241,15 @@ def _bias(op: Attend, e: Emitter, n: Reg, block: KvBlock) -> None:
     e.add(Vrel(s, s, bias, n, block.rows, block.distance, op.group, entries))
 
 
-def block_weigh(op: Attend, e: Emitter, n: Reg, block: KvBlock, out: Addr) -> None:
-    """out = p v of a block."""
+def block_weigh(op: Attend, e: Emitter, n: Reg, block: KvBlock, out: Addr, *, rescaled: bool = False) -> None:
+    """out = p v of a block; `rescaled`: referred to the largest m of all tiles, by the scales of p."""
     s, values = e.tmp("s"), e.array(op.values)
     if not e.int8:
         e.add(Mvmf(values, out, s, n, block.row, block.rows))
         return
     p8, p_scale = e.tmp("p8"), e.tmp("p_scale")
     e.add(Quantw(values, p8, p_scale, s, n, block.row, block.rows))
-    e.add(Mvm(values, out, p8, n, block.row, block.rows), Deq(out, out, p_scale, n, op.v_dim))
+    e.add(Mvm(values, out, p8, n, block.row, block.rows))
+    if rescaled:
+        _rescale(op, e, n, p_scale, 1)
+    e.add(Deq(out, out, p_scale, n, op.v_dim))
