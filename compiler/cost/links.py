@@ -136,7 +136,8 @@ class Links:
         if not size or not len(route.links):
             return sent, sent + route.latency
         each = np.array([ceil_div(size, width) for width in self._widths], dtype=np.int64)
-        taken = each[route.kinds] * route.counts
+        widths = np.array(self._widths)[route.kinds]
+        taken = np.ceil(np.round(size * route.counts / widths, 9)).astype(np.int64)
         held, ready = self.free[route.links], at + route.before
         begin = np.where(each[route.kinds] == 1, ready, np.maximum(held, ready))  # short messages pass others
         free = begin + taken

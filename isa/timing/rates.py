@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from isa.hardware import Hardware, Quantity
 
 
-def ceil_div(amount: int, rate: float) -> int:
+def ceil_div(amount: float, rate: float) -> int:
     """Cycles that `amount` takes at `rate` a cycle, rounded up; exact to 1e-9 of a cycle."""
     return math.ceil(round(amount / rate, 9))
 

@@ -25,7 +25,8 @@ Node = int  # y * mesh_x + x of a router, or HOST
 
 
 class Link:
-    """One direction of a link, and when it carries what: stretches of time, each with the record of its last message.
+    """One direction of a link, and when it carries what: stretches of time, each with the record of its last message
+    and the bytes that its last cycle could still carry (`spare`).
 
     A message takes the first time from its arrival on at which the link is free for long enough: one that is held up
     on its way here takes none until it comes. Short messages, of one cycle, do not wait for others (`short_free` is
@@ -40,6 +41,7 @@ class Link:
         "records",
         "short_free",
         "short_record",
+        "spare",
         "starts",
         "width",
     )
@@ -52,33 +54,47 @@ class Link:
         """As at the beginning of a step."""
         self.starts: list[int] = []
         self.ends: list[int] = []
+        self.spare: list[float] = []
         self.records: list[int] = []
         self.busy = self.short_free = 0
         self.short_record = NO_RECORD
 
-    def take(self, ready: int, cycles: int) -> tuple[int, int]:
-        """Carry a message that is here at `ready`: when it begins, and what held it up (`NO_RECORD`: nothing)."""
+    def take(self, ready: int, size: int) -> tuple[int, int, int]:
+        """Carry a message of so many bytes that is here at `ready`: when it begins, for how many cycles, and what held
+        it up (`NO_RECORD`: nothing)."""
+        cycles = ceil_div(size, self.width)
         if cycles == 1:
-            return max(ready, self.short_free), self.short_record if self.short_free > ready else NO_RECORD
+            held = self.short_free > ready
+            return max(ready, self.short_free), 1, self.short_record if held else NO_RECORD
         starts, ends, begin, blocker = self.starts, self.ends, ready, NO_RECORD
         at = bisect_right(ends, ready)
+        if at and ends[at - 1] == ready:
+            cycles = self._behind(at - 1, size)
         while at < len(starts) and starts[at] < begin + cycles:
-            begin, blocker = ends[at], self.records[at]
+            begin, blocker, cycles = ends[at], self.records[at], self._behind(at, size)
             at += 1
-        return begin, blocker
+        return begin, cycles, blocker
 
-    def hold(self, begin: int, cycles: int, record: int) -> None:
-        """A message that `record` decided is on the link from `begin` on, which `take` has found."""
+    def _behind(self, at: int, size: int) -> int:
+        """Cycles of a message right behind a stretch: it has what that leaves of its last cycle."""
+        return max(ceil_div(size - self.spare[at], self.width), 1)
+
+    def hold(self, begin: int, cycles: int, size: int, record: int) -> None:
+        """A message that `record` decided is on the link as `take` has found."""
         self.busy += cycles
-        at = bisect_right(self.ends, begin)
-        if cycles == 1:
+        at, spare = bisect_right(self.ends, begin), 0.0
+        if ceil_div(size, self.width) == 1:
             self.short_free, self.short_record = begin + 1, record
             if at < len(self.starts) and self.starts[at] <= begin:
                 self.ends[at] += 1
                 self._join(at)
                 return
+        else:
+            before = self.spare[at - 1] if at and self.ends[at - 1] == begin else 0
+            spare = before + cycles * self.width - size
         self.starts.insert(at, begin)
         self.ends.insert(at, begin + cycles)
+        self.spare.insert(at, spare)
         self.records.insert(at, record)
         self._join(at)
         if at:
@@ -88,14 +104,15 @@ class Link:
         """Make a stretch one with the next if they touch."""
         after = at + 1
         if after < len(self.starts) and self.ends[at] == self.starts[after]:
-            self.ends[at], self.records[at] = self.ends[after], self.records[after]
-            del self.starts[after], self.ends[after], self.records[after]
+            self.ends[at], self.spare[at] = self.ends[after], self.spare[after]
+            self.records[at] = self.records[after]
+            del self.starts[after], self.ends[after], self.spare[after], self.records[after]
 
     def forget(self, now: int) -> None:
         """Nothing comes before `now` any more."""
         if len(self.ends) > _LONG:
             past = bisect_right(self.ends, now)
-            del self.starts[:past], self.ends[:past], self.records[:past]
+            del self.starts[:past], self.ends[:past], self.spare[:past], self.records[:past]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,24 +264,24 @@ class Network:
         for place, port in zip(plan.sources, plan.ports, strict=True):
             head[place], tail[place], left[place] = ready, sent, sent
             if port is not None and size:
-                occupied = ceil_div(size, port.width)
-                begin, blocker = port.take(ready, occupied)
+                port.forget(ready)
+                begin, occupied, blocker = port.take(ready, size)
                 if blocker != NO_RECORD:
                     holder[place] = records.resume(record, begin, blocker)
-                port.hold(begin, occupied, holder[place])
+                port.hold(begin, occupied, size, holder[place])
                 head[place], left[place] = begin, max(sent, begin + occupied)
                 tail[place] = left[place]
         for edge in plan.edges:
             link, before, after = edge.link, edge.before, edge.after
             begin, mine = head[before] + plan.delay[before], holder[before]
             last = tail[before] + plan.delay[before] + link.latency
-            occupied = ceil_div(size, link.width) if size else 0
-            if occupied:
+            occupied = 0
+            if size:
                 link.forget(ready)
-                begin, blocker = link.take(begin, occupied)
+                begin, occupied, blocker = link.take(begin, size)
                 if blocker != NO_RECORD:
                     mine = records.resume(record, begin, blocker)
-                link.hold(begin, occupied, mine)
+                link.hold(begin, occupied, size, mine)
             if begin + link.latency >= head[after]:
                 head[after], holder[after] = begin + link.latency, mine
             tail[after] = max(tail[after], last, begin + link.latency + occupied)

@@ -128,8 +128,8 @@ def test_short_messages_wait_for_each_other_and_take_cycles_from_long_ones() -> 
     link = Link(Bound.NETWORK, 1, 8.0)
     began = []
     for record, (ready, cycles) in enumerate([(0, 10), (3, 1), (3, 1), (4, 10)]):
-        begin, _ = link.take(ready, cycles)
-        link.hold(begin, cycles, record)
+        begin, taken, _ = link.take(ready, 8 * cycles)
+        link.hold(begin, taken, 8 * cycles, record)
         began.append(begin)
     assert began == [0, 3, 4, 10 + 2]
     assert link.busy == 22
@@ -278,8 +278,8 @@ def test_a_message_that_is_held_up_leaves_the_links_before_it_to_others() -> Non
     link = Link(Bound.NETWORK, 1, 8.0)
 
     def take(ready: int, cycles: int) -> int:
-        begin, _ = link.take(ready, cycles)
-        link.hold(begin, cycles, 0)
+        begin, taken, _ = link.take(ready, 8 * cycles)
+        link.hold(begin, taken, 8 * cycles, 0)
         return begin
 
     assert take(100, 10) == 100  # its head comes at 100
@@ -289,3 +289,17 @@ def test_a_message_that_is_held_up_leaves_the_links_before_it_to_others() -> Non
     assert take(20, 10) == 90
     assert take(20, 10) == 121
     assert link.busy == 111
+
+
+def test_messages_that_follow_each_other_share_a_cycle() -> None:
+    link = Link(Bound.HOST_LINK, 1, 55.0)
+
+    def take(ready: int, size: int) -> tuple[int, int]:
+        begin, cycles, _ = link.take(ready, size)
+        link.hold(begin, cycles, size, 0)
+        return begin, cycles
+
+    # 512 bytes take 9.3 cycles: the first 10, of which the next ones use what is left
+    assert [take(0, 512) for _ in range(4)] == [(0, 10), (10, 9), (19, 9), (28, 10)]
+    assert take(100, 512) == (100, 10)
+    assert link.busy == 48
