@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from isa.events import Bound
+from isa.interface import KvPolicy
 from isa.program import Moment, Program, Segment
 from isa.timing.agenda import Agenda
 from isa.timing.collection import no_collection
@@ -55,6 +56,11 @@ class Predictor:
         """Whether a prediction can be made: what the host does within a step is not predicted, nor are barriers."""
         within = any(host.moment is Moment.WITHIN for host in self._program.hosts)
         return not within and not self._program.barriers
+
+    @property
+    def uses_memory(self) -> bool:
+        """Whether rows of keys and values come from memory."""
+        return any(cache.policy is not KvPolicy.RESIDENT for cache in self._program.caches)
 
     def step(self, segments: Sequence[Segment]) -> Prediction:
         """The cycles of one step."""

@@ -168,12 +168,18 @@ class Judge:
 
     def _prefill(self, predictors: list[Predictor], steps: Prefill) -> float:
         """Cycles of the whole graph for many segments: those of the deepest form, and what the first segment takes
-        through the layers that this lacks. The others follow it at the pace of the slowest stage."""
-        deepest = predictors[-1]
-        whole = steps.extrapolated([self._cycles(deepest, step) for step in steps.samples])
+        through the layers that this lacks. The others follow it at the pace of the slowest stage; where rows come from
+        memory, which layers share, each layer adds as much."""
+
+        def cycles(predictor: Predictor) -> float:
+            return steps.extrapolated([self._cycles(predictor, step) for step in steps.samples])
+
+        if predictors[-1].uses_memory:
+            return self.depths.extrapolated([cycles(predictor) for predictor in predictors])
+        whole = cycles(predictors[-1])
         if len(predictors) == 1:
             return whole
-        return whole + self._deep(predictors, steps.first) - self._cycles(deepest, steps.first)
+        return whole + self._deep(predictors, steps.first) - self._cycles(predictors[-1], steps.first)
 
 
 def with_segments(mapping: Mapping, chunk: int, hardware: Hardware, options: MapOptions) -> Mapping:
