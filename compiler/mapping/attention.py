@@ -147,7 +147,7 @@ class AttentionBuilder:
         geometry, here = self.parts.geometry, resident(self.parts.geometry, self.op, self.rows_of)
         tile = geometry.hardware.macros_per_tile
         fits = macros(geometry, self.op, here) <= tile
-        if not fits and not geometry.kv.one_tile:
+        if not fits and (not geometry.kv.one_tile or len(self.parts.plans) < geometry.kv.spared):
             fits = self._can_split(deal(geometry, self.rows_of, self.op, self.dealing))
         left = tile - self._projection_macros()
         return choose_policy(geometry, self.op, self.rows_of, Room(tile, left, fits))

@@ -32,12 +32,14 @@ class KvChoice:
     """What is asked of the caches: a policy (None: `choose_policy` decides for each layer), and how many of the last
     rows of tiered ones lie in arrays alone (0: as many as fit).
 
-    With `one_tile` rows that need more than one tile a head do not count as fitting: there are too few tiles.
+    With `one_tile` rows that need more than one tile a head do not count as fitting, but for the first `spared` layers
+    with attention: there are too few tiles for all.
     """
 
     policy: KvPolicy | None = None
     hot_rows: int = 0
     one_tile: bool = False
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

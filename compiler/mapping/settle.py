@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from compiler.explain import Note
@@ -10,6 +10,7 @@ from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
+from isa.interface import KvPolicy
 from isa.program import Limits
 
 from .builder import TileBuilder
@@ -88,6 +89,7 @@ def _map_resident(
 ) -> Settled:
     """A mapping whose weights stay in the arrays."""
     tried: MapOptions | None = options
+    most = 0
     while tried is not None:
         mapper = Mapper(graph, hardware, limits, arithmetic, tried)
         try:
@@ -96,16 +98,37 @@ def _map_resident(
         except CimError as error:
             if any(d.code != TOO_FEW_TILES for d in error.diagnostics):
                 raise
+            most = len(mapper.builder.tiles)
             tried = _smaller(options, tried, mapper.builder.tiles, hardware.tiles)
             if tried is None:
                 raise
     assert tried is not None
+    if tried.kv.one_tile and not options.kv.one_tile:
+        for layers in _spared(mapper, most, hardware.tiles):
+            fewer = replace(tried, kv=replace(tried.kv, spared=layers))
+            other = Mapper(graph, hardware, limits, arithmetic, fewer)
+            try:
+                mapping = other.run()
+            except CimError:
+                continue
+            mapper, tried = other, fewer
+            break
     if notes is not None:
         notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
         notes += policy_notes(mapper.parts.plans.values())
         notes += weighed(mapper.parts.geometry, mapper.cuts, mapper.slots)
     spread = tried.spread or spread_by_rule(graph, hardware, limits)
     return Settled(mapping, replace(tried, spread=spread, stream=False))
+
+
+def _spared(mapper: Mapper, most: int, have: int) -> Iterator[int]:
+    """How many layers with attention may keep their rows in arrays on several tiles a head, if all of them would take
+    `most` tiles: about as many as there is room for, and fewer if these do not fit."""
+    moved = sum(plan.policy is not KvPolicy.RESIDENT for plan in mapper.parts.plans.values())
+    layers, least = len(mapper.parts.plans), len(mapper.builder.tiles)
+    if moved == layers and most > least:
+        room = (have - least) * layers // (most - least)
+        yield from range(min(room, layers - 1), max(room - 3, 0), -1)
 
 
 def _smaller(
