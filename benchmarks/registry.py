@@ -135,7 +135,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "ablation",
-        "the mapping suite's quick selection without each optimisation",
+        "small cases with and without each optimisation",
         "benchmarks.mapping.ablation:bench",
         (_suite, _output),
     ),

@@ -1,6 +1,6 @@
 """What the compiler does beyond what is needed for a right answer: each can be left out by name (`--without`).
 
-`cim bench ablation` compiles the mapping suite once with all of them and once without each: what one does to latency
+`cim bench ablation` compiles small cases once with all of them and once without each: what one does to latency
 and energy is measured, and one that does nothing does not stay.
 """
 
