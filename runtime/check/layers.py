@@ -56,7 +56,8 @@ class Tap:
 
     They are float32, or, with `scale`, bytes with a scale a row, which lies there behind `base`. It is complete when
     instructions of `site` have written it. `column` is the first of these columns in the whole value, where the
-    Mapping says so (the weight block's own); otherwise parts go side by side in the order of tiles.
+    Mapping says so (the weight block's own); otherwise parts go side by side in the order of tiles. `lacks_bias`: it is
+    a linear layer's value without its bias.
     """
 
     tile: int
@@ -66,6 +67,7 @@ class Tap:
     cols: int
     column: int | None
     scale: int | None = None
+    lacks_bias: bool = False
 
     def read(self, state: TileState, tokens: int) -> Rows:
         """The part's rows [tokens, cols]. Raises `TrapError` if not all of it has been written."""
@@ -115,8 +117,10 @@ def layer_errors(compilation: Compilation, ids: Sequence[int]) -> tuple[LayerErr
     Session(program, observer=recorder.observe).score(ids)
     errors = []
     for node in graph.nodes:
-        want = reference[node.output.name]
-        got = recorder.value(taps[node.output.name], want.shape[-1])
+        want, parts = reference[node.output.name], taps[node.output.name]
+        if any(tap.lacks_bias for tap in parts):
+            want = want - np.asarray(graph.constants[node.inputs[2]].data(), np.float32)
+        got = recorder.value(parts, want.shape[-1])
         if got is not None and got.shape == want.shape:
             errors.append(_error(node, got, want))
     return tuple(errors)
@@ -194,10 +198,12 @@ def _taps(node: g.Node, graph: g.Graph, makers: list[_Maker]) -> list[Tap]:
     rows = graph.constants[node.inputs[1]].shape[0]
     if all(maker.rows == rows for maker in found):
         return [maker.tap for maker in found]
-    whole = [
-        maker.tap for maker in named if maker.names == names and isinstance(maker.op, m.Receive | m.AddRow)
-    ]
-    return list({(tap.tile, tap.offset): tap for tap in whole}.values())
+    whole = [maker for maker in named if maker.names == names and isinstance(maker.op, m.Receive | m.AddRow)]
+    sums = [maker for maker in whole if isinstance(maker.op, m.Receive)]
+    received = {(maker.tap.tile, maker.op.out) for maker in sums if isinstance(maker.op, m.Receive)}
+    if any(isinstance(o.op, m.AddRow) and (o.tap.tile, o.op.x) not in received for o in whole):
+        return [replace(maker.tap, lacks_bias=True) for maker in sums]  # it went to what the sum is added to
+    return list({(maker.tap.tile, maker.tap.offset): maker.tap for maker in whole}.values())
 
 
 def _own(node: g.Node, graph: g.Graph, makers: list[_Maker]) -> list[_Maker]:

@@ -35,6 +35,9 @@ TOLERANCE = 1.05
 PART = 1.01
 """How much slower a decode or a prefill may be where the mapping is the same, but for the form of its segments."""
 
+AHEAD = 1.03
+"""The same for deeper queues: segments run further ahead, and their messages may take links from earlier ones."""
+
 CONSTANTS = {
     ("network", "link_width"): (4, 8, 32, 128),
     ("network", "hop_latency"): (1, 4),
@@ -132,7 +135,8 @@ def check(case: Case, part: str, name: str, times: int) -> None:
     before, after = cycles(less, case.context), cycles(more, case.context)
     assert math.prod(after) <= TOLERANCE**2 * math.prod(before)
     if less.channels == more.channels and less.limits == more.limits and part not in ("chip", "system"):
-        assert all(a <= PART * b for a, b in zip(after, before, strict=True))
+        most = AHEAD if (part, name) == ("tile", "queue") else PART
+        assert all(a <= most * b for a, b in zip(after, before, strict=True))
 
 
 @settings(max_examples=8)
