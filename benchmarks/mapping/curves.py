@@ -2,53 +2,87 @@
 
 from __future__ import annotations
 
+import math
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.mapping.cases import LLAMA_3, Model, Phase, Setup, System
-from benchmarks.mapping.measure import measure, work_of
+from benchmarks.mapping.cases import System
+from benchmarks.mapping.measure import work_of
 from benchmarks.mapping.systems import hardware_for
 from benchmarks.plot import Plot, Series, doublings
 from benchmarks.registry import Report, Say
 from compiler.driver import compile_model
 from compiler.pipeline import CompileOptions
-from isa.diagnostics import NamedPlace, fail
+from isa.diagnostics import CimError, NamedPlace, fail
+from isa.hardware import load_target
+from isa.interface import KvPolicy
+from isa.program import segments_of
+from models import PYTINY, path
 from models.make import make
 from runtime.report import table
+from runtime.timing import Simulator
 
-POLICIES = ("resident", "tiered", "streamed", "auto")
+AUTO = "auto"
+POLICIES = (*(policy.value for policy in KvPolicy), AUTO)
+CONTEXT = 4096
+"""Tokens of each sequence of a batch."""
 
 
 def kv(options: Namespace, say: Say) -> Report:
-    """`cim bench kv`: decode latency of each KV policy over the context, and over the sequences of a batch."""
+    """`cim bench kv`: decode latency of each KV policy over the context, or over the sequences of a batch.
+
+    The trained model on one chip: not all policies have room for all points.
+    """
     by_batch = options.over == "batch"
-    points = doublings(1, 16) if by_batch else doublings(256, 8192)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        make(LLAMA_3.config, path, layers=1, shapes_only=True)
-        found = {policy: _latencies(policy, points, path, by_batch, say) for policy in POLICIES}
-    x, y = "sequences in a batch" if by_batch else "context", "cycles a step"
-    return _report(
-        Plot(f"Decode, {LLAMA_3.config}, one layer", x, y, _series(found), tuple(map(float, points))), options
-    )
+    points = [(CONTEXT, batch) for batch in doublings(1, 32)] if by_batch else []
+    points = points or [(context, 1) for context in doublings(512, 65536)]
+    xs = tuple(float(batch if by_batch else context) for context, batch in points)
+    found = {
+        policy: [(x, cycles) for x, cycles in zip(xs, _latencies(policy, points, say), strict=True) if cycles]
+        for policy in POLICIES
+    }
+    x, y = f"sequences of {CONTEXT:,} tokens" if by_batch else "context", "cycles a step"
+    plot = Plot("Decode, the trained model on one dcim22", x, y, _series(found), xs)
+    report = _report(plot, options)
+    return replace(report, text="\n".join([report.text, "", *_crossovers(found)]))
 
 
-def _latencies(
-    policy: str, points: Sequence[int], path: Path, by_batch: bool, say: Say
-) -> list[tuple[float, float]]:
-    """Cycles of a decode step at each point at which the policy fits."""
-    found = []
-    for point in points:
-        context, batch = (2048, point) if by_batch else (point, 1)
-        say(f"{policy} at {point:,}")
-        setup = Setup(Model(LLAMA_3.config, 1), context, batch, System.DCIM22, (Phase.DECODE,), policy)
-        (result,) = measure(setup, path)
-        if not result.refused:
-            found.append((float(point), float(result.measured)))
-    return found
+def _latencies(policy: str, points: Sequence[tuple[int, int]], say: Say) -> Iterator[float]:
+    """Cycles of a decode step of all sequences at each context and batch; 0 where the policy does not fit."""
+    hardware = load_target("dcim22")
+    for context, batch in points:
+        say(f"{policy}, {context:,} x {batch}")
+        options = CompileOptions(max_context=context, batch=batch, kv=policy, place="all", shapes_only=True)
+        try:
+            program = compile_model(path(PYTINY), options, hardware).require_program()
+        except CimError:
+            yield 0.0
+            continue
+        each = (segments_of(1, context - 1, program.limits.chunk, sequence=at) for at in range(batch))
+        yield float(Simulator(program).step([s for cut in each for s in cut]).cycles)
+
+
+def _crossovers(found: Mapping[str, Sequence[tuple[float, float]]]) -> Iterator[str]:
+    """Where each policy is the fastest, and how far `auto` is from it."""
+    at: dict[float, dict[str, float]] = {}
+    for policy, points in found.items():
+        for x, cycles in points:
+            at.setdefault(x, {})[policy] = cycles
+    best: dict[str, list[float]] = {}
+    worst = 0.0
+    for x, each in sorted(at.items()):
+        fixed = {policy: value for policy, value in each.items() if policy != AUTO}
+        if fixed:
+            first = min(fixed, key=lambda policy: fixed[policy])
+            best.setdefault(first, []).append(x)
+            worst = max(worst, each.get(AUTO, math.inf) / fixed[first])
+    for policy, xs in best.items():
+        yield f"{policy} is the fastest of the three from {min(xs):,.0f} to {max(xs):,.0f}"
+    yield f"auto takes {worst:.3f} times as long as the fastest at most"
 
 
 def compile_time(options: Namespace, say: Say) -> Report:
