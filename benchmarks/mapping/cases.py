@@ -100,6 +100,11 @@ class Setup:
         return f"{self.model.name} {self.context}x{self.batch} on {self.system.value}{policy}{pages}{window}"
 
     @property
+    def length(self) -> int:
+        """Tokens of each sequence when a step ends: the context, or as many as all of them have room for."""
+        return min(self.context, self.kv_tokens // self.batch) if self.kv_tokens else self.context
+
+    @property
     def tokens(self) -> int:
         """Tokens that a rough estimate of its effort counts; those of a model at full depth weigh more."""
         sizes = {Phase.DECODE: 1, Phase.PREFILL: PREFILL}
@@ -149,6 +154,7 @@ def ablation() -> Iterator[Setup]:
     yield Setup(LLAMA_TINY, 2048, 1, System.DCIM22, both, window=256)
     yield Setup(PYTINY, 512, 1, System.DCIM22, both, kv="streamed")
     yield Setup(PYTINY, 512, 16, System.DCIM22, decode, kv_tokens=4096)
+    yield Setup(LLAMA_TINY, 256, 64, System.DCIM22, decode)
     yield Setup(GPT2_TINY, 256, 1, System.DCIM22, both)
     yield Setup(GPT2_2, 512, 1, System.DCIM22, both)
     yield Setup(GPT2_2, 512, 1, System.SMALL, decode)

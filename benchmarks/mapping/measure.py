@@ -116,7 +116,7 @@ def steps_of(setup: Setup, phase: Phase, chunk: int) -> tuple[Segment, ...]:
         tokens, position = setup.context, 0
     else:
         tokens = 1 if phase is Phase.DECODE else PREFILL
-        position = setup.context - tokens
+        position = setup.length - tokens
     last_only = not setup.model.encoder
     return tuple(
         segment

@@ -74,6 +74,12 @@ def test_steps_end_at_the_context() -> None:
         assert max(s.position + s.tokens for s in segments) == 512
 
 
+def test_steps_of_pages_end_where_all_sequences_have_room() -> None:
+    setup = Setup(PYTINY, 512, 16, System.DCIM22, kv_tokens=4096)
+    segments = steps_of(setup, Phase.DECODE, 16)
+    assert {s.position + s.tokens for s in segments} == {256}
+
+
 def test_the_trained_model_is_measured_beside_its_bound() -> None:
     (result,) = measure(Setup(PYTINY, 512, 1, System.DCIM22, (Phase.DECODE,)), path(FILE))
     assert result.measured >= result.bound > 0
