@@ -27,6 +27,8 @@ LEADS = (0.25, 0.0, 0.5)
 """Shares of a unit's tiles that may lie before its hub tiles; the first is that by which shapes are compared."""
 FEW = 256
 """Tiles of a mesh for which more shapes are tried."""
+CHOICES = 3
+"""Choices for each shape of a layout (`Layout.others`)."""
 SHAPES = 3
 """Shapes for which all leads are tried."""
 
@@ -90,6 +92,12 @@ class Layout:
     is_aligned: bool = True
     is_rowed: bool = True
 
+    def others(self) -> Iterator[tuple[Layout, ...]]:
+        """Layouts of the same shape, by the choice in which they differ."""
+        yield tuple(replace(self, lead=lead) for lead in LEADS if lead != self.lead)
+        yield (replace(self, is_aligned=not self.is_aligned),)
+        yield (replace(self, is_rowed=not self.is_rowed, lead=0.0),)
+
 
 def place(crew: Crew, channels: Sequence[Channel], hardware: Hardware, *, tries: bool) -> list[Cell]:
     """Coordinates of the tiles. Past the target's last tile they are (-1, -1).
@@ -117,17 +125,20 @@ class _Placer:
         self.traffic = Traffic(self.sample.count, channels, sizes, crew.stages or (0,) * crew.count)
         self.grid = Grid(hardware)
         self.blocks: dict[tuple[Line | Strips, int], tuple[list[Block], list[Cell]]] = {}
-        self.orders: dict[tuple[float, bool, int], Order] = {}
+        self.orders: dict[tuple[float, int], Order] = {}
 
     def best(self) -> list[Cell]:
-        """The cells in the best layout."""
+        """The cells in the best layout: of the best shapes, one choice after another is changed."""
         layouts = [Layout(shape) for shape in shapes(self.hardware)]
         if self.hardware.tiles <= FEW:
             layouts += [Layout(layout.shape, 0.0, is_rowed=False) for layout in layouts]
         costs = {layout: self.cost(layout) for layout in layouts}
-        good = dict.fromkeys(layout.shape for layout in sorted(costs, key=lambda layout: costs[layout]))
-        for shape in list(good)[:SHAPES]:
-            costs |= {other: self.cost(other) for other in _others(shape) if other not in costs}
+        for layout in sorted(costs, key=lambda layout: costs[layout])[:SHAPES]:
+            best = layout
+            for number in range(CHOICES):
+                tried = {other: self.cost(other) for other in list(best.others())[number]}
+                costs |= tried
+                best = min((best, *tried), key=lambda layout: costs[layout])
         return self.cells(min(costs, key=lambda layout: costs[layout]), self.crew)
 
     def cost(self, layout: Layout) -> float:
@@ -140,20 +151,14 @@ class _Placer:
         if key not in self.blocks:
             self.blocks[key] = _blocks(layout.shape, crew, self.hardware)
         blocks, lonely = self.blocks[key]
-        at = layout.lead, layout.is_rowed, crew.count
+        at = layout.lead, crew.count
         if at not in self.orders:
-            self.orders[at] = order_of(crew, self.slices if layout.is_rowed else {}, layout.lead)
+            self.orders[at] = order_of(crew, layout.lead)
+        order = replace(self.orders[at], slices=self.slices if layout.is_rowed else {})
         spare = self.hardware.tiles - crew.count if layout.is_aligned else 0
-        found = lay(self.orders[at], iter(blocks), set(lonely), spare)
+        found = lay(order, iter(blocks), set(lonely), spare)
         found |= dict(zip(crew.remote, lonely, strict=True))
         return [found[tile] for tile in range(crew.count)]
-
-
-def _others(shape: Line | Strips) -> Iterator[Layout]:
-    """All layouts of a shape."""
-    for is_aligned in (True, False):
-        yield from (Layout(shape, lead, is_aligned) for lead in LEADS)
-        yield Layout(shape, 0.0, is_aligned, is_rowed=False)
 
 
 def shapes(hardware: Hardware) -> Iterator[Line | Strips]:
@@ -167,10 +172,13 @@ def shapes(hardware: Hardware) -> Iterator[Line | Strips]:
     for height in (1, 2, 2.5, 3, 4, 5):
         count = max(round(chips_y / height), 1)
         if count * height <= chips_y + 1 and height <= chips_y:
-            yield from (Strips(count, width) for width in dict.fromkeys(widths) if width)
+            new = [
+                n for n in dict.fromkeys(widths) if n and (height > 1 or n < side)
+            ]  # else as the first line
+            yield from (Strips(count, width) for width in new)
 
 
-def order_of(crew: Crew, slices: dict[int, float], lead: float) -> Order:
+def order_of(crew: Crew, lead: float) -> Order:
     """The order in which tiles are laid down if the share `lead` of each unit's comes before its hub tiles."""
     hubs, apart = frozenset(tile for hub in crew.hubs for tile in hub), set(crew.remote)
     begins = frozenset((*crew.parts, *crew.units))
@@ -178,7 +186,7 @@ def order_of(crew: Crew, slices: dict[int, float], lead: float) -> Order:
     tiles: list[int] = []
     for first, end in pairwise(units):
         tiles += led([tile for tile in range(first, end) if tile not in apart], hubs, begins, lead)
-    return Order(tiles, slices, hubs, _pieces(crew, tiles, hubs))
+    return Order(tiles, {}, hubs, _pieces(crew, tiles, hubs))
 
 
 def _pieces(crew: Crew, tiles: Sequence[int], hubs: frozenset[int]) -> dict[int, list[int]]:
