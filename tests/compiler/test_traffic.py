@@ -86,8 +86,9 @@ def test_links_carry_what_the_network_says(
     channels = [from_the_middle(channel, cells) for channel in channels]
     tiles = tuple(Tile(f"t{n}", "", x, y) for n, (x, y) in enumerate(cells))
     network = Network(hardware, Program(hardware, LIMITS, (), tiles))
-    for channel, size in zip(channels, sizes, strict=True):
-        network.transmit(network.plan(channel), size, 0, records.add(0, -1, False, 0, 0, 0), records)
+    for number, (channel, size) in enumerate(zip(channels, sizes, strict=True)):
+        ready, record = 10_000 * number, records.add(0, -1, False, 0, 0, 0)  # none right behind another
+        network.transmit(network.plan(channel), size, ready, record, records)
     traffic, grid = Traffic(20, channels, sizes, [0] * 20), Grid(hardware)
     np.testing.assert_array_equal(traffic.loads(cells, grid, 1).along, _carried(network, MESH))
 
@@ -125,14 +126,16 @@ WIDE = Shape(width=64, layers=2, heads=4, kv_heads=4, inner=128)
 
 
 def test_links_of_a_program_carry_what_the_placer_says(pair: tuple[Program, Program]) -> None:
-    """A step of one row: the bytes of every message from the simulator, the cycles of all links from the placer."""
+    """A step of one row: the bytes of every message from the simulator, the cycles of all links from the placer. Fewer
+    where messages that follow one another share a cycle of a link."""
     for program in pair:
         sizes = _Sizes(len(program.channels))
         cost = Simulator(program).step([Segment(1, 40, 1)], cast(Sink, sizes))
         cells = [(tile.x, tile.y) for tile in program.tiles]
         traffic = Traffic(len(cells), program.channels, sizes.found, [0] * len(cells))
-        expected = cost.busy[Resource.LINKS] + cost.busy[Resource.CHIP_LINKS]
-        assert traffic.loads(cells, Grid(program.target), 1).along.sum() == expected
+        busy = cost.busy[Resource.LINKS] + cost.busy[Resource.CHIP_LINKS]
+        counted = int(traffic.loads(cells, Grid(program.target), 1).along.sum())
+        assert 0.9 * counted <= busy <= counted
 
 
 def test_placed_tiles_take_less_time(pair: tuple[Program, Program]) -> None:

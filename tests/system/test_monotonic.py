@@ -3,7 +3,7 @@
 Two effects remain, for which `TOLERANCE` and `PART` are:
 
 - Instructions and messages that come earlier can delay others that more depends on (Graham's anomalies of list
-  scheduling): with the same mapping, more of a part has been seen to cost up to 1.2 % (longer queues).
+  scheduling): with the same mapping, a wider part has been seen to cost up to 0.4 %.
 - The mapper's measure is the geometric mean of a decode and a prefill. With more room it may take a mapping that gains
   in one of them more than it loses in the other. What it knows of the mean is an estimate.
 """
@@ -32,7 +32,7 @@ from tests.compiler.graphs import Shape, decoder
 TOLERANCE = 1.05
 """How much slower, in the geometric mean, more of something may be."""
 
-PART = 1.015
+PART = 1.01
 """How much slower a decode or a prefill may be where the mapping is the same, but for the form of its segments."""
 
 AHEAD = 1.03
