@@ -19,7 +19,7 @@ from .judge import Choice, Judge, Problem, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
-WORK, WORK_PER_TILE, MOST_WORK = 600, 8, 30_000
+WORK, WORK_PER_TILE, MOST_WORK = 1_000, 5, 30_000
 """What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule, and no more."""
 
 WORTH = 1 << 20
@@ -114,16 +114,16 @@ class _Descent:
         """Go on from the best of some choices, each with its value in words; the first is where the search is."""
         weighed: dict[str, Score] = {}
         taken = ""
-        for label, choice in choices:
-            if weighed and self._is_spent:
-                break
+        for number, (label, choice) in enumerate(choices):
             score = self._judge.score(choice, self.score)
             self._out += score is None
-            if score is None:
-                continue
-            weighed[label] = score
-            if not taken or _is_better(score, self.score):
-                self.choice, self.score, taken = choice, score, label
+            if score is not None:
+                weighed[label] = score
+                if not taken or _is_better(score, self.score):
+                    self.choice, self.score, taken = choice, score, label
+            self._judge.work += self.score.tiles * (number > 0)  # all but the first have been mapped whole
+            if self._is_spent:
+                break
         self._note(name, weighed, taken)
 
     def along(self, axis: Axis) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from compiler.ir.mapping import Mapping
 from compiler.mapping.folded_mapping import must_stream
@@ -21,23 +22,21 @@ Start = tuple[str, Choice]
 
 def starts(
     problem: Problem, asked: Choice, rules: Choice, mapping: Mapping
-) -> Iterator[tuple[str, list[Start]]]:
+) -> Iterator[tuple[str, Iterator[Start]]]:
     """The groups of choices that are compared before the search goes on from the best: what each is about, and the
-    choices with their values in words, the rules' first."""
-    chips = [("all", rules), *_on_fewer_chips(problem, asked, mapping)]
-    if len(chips) > 1:
-        yield "chips", chips
-    policies = [("by rule", rules), *_policies(problem, asked, mapping)]
-    if len(policies) > 1:
-        yield "KV policy", policies
+    choices with their values in words, the rules' first. Each is worked out when it is asked for."""
+    yield "chips", chain([("all", rules)], _on_fewer_chips(problem, asked, mapping))
+    yield "KV policy", chain([("by rule", rules)], _policies(problem, asked, mapping))
 
 
 def _on_fewer_chips(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Start]:
-    """What the rules do on half of the chips, a quarter, ..., as far as the weights fit."""
+    """What the rules do on half of the chips, a quarter, ...: fewer than they use, as far as the weights fit."""
     hardware = problem.hardware
     used = len({hardware.chip_of(tile.x, tile.y) for tile in mapping.tiles})
     for chips in _fewer(hardware):
-        if used == 1 or must_stream(problem.graph, hardware.with_chips(*chips)):
+        if chips[0] * chips[1] >= used:
+            continue
+        if must_stream(problem.graph, hardware.with_chips(*chips)):
             return
         options = replace(asked.options, chips=chips)
         found = _settled(problem, replace(asked, options=options))
