@@ -134,18 +134,18 @@ def _spared(mapper: Mapper, most: int, have: int) -> Iterator[int]:
 def _smaller(
     asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
 ) -> MapOptions | None:
-    """Options that take fewer of the `tiles` than were `tried`: heads over as many as are left for them, smaller
-    sections, fewer copies of heads (whose softmax takes longer than a section's columns), then the hub, then heads
-    over one tile each with rows in memory. None if there are none."""
+    """Options that take fewer of the `tiles` than were `tried`: smaller sections, heads over as many tiles as are left
+    for them, sections as small as can be, fewer copies of heads (whose softmax takes longer than a section's columns),
+    then the hub, then heads over one tile each with rows in memory. None if there are none."""
     attend = [tile for tile in tiles if tile.kind in ATTEND]
     ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
+    if not tried.spread:
+        return replace(tried, spread=2.0)
     if not asked.context_ways and ways > 1:
         left = len(attend) - (len(tiles) - have)
         fewer = max(min(left * ways // len(attend), ways - 1), 1)
         if not tried.context_ways or fewer < tried.context_ways:  # else a head's rows need as many as it has
             return replace(tried, context_ways=fewer)
-    if not tried.spread:
-        return replace(tried, spread=2.0)
     if not asked.spread and tried.spread > 1:
         return replace(tried, spread=1.0)
     if any(tile.kind in FUSED for tile in tiles) and not asked.kv_copies and tried.kv_copies != 1:
