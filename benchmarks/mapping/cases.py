@@ -139,7 +139,6 @@ def quick() -> Iterator[Setup]:
     yield Setup(LLAMA_3, 2048, 1, System.DENSE, both)
     yield Setup(LLAMA_2, 2048, 8, System.DENSE, decode)
     yield Setup(LLAMA_3, 2048, 1, System.HYBRID, both)
-    yield Setup(LLAMA_3, 2048, 1, System.SMALL, decode)
     yield Setup(GPT2_2, 512, 1, System.SMALL, both)
     yield Setup(WHOLE, 2048, 1, System.DCIM22, decode)
 
