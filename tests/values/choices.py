@@ -187,14 +187,15 @@ COMBINING = {Optimisation.SEARCH}
 
 
 def target(chips: int = 2) -> Hardware:
-    """dcim22 with macros of few rows, chips x chips chips, and a global buffer too small for tables: short texts take
-    several blocks, and rows of embeddings come from DRAM."""
+    """dcim22 with macros of few rows, chips x chips chips, a narrow vector unit and a global buffer too small for tables:
+    short texts take several blocks, rows are cut over tiles, and rows of embeddings come from DRAM."""
     hardware = load_target("dcim22")
     changes = [
         ("macro", "rows", 16),
         ("tile", "macros", 1024),
         ("system", "chips_x", chips),
         ("system", "chips_y", chips),
+        ("vector", "lanes", 16),
         ("gbuf", "capacity", 1),
     ]
     for part, name, value in changes:
