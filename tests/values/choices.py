@@ -187,8 +187,8 @@ COMBINING = {Optimisation.SEARCH}
 
 
 def target(chips: int = 2) -> Hardware:
-    """dcim22 with macros of few rows, chips x chips chips, narrow vector units, and a global buffer too small for tables:
-    short texts take several blocks, rows are cut over tiles, and rows of embeddings come from DRAM."""
+    """dcim22 with macros of few rows, chips x chips chips, narrow vector units, and a global buffer too small for
+    tables: short texts take several blocks, rows are cut over tiles, and rows of embeddings come from DRAM."""
     hardware = load_target("dcim22")
     changes = [
         ("macro", "rows", 16),
