@@ -43,9 +43,9 @@ class Optimisation(Enum):
 
 _SUMMARIES = {
     Optimisation.SCHEDULE: "reorder the instructions of straight pieces so that units work side by side",
-    Optimisation.DOUBLE_BUFFER: "values of consecutive segments in two places of the buffer, taken in turn",
+    Optimisation.DOUBLE_BUFFER: "values of consecutive segments in several places of the buffer, taken in turn",
     Optimisation.HUB: "cut hub values by columns over as many tiles as pays, not over as few as fit",
-    Optimisation.PLACEMENT: "lay tiles in compact patches of the mesh, the layout in which messages travel least",
+    Optimisation.PLACEMENT: "lay tiles where messages travel least and the links of the mesh carry least",
     Optimisation.NORM_EXCHANGE: "norms over several tiles combine sum of squares and largest magnitude at once",
     Optimisation.GATHER: "look up embeddings in the DRAM of several chips at the same time",
     Optimisation.COPY_HEADS: "query heads that share a KV head on tiles of their own, each with a copy of its rows",
