@@ -57,8 +57,11 @@ def search(problem: Problem, asked: Choice) -> Found:
     chips = {problem.hardware.chip_of(tile.x, tile.y) for tile in rules.mapping.tiles}
     is_small = weight_cells(problem.graph) < WORTH
     in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in rules.mapping.caches)
-    is_best = (is_small and len(chips) == 1 and in_arrays) or (rules.settled.options.stream and in_arrays)
-    if rules.mapping.limits.pages or is_best:
+    is_best = is_small and len(chips) == 1 and in_arrays
+    is_bound = rules.settled.options.stream and (
+        in_arrays or not is_small
+    )  # by DRAM, and takes long to predict
+    if rules.mapping.limits.pages or is_best or is_bound:
         return rules
     judge = Judge(problem, rules.settled)
     score = judge.score(rules.choice)
