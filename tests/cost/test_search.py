@@ -114,3 +114,17 @@ def test_a_large_model_is_searched_unless_that_is_left_out(tmp_path: Path) -> No
         cycles.append([predictor.step(step).cycles for step in steps])
     found, by_rules = cycles
     assert found[0] * found[1] <= 1.02 * by_rules[0] * by_rules[1]
+
+
+def test_large_models_with_streamed_weights_are_not_searched(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DRAM binds them whatever the choice, and their predictions take long."""
+    monkeypatch.delattr("compiler.search.choose.Judge")
+    streamed = MapOptions(stream=True, kv=KvChoice(KvPolicy.STREAMED))
+    with pytest.raises(NameError):
+        search(
+            Problem(graph, TARGET, Limits(64, 1), Arithmetic.INT8, None), Choice(MapOptions(hub_width=64), 4)
+        )
+    found = search(Problem(graph, TARGET, Limits(64, 1), Arithmetic.INT8, None), Choice(streamed, 4))
+    assert found.settled.options.stream
