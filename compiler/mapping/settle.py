@@ -26,21 +26,6 @@ ATTEND = ("attend", "cross_attend")  # kinds of tiles over which a head's rows a
 FUSED = ("attention", "cross_attention")  # kinds of tiles with all of a head
 
 
-def map_graph(
-    graph: Graph,
-    hardware: Hardware,
-    limits: Limits,
-    arithmetic: Arithmetic,
-    options: MapOptions,
-    notes: list[Note] | None = None,
-) -> Mapping:
-    """Place a canonical graph on a target. What is worth saying about it goes to `notes`.
-
-    Its weights are streamed if they do not fit the arrays. Raises `CimError` E03xx if it does not fit either way.
-    """
-    return settle(graph, hardware, limits, arithmetic, options, notes).mapping
-
-
 @dataclass(frozen=True, slots=True)
 class Settled:
     """A mapping, and the options that it came about with: what had to be small for all to fit is fixed in them."""
@@ -57,7 +42,10 @@ def settle(
     options: MapOptions,
     notes: list[Note] | None = None,
 ) -> Settled:
-    """`map_graph`, and the options that led to it."""
+    """Place a canonical graph on a target. What is worth saying about it goes to `notes`.
+
+    Its weights are streamed if they do not fit the arrays. Raises `CimError` E03xx if it does not fit either way.
+    """
     if options.chips != (0, 0):
         hardware = hardware.with_chips(*options.chips)
     streams = must_stream(graph, hardware) if options.stream is None else options.stream

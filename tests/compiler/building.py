@@ -16,7 +16,7 @@ from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.replicas import with_copies
-from compiler.mapping.settle import map_graph
+from compiler.mapping.settle import settle
 from compiler.optimisations import Optimisation
 from compiler.passes.attach_hosts import attached
 from compiler.placement import Placement, split
@@ -81,7 +81,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         heads_together=choices.together,
         kv_copies=choices.copies,
     )
-    mapping = map_graph(graph, hardware, limits, choices.arithmetic, options)
+    mapping = settle(graph, hardware, limits, choices.arithmetic, options).mapping
     verify_mapping(mapping)
     mapping = with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))
     return mapping if Optimisation.COPY_ARRAYS in choices.without else with_copies(mapping, hardware)

@@ -25,7 +25,7 @@ from compiler.mapping.cutting import cut
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.options import learned_positions, source_rows
 from compiler.mapping.sections import Domain
-from compiler.mapping.settle import map_graph
+from compiler.mapping.settle import settle
 from compiler.placement import Placement
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
@@ -328,7 +328,7 @@ def test_a_source_that_the_file_fixes() -> None:
 def test_notes(shape: Cross, expected: list[str], caches: int) -> None:
     notes: list[Note] = []
     limits = Limits(128, chunk=1, max_source=96)
-    map_graph(cross(shape), tiny(10), limits, Arithmetic.INT8, MapOptions(), notes)
+    settle(cross(shape), tiny(10), limits, Arithmetic.INT8, MapOptions(), notes)
     assert [note.text for note in notes if note.heading is Heading.PLACES] == expected
     assert sum(note.text.startswith("KV cache: ") for note in notes) == caches
 

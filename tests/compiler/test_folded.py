@@ -18,7 +18,7 @@ from compiler.mapping.folding import fold
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.sections import Section
-from compiler.mapping.settle import map_graph
+from compiler.mapping.settle import settle
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.instruction import Unit
@@ -141,7 +141,7 @@ def test_a_model_too_large_for_the_arrays_is_streamed() -> None:
     few = with_quantity(tiny(4), "tile", "macros", 16)
     notes: list[Note] = []
     options = MapOptions(block=64)
-    map_graph(graph, few, Limits(64, chunk=1), Arithmetic.INT8, options, notes)
+    settle(graph, few, Limits(64, chunk=1), Arithmetic.INT8, options, notes)
     assert any("weights are streamed" in note.text and "cells" in note.text for note in notes)
     assert any("rounds a step" in note.text for note in notes)
 

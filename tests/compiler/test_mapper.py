@@ -18,7 +18,7 @@ from compiler.mapping.options import arithmetic_of, source_rows, weight_bits
 from compiler.mapping.place import Crew, place
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.rules import SHORTEST, segment_rows
-from compiler.mapping.settle import map_graph
+from compiler.mapping.settle import settle
 from isa.diagnostics import CimError
 from isa.hardware import Hardware, load_target
 from isa.interface import KvPolicy
@@ -211,7 +211,7 @@ def test_mapping_a_large_model_takes_linear_work() -> None:
     hardware = load_target("dcim22-system")
     shape = Shape(width=512, layers=8, heads=8, kv_heads=8, inner=1024, vocabulary=256)
     limits = Limits(max_context=512, chunk=1)
-    mapping = map_graph(decoder(shape), hardware, limits, Arithmetic.INT8, MapOptions())
+    mapping = settle(decoder(shape), hardware, limits, Arithmetic.INT8, MapOptions()).mapping
     verify_mapping(mapping)
     assert len(mapping.templates) < 20
 
