@@ -131,6 +131,16 @@ def test_longer_contexts_and_more_rows_are_never_cheaper(
     assert here <= of_step(DCIM22, decoder(layers=3), tokens, position, sequences).cycles
 
 
+def test_outputs_of_the_last_row_come_behind_the_rows_before_it() -> None:
+    """The bytes of its logits take longer than all rows in the arrays, of which there is room for one copy."""
+    work = decoder(vocabulary=50_000)
+    cells = DCIM22.tiles * DCIM22.macros_per_tile * DCIM22.macro_rows * DCIM22.macro_cols
+    assert work.weights <= cells < work.weights + work.weights // 10
+    passes = 63 * DCIM22.cycles(DCIM22.macro.mvm_latency)
+    last, many = of_step(DCIM22, work, 1, 63).cycles, of_step(DCIM22, work, 64, 0).cycles
+    assert 0.9 * passes <= many - last <= passes
+
+
 @pytest.mark.parametrize("layers", [1, 2, 7])
 def test_equal_layers_are_stored_once(layers: int) -> None:
     work = decoder(layers=layers)
