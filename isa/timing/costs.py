@@ -55,7 +55,8 @@ class Cost:
 
     `spans` are the bytes between first and last of each access, `strides` the bytes from row to row and those of a row
     (0, 0 where rows are dense), `busy` is how long the unit (for CIM: the macros)
-    is occupied, `done` when the results are there, `port` how long the port of the arrays is taken.
+    is occupied, `done` when the results are there, `port` how long the port of the arrays, or the vector
+    unit, is taken.
     `size` bytes move outside the tile, as `rows` rows of `size / rows` bytes, `pitch` apart.
     """
 
@@ -259,13 +260,14 @@ def _scales_read(o: Operands) -> tuple[tuple[ScaleRange, ...], int]:
 
 
 def _vector(o: Operands, r: Rates) -> Cost:
-    """Start-up, then the longest of ALU, special functions and buffer port, which work side by side."""
+    """The unit is taken for the longest of ALU, special functions and buffer port, which work side by side; the results
+    are there one pipeline's depth (`startup`) later."""
     work = o.inst.work
     rows = o.dim(work.rows)
     cols = o.dim(work.cols)
     alu, sfu = work.operations(rows, cols)
     port = ceil_div(o.read_bytes + o.written_bytes, r.buffer_width)
-    busy = r.startup_cycles + max(work.alu_cycles(rows, cols, r.lanes), -(-sfu // r.sfu_lanes), port)
+    busy = max(1, work.alu_cycles(rows, cols, r.lanes), -(-sfu // r.sfu_lanes), port)
     scales, count = _scales_read(o)
     events = (
         *_buffer_events(o),
@@ -273,7 +275,15 @@ def _vector(o: Operands, r: Rates) -> Cost:
         (Event.VECTOR_SFU, sfu),
         (Event.ARRAY_READ_BYTE, count * SCALE_BYTES),
     )
-    return Cost(o.index, noop=o.written_bytes == 0, busy=busy, done=busy, scales=scales, events=events)
+    return Cost(
+        o.index,
+        noop=o.written_bytes == 0,
+        busy=busy,
+        done=r.startup_cycles + busy,
+        port=busy,
+        scales=scales,
+        events=events,
+    )
 
 
 def _copy(o: Operands, r: Rates) -> Cost:

@@ -269,7 +269,7 @@ def _unit_op(role: Role, index: int, rates: Rates) -> Op:
         elif isinstance(value, PortRef):
             op.port = value
     op.is_receive = inst.timing is Timing.MESSAGE and op.accesses[0].writes
-    op.frees_early = op.is_receive or op.memory is not None or op.unit is Unit.CIM
+    op.frees_early = op.is_receive or op.memory is not None or op.unit in (Unit.CIM, Unit.VECTOR)
     return op
 
 

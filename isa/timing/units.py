@@ -32,9 +32,12 @@ class Units:
         self._agenda.finish(operation, end, record)
 
     def vector(self, operation: Operation) -> None:
-        """The vector unit works until the results are there."""
-        self._ledger.busy[Resource.VECTOR] += operation.cost.done
-        self._agenda.finish(operation, operation.start + operation.cost.done, operation.started)
+        """The vector unit is a pipeline: what comes next can enter it before the results are there."""
+        cost, start, record = operation.cost, operation.start, operation.started
+        self._ledger.busy[Resource.VECTOR] += cost.busy
+        if operation.port is not None:
+            self._agenda.resolve(operation.port, start + cost.port, record)
+        self._agenda.finish(operation, start + cost.done, record)
 
     def copy(self, operation: Operation) -> None:
         """The DMA engine copies within the buffer."""

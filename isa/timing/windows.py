@@ -61,8 +61,7 @@ class Windows:
             operation.start, operation.predecessor, operation.by_issue = queue.free, queue.holder, False
         queue.pending.remove(operation)
         queue.entries.append(operation)
-        cost = operation.cost
-        queue.free = operation.start + (cost.port if operation.op.unit is Unit.CIM else cost.done)
+        queue.free = operation.start + operation.cost.port
         self._begin(operation)
         queue.holder = operation.started
         if tile.held is queue:

@@ -42,11 +42,11 @@ N = t.Li(R(1), 1)
 
 
 def relu(to: int, source: int) -> Inst:
-    return t.Vrelu(at(to), at(source), R(1), 16)  # 4 + 4 cycles
+    return t.Vrelu(at(to), at(source), R(1), 16)  # the unit 4 cycles, done 4 later
 
 
 def fill(to: int) -> Inst:
-    return t.Vfill(at(to), R(1), 8, 0.0)  # 4 + 1 cycles
+    return t.Vfill(at(to), R(1), 8, 0.0)  # the unit 1 cycle, done 4 later
 
 
 def mvm(which: int, to: int) -> Inst:
@@ -65,14 +65,14 @@ def test_a_full_queue_holds_up_the_sequencer() -> None:
     assert times(Unit.CIM, *code, queue=3) == [(1, 11), (5, 15)]
     # two places: the second fill comes when relu starts; one place: the second when the first fill starts
     assert times(Unit.CIM, *code, queue=2) == [(1, 11), (12, 22)]
-    assert times(Unit.CIM, *code, queue=1) == [(1, 11), (20, 30)]
+    assert times(Unit.CIM, *code, queue=1) == [(1, 11), (16, 26)]
     for queue in (1, 2, 3):
-        assert times(Unit.VECTOR, *code, queue=queue) == [(11, 19), (19, 24), (24, 29)]
+        assert times(Unit.VECTOR, *code, queue=queue) == [(11, 19), (15, 20), (16, 21)]
 
 
 def test_a_queue_keeps_its_order() -> None:
     # the fill could start at 3, but the relu before it waits for the sums
-    assert times(Unit.VECTOR, N, mvm(0, 1024), relu(4096, 1024), fill(2048)) == [(11, 19), (19, 24)]
+    assert times(Unit.VECTOR, N, mvm(0, 1024), relu(4096, 1024), fill(2048)) == [(11, 19), (15, 20)]
 
 
 def test_a_waiting_instruction_keeps_its_ranges() -> None:
@@ -263,7 +263,7 @@ def starts_by_definition(code: Sequence[Inst], queue: int) -> list[int]:
         for j in range(i):
             values, cells = conflicts(p, (code[j], costs[j]), (inst, cost))
             if j in before:
-                start = max(start, starts[j] + (costs[j].port if inst.unit is Unit.CIM else costs[j].done))
+                start = max(start, starts[j] + (costs[j].done if inst.unit is Unit.DMA else costs[j].port))
             if values:
                 start = max(start, starts[j] + costs[j].done)
             if cells:
@@ -310,19 +310,26 @@ def window_times(unit: Unit, *code: Inst, window: int, queue: int = 8) -> list[t
 
 def test_in_a_window_what_is_ready_passes_what_waits() -> None:
     code = (N, mvm(0, 256), relu(512, 256), fill(1024), fill(1152))
-    assert window_times(Unit.VECTOR, *code, window=1) == [(2, 11, 19), (3, 19, 24), (4, 24, 29)]
-    assert window_times(Unit.VECTOR, *code, window=2) == [(2, 13, 21), (3, 3, 8), (4, 8, 13)]
+    assert window_times(Unit.VECTOR, *code, window=1) == [(2, 11, 19), (3, 15, 20), (4, 16, 21)]
+    assert window_times(Unit.VECTOR, *code, window=2) == [(2, 11, 19), (3, 3, 8), (4, 4, 9)]
 
 
 def test_only_the_oldest_are_looked_at() -> None:
     waiting = (N, mvm(0, 256), relu(512, 256), relu(768, 512))
-    assert window_times(Unit.VECTOR, *waiting, fill(1024), window=2)[-1] == (4, 27, 32)
+    assert window_times(Unit.VECTOR, *waiting, fill(1024), window=2)[-1] == (4, 15, 20)
     assert window_times(Unit.VECTOR, *waiting, fill(1024), window=3)[-1] == (4, 4, 9)
 
 
 def test_of_what_is_ready_the_oldest_starts() -> None:
     code = (N, fill(0), relu(512, 0), fill(1024), fill(1152))
-    assert window_times(Unit.VECTOR, *code, window=8) == [(1, 1, 6), (2, 6, 14), (3, 14, 19), (4, 19, 24)]
+    assert window_times(Unit.VECTOR, *code, window=8) == [(1, 1, 6), (2, 6, 14), (3, 3, 8), (4, 4, 9)]
+
+
+def test_the_vector_unit_is_a_pipeline() -> None:
+    # the fill enters behind the passes of the relu, what reads the relu's results waits for the pipeline's depth
+    code = (N, relu(512, 0), fill(1024), relu(2048, 512))
+    for window in (1, 8):
+        assert window_times(Unit.VECTOR, *code, window=window) == [(1, 1, 9), (2, 5, 10), (3, 9, 17)]
 
 
 def test_a_window_holds_the_sequencer_up_until_anything_starts() -> None:
@@ -351,7 +358,7 @@ def starts_in_windows(code: Sequence[Inst], queue: int, window: int) -> list[int
     dispatched, time = 0, 0
 
     def start(unit: Unit) -> None:
-        free = [cost.port if unit is Unit.CIM else cost.done for cost in costs]
+        free = [cost.done if unit is Unit.DMA else cost.port for cost in costs]
         if any(code[j].unit is unit and starts[j] + free[j] > time for j in starts):
             return
         waiting = [i for i in range(dispatched) if code[i].unit is unit and i not in starts]
