@@ -11,8 +11,8 @@ from compiler.mapping.rules import WIDEST, hub_columns
 
 from .judge import Choice, Judge, Score
 
-SHORTEST_CHUNK, LONGEST_CHUNK = 2, 16
-"""Tokens of a segment: one alone has the most instructions a token, and gains little."""
+SHORTEST_CHUNK, LONGEST_CHUNK = 1, 16
+"""Tokens of a segment: short ones are soon through all layers, long ones have fewer instructions a token."""
 NARROWEST = 32  # columns of a hub tile, at least
 MOST_WAYS = 64
 GROUPS = (1, 4)  # KV heads that share an output projection
