@@ -193,7 +193,9 @@ def _reduce(e: Emitter, op: Normalise | Quantise, by: type[Vsumsq | Vamax], x: A
     return whole
 
 
-def _exchange(e: Emitter, op: Normalise | Quantise, part: Addr, whole: Addr, n: Reg) -> tuple[Inst, ...]:
+def _exchange(
+    e: Emitter, op: Normalise | NormQuantise | Quantise, part: Addr, whole: Addr, n: Reg
+) -> tuple[Inst, ...]:
     """Code that makes a column whole over all tiles of a row that is split."""
     if not op.to:
         return ()
@@ -222,23 +224,26 @@ def _(op: Normalise, e: Emitter) -> None:
 def _(op: NormQuantise, e: Emitter) -> None:
     n, cols = e.rows(op.out), e.value(op.x).cols
     x, scaled, scale = e.at(op.x), e.tmp("scaled"), e.at(f"{op.out}.scale")
-    total, part, largest = e.tmp("sum"), e.tmp("part"), e.tmp("largest")
-    to, back = e.port(op.to), e.port(op.back)
+    total = e.tmp("sum")
+    part = e.tmp("part") if op.to else total
     if op.kind is NormKind.LAYER:
         mean, centred = e.tmp("mean"), e.tmp("centred")
-        e.add(Vmean(part, x, n, cols, 1 / op.width), SendWords(to, part, n, 1), Recv(back, mean, n, 1))
+        own = part if op.to else mean
+        e.add(Vmean(own, x, n, cols, 1 / op.width), *_exchange(e, op, own, mean, n))
         e.add(Vsubc(centred, x, mean, n, cols))
         x = centred
     if op.gain:
         e.add(Vmulr(scaled, x, e.at(op.gain), n, cols))
     y = scaled if op.gain else x
-    e.add(
-        Vamax(largest, y, n, cols),
-        SendWords(e.port(op.peak), largest, n, 1),
-        Recv(e.port(op.top), scale, n, 1),
-    )
-    e.add(Vsumsq(part, x, n, cols), SendWords(to, part, n, 1), Recv(back, total, n, 1))
-    e.add(Quantm(e.at(op.out), scale, y, n, cols), Vrstdm(scale, total, n, 1 / op.width, op.eps))
+    if not op.to:  # the row is not split
+        e.add(Quant(e.at(op.out), scale, y, n, cols), Vsumsq(total, x, n, cols))
+    else:
+        largest = e.tmp("largest")
+        e.add(Vamax(largest, y, n, cols))
+        e.add(SendWords(e.port(op.peak), largest, n, 1), Recv(e.port(op.top), scale, n, 1))
+        e.add(Vsumsq(part, x, n, cols), *_exchange(e, op, part, total, n))
+        e.add(Quantm(e.at(op.out), scale, y, n, cols))
+    e.add(Vrstdm(scale, total, n, 1 / op.width, op.eps))
 
 
 @emit.register

@@ -121,10 +121,10 @@ def scratch(op: Operation, template: Template, arithmetic: Arithmetic) -> dict[s
         case Normalise(kind=kind, groups=groups, to=to):
             columns = ["sum", *(["mean"] if kind is NormKind.LAYER else []), *(["part"] if to else [])]
             return dict.fromkeys(columns, 4 * groups)
-        case NormQuantise(kind=kind, x=x):
+        case NormQuantise(kind=kind, x=x, to=to):
             is_layer = kind is NormKind.LAYER
             rows = ["scaled", *(["centred"] if is_layer else [])]
-            columns = ["sum", "part", "largest", *(["mean"] if is_layer else [])]
+            columns = ["sum", *(["part", "largest"] if to else []), *(["mean"] if is_layer else [])]
             return dict.fromkeys(rows, 4 * _value(template, x).cols) | dict.fromkeys(columns, 4)
         case Quantise(to=to) if to:
             return {"part": 4}

@@ -147,11 +147,11 @@ class Normalise:
 
 @dataclass(frozen=True, slots=True)
 class NormQuantise:
-    """out (Q8) = x normalised, times `gain`, with one scale a row; the row is split over tiles.
+    """out (Q8) = x normalised, times `gain`, with one scale a row.
 
     With d = x (layer norm: x minus the mean) and r = 1 / sqrt(mean of d^2 + eps): d gain is quantised by its own
-    largest magnitude, and the row's scale is times r. So the sum of squares (ports `to`, `back`, as a mean before it)
-    and the largest magnitude (ports `peak`, `top`) are combined at the same time.
+    largest magnitude, and the row's scale is times r. If the row is split over tiles, the sum of squares (ports `to`,
+    `back`, as a mean before it) and the largest magnitude (ports `peak`, `top`) are combined at the same time.
     """
 
     out: str

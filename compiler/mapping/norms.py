@@ -38,15 +38,13 @@ def norm(stage: StageBuilder, node: Node, rows: Rows) -> None:
 
 
 def _is_joined(stage: StageBuilder, node: Node, op: Norm) -> bool:
-    """Whether a norm is split over tiles, and read by linear layers alone as they are sent it: then a shift can be
-    part of their biases."""
+    """Whether a norm is read by linear layers alone as they are sent it: then a shift can be part of their biases."""
     name = node.output.name
     readers = stage.consumers.get(name, [])
     reads = [read for read in stage.reads if read.name == name]
     return (
         stage.sizes.joins_norms
         and stage.builder.arithmetic is Arithmetic.INT8
-        and len(stage.tiles) > 1
         and op.groups == 1
         and all(cols % WORD_BYTES == 0 for _, cols in stage.slots)
         and name not in stage.sizes.carried.union(stage.graph.outputs)
