@@ -67,6 +67,12 @@ def _mapping(parser: argparse.ArgumentParser) -> None:
         metavar="OLD.json",
         help="compare with what an earlier run printed with --json",
     )
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="keep results in this file as they come, and do not run what is in it already",
+    )
 
 
 def _output(parser: argparse.ArgumentParser) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.mapping.cases import Model, Setup, full, quick
+from benchmarks.mapping.kept import append_results, read_baseline, read_results
 from benchmarks.mapping.measure import FILLS, Result, measure
-from benchmarks.mapping.table import data, read_baseline, text
+from benchmarks.mapping.table import data, text
 from benchmarks.registry import Report, Say
 from compiler.optimisations import Optimisation
 from models import PYTINY
@@ -25,16 +26,35 @@ Task = tuple[Setup, Path, frozenset[Optimisation], Sequence[float], bool]
 
 
 def bench(options: Namespace, say: Say) -> Report:
-    """`cim bench mapping [--full] [--only TEXT] [--jobs N] [--baseline OLD.json]`."""
+    """`cim bench mapping [--full] [--only TEXT] [--jobs N] [--baseline OLD.json] [--resume FILE.jsonl]`."""
     baseline = read_baseline(options.baseline) if options.baseline is not None else None
     chosen = full() if options.full else quick()
     setups = [setup for setup in chosen if options.only in setup.name]
-    results = [r for some in run([(s, frozenset(), FILLS) for s in setups], options.jobs, say) for r in some]
+    done = read_results(options.resume) if options.resume is not None else {}
+    todo = [setup for setup in setups if setup.name not in done]
+
+    def keep(setup: Setup, results: list[Result]) -> None:
+        done[setup.name] = results
+        if options.resume is not None:
+            append_results(options.resume, setup.name, results)
+
+    run([(setup, frozenset(), FILLS) for setup in todo], options.jobs, say, keep=keep)
+    results = [result for setup in setups for result in done[setup.name]]
     return Report(text(results, baseline), data(results), bool(results))
 
 
-def run(jobs: Sequence[Job], processes: int, say: Say, *, predicts: bool = True) -> list[list[Result]]:
-    """The results of each job, in the jobs' order, with predictions or without. What takes long begins first."""
+def run(
+    jobs: Sequence[Job],
+    processes: int,
+    say: Say,
+    *,
+    predicts: bool = True,
+    keep: Callable[[Setup, list[Result]], None] = lambda _setup, _results: None,
+) -> list[list[Result]]:
+    """The results of each job, in the jobs' order, with predictions or without. What takes long begins first.
+
+    `keep` is given the results of each setup as soon as they are there.
+    """
     found: dict[int, list[Result]] = {}
     with TemporaryDirectory() as folder:
         files = {model: path for model, path in _files({setup.model for setup, *_ in jobs}, Path(folder))}
@@ -42,6 +62,7 @@ def run(jobs: Sequence[Job], processes: int, say: Say, *, predicts: bool = True)
         tasks = {i: (jobs[i][0], files[jobs[i][0].model], *jobs[i][1:], predicts) for i in order}
         for index, results in _measured(tasks, processes):
             found[index] = results
+            keep(jobs[index][0], results)
             say(f"{len(found)} of {len(jobs)}: {jobs[index][0].name}")
     return [found[index] for index in range(len(jobs))]
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from benchmarks.mapping.measure import Result
-from isa.diagnostics import NamedPlace, fail
 from runtime.report import si
 from runtime.report import table as text_table
 
@@ -77,20 +74,6 @@ def data(results: Sequence[Result]) -> dict[str, object]:
             for phase, (cases, whole, layers) in phases(results).items()
         },
     }
-
-
-def read_baseline(path: Path) -> dict[str, Result]:
-    """The results of an earlier run, by case. Raises `CimError` E0001, E0605."""
-    try:
-        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        names = set(Result.__dataclass_fields__)
-        results = [Result(**{key: value for key, value in case.items() if key in names}) for case in cases]
-    except OSError as error:
-        raise fail("E0001", f"cannot read it: {error.strerror}", NamedPlace(str(path))) from None
-    except (KeyError, TypeError, ValueError):
-        help_text = "give what `cim bench mapping --json` printed"
-        raise fail("E0605", "it has no results of the suite", NamedPlace(str(path)), help_text) from None
-    return {result.case: result for result in results}
 
 
 def _line(result: Result, before: Result | None) -> tuple[str, ...]:

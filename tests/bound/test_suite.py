@@ -12,10 +12,11 @@ import pytest
 from benchmarks.mapping.ablation import document, effect_of, idle
 from benchmarks.mapping.bench import bench
 from benchmarks.mapping.cases import MODELS, PREFILL, PYTINY, Phase, Setup, System, ablation, full, quick
+from benchmarks.mapping.kept import append_results, read_baseline, read_results
 from benchmarks.mapping.measure import Result, measure, steps_of, work_of
 from benchmarks.mapping.reasons import FAR, without_link
 from benchmarks.mapping.systems import FILL, base, hardware_for, kv_macros, weight_macros, with_chips
-from benchmarks.mapping.table import RESIDENT, data, geometric_mean, means, phases, read_baseline, text
+from benchmarks.mapping.table import RESIDENT, data, geometric_mean, means, phases, text
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError, fail
 from isa.hardware import Hardware, load_target
@@ -110,6 +111,31 @@ def test_results_can_be_compared_with_an_earlier_run(tmp_path: Path) -> None:
         read_baseline(old)
 
 
+def test_a_run_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "kept.jsonl"
+    assert read_results(kept) == {}
+    done, todo = [setup for setup in quick() if setup.model is PYTINY]
+    append_results(kept, done.name, [_case("done before", Phase.DECODE, measured=123)])
+    ran = []
+
+    def instead(setup: Setup, *_: object) -> list[Result]:
+        ran.append(setup)
+        return [_case("new", Phase.DECODE, measured=456)]
+
+    monkeypatch.setattr("benchmarks.mapping.bench.measure", instead)
+    options = Namespace(full=False, only="pytiny", jobs=1, baseline=None, resume=kept)
+    report = bench(options, lambda _: None)
+    assert ran == [todo]
+    assert "done before" in report.text
+    assert {name: [r.measured for r in some] for name, some in read_results(kept).items()} == {
+        done.name: [123],
+        todo.name: [456],
+    }
+    kept.write_text("{}\n")
+    with pytest.raises(CimError, match="E0605"):
+        read_results(kept)
+
+
 def _case(name: str, phase: Phase, **values: object) -> Result:
     blank = Result(f"{name}, {phase.value}", name, 512, 1, "dcim22", phase.value, policy="resident")
     return replace(blank, bound=100, **values)  # type: ignore[arg-type]
@@ -168,7 +194,7 @@ def test_geometric_mean() -> None:
 
 def test_the_benchmark_in_one_process() -> None:
     said: list[str] = []
-    options = Namespace(full=False, only="pytiny 512x1 ", jobs=1, baseline=None)
+    options = Namespace(full=False, only="pytiny 512x1 ", jobs=1, baseline=None, resume=None)
     report = bench(options, said.append)
     assert report.good
     assert said == ["1 of 1: pytiny 512x1 on dcim22"]
