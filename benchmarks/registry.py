@@ -53,7 +53,12 @@ def _arithmetic(parser: argparse.ArgumentParser) -> None:
 
 
 def _suite(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", metavar="TEXT", default="", help="cases with this in their names")
+    parser.add_argument(
+        "--only",
+        metavar="PATTERN",
+        default="",
+        help="cases with this in their names; * stands for anything: '2048x*dcim22'",
+    )
     parser.add_argument(
         "--jobs", type=int, metavar="N", default=os.cpu_count() or 1, help="processes (default: %(default)s)"
     )

@@ -45,8 +45,8 @@ class Effect:
 
 
 def bench(options: Namespace, say: Say) -> Report:
-    """`cim bench ablation [--only TEXT] [--jobs N] [--output FILE.md]`."""
-    setups = [setup for setup in ablation() if options.only in setup.name]
+    """`cim bench ablation [--only PATTERN] [--jobs N] [--output FILE.md]`."""
+    setups = matching(ablation(), options.only)
     base = run([(setup, frozenset(), FILLS) for setup in setups], options.jobs, say, predicts=False)
     fills = [results[0].fill for results in base]  # on the same hardware
     choices = [frozenset([o]) for o in Optimisation]

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.mapping.cases import Model, Setup, full, quick
+from benchmarks.mapping.cases import Model, Setup, full, matching, quick
 from benchmarks.mapping.kept import append_results, read_baseline, read_results
 from benchmarks.mapping.measure import FILLS, Result, measure
 from benchmarks.mapping.table import data, text
@@ -26,10 +26,10 @@ Task = tuple[Setup, Path, frozenset[Optimisation], Sequence[float], bool]
 
 
 def bench(options: Namespace, say: Say) -> Report:
-    """`cim bench mapping [--full] [--only TEXT] [--jobs N] [--baseline OLD.json] [--resume FILE.jsonl]`."""
+    """`cim bench mapping [--full] [--only PATTERN] [--jobs N] [--baseline OLD.json] [--resume FILE.jsonl]`."""
     baseline = read_baseline(options.baseline) if options.baseline is not None else None
     chosen = full() if options.full else quick()
-    setups = [setup for setup in chosen if options.only in setup.name]
+    setups = matching(chosen, options.only)
     done = read_results(options.resume) if options.resume is not None else {}
     todo = [setup for setup in setups if setup.name not in done]
 

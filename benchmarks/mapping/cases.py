@@ -6,9 +6,10 @@ full width; one has all of its layers, to show what two of them hide.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from fnmatch import fnmatchcase
 
 CONTEXTS = (512, 2048, 8192, 32768)
 BATCHES = (1, 8, 32)
@@ -109,6 +110,11 @@ class Setup:
         """Tokens that a rough estimate of its effort counts; those of a model at full depth weigh more."""
         sizes = {Phase.DECODE: 1, Phase.PREFILL: PREFILL}
         return self.batch * sum(sizes[phase] for phase in self.phases) * (1 if self.model.layers else 50)
+
+
+def matching(setups: Iterable[Setup], pattern: str) -> list[Setup]:
+    """The setups with a pattern in their names, in which `*` stands for anything."""
+    return [setup for setup in setups if fnmatchcase(setup.name, f"*{pattern}*")]
 
 
 def full() -> Iterator[Setup]:

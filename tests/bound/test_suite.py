@@ -11,7 +11,18 @@ import pytest
 
 from benchmarks.mapping.ablation import document, effect_of, idle
 from benchmarks.mapping.bench import bench
-from benchmarks.mapping.cases import MODELS, PREFILL, PYTINY, Phase, Setup, System, ablation, full, quick
+from benchmarks.mapping.cases import (
+    MODELS,
+    PREFILL,
+    PYTINY,
+    Phase,
+    Setup,
+    System,
+    ablation,
+    full,
+    matching,
+    quick,
+)
 from benchmarks.mapping.kept import append_results, read_baseline, read_results
 from benchmarks.mapping.measure import Result, measure, steps_of, work_of
 from benchmarks.mapping.reasons import FAR, without_link
@@ -233,3 +244,10 @@ def test_a_window_is_put_into_the_graph() -> None:
     (all_rows,), (few,) = (measure(s, path(FILE)) for s in (plain, replace(plain, window=64)))
     assert few.layers_bound < all_rows.layers_bound
     assert few.case == "pytiny 512x1 on dcim22, window 64, decode"
+
+
+def test_cases_are_chosen_by_patterns() -> None:
+    some = {setup.name for setup in matching(full(), "512x*on d")}
+    assert some
+    assert all(" 512x" in name and name.endswith(("dcim22", "dense")) for name in some)
+    assert matching(quick(), "") == list(quick())
