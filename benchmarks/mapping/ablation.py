@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.mapping.bench import run
-from benchmarks.mapping.cases import Phase, Setup, ablation
+from benchmarks.mapping.cases import Phase, Setup, ablation, matching
 from benchmarks.mapping.measure import FILLS, Result
 from benchmarks.mapping.table import geometric_mean
 from benchmarks.registry import Report, Say
