@@ -46,7 +46,7 @@ _SUMMARIES = {
     Optimisation.DOUBLE_BUFFER: "values of consecutive segments in several places of the buffer, taken in turn",
     Optimisation.HUB: "cut hub values by columns over as many tiles as pays, not over as few as fit",
     Optimisation.PLACEMENT: "lay tiles where messages travel least and the links of the mesh carry least",
-    Optimisation.NORM_EXCHANGE: "quantise what a norm makes for arrays beside its sum of squares; only scales need its root",
+    Optimisation.NORM_EXCHANGE: "quantise what a norm makes beside its sum of squares; only scales need the root",
     Optimisation.GATHER: "look up embeddings in the DRAM of several chips at the same time",
     Optimisation.COPY_HEADS: "query heads that share a KV head on tiles of their own, each with a copy of its rows",
     Optimisation.EARLY_BIAS: "add a section's bias to the residual while the section works, not to its result",
