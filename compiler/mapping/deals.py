@@ -63,6 +63,8 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
         return Deal(limits.page_ways, limits.page_rows, blocks, geometry.kv_rows(domain))
     sequences = limits.sequences
     block = min(asked.block or block_rows(geometry, domain, op), geometry.block(domain))
+    if not asked.block and sequences == 1 and asked.by_context:
+        block = even_block(geometry, domain, block, asked.ways)
     blocks = -(-geometry.longest(domain) // block)
     most = blocks * (sequences if asked.by_sequence else 1)
     if block % LONGEST_CHUNK or not asked.by_context:
@@ -82,6 +84,18 @@ def block_rows(geometry: Geometry, domain: Domain, op: Attention) -> int:
     whole, half = geometry.hardware.macro_rows, geometry.hardware.macro_rows // 2
     is_enough = -(-geometry.longest(domain) // max(half, 1)) <= MOST_WAYS
     return half if op.heads > op.kv_heads and is_enough and half % LONGEST_CHUNK == 0 else whole
+
+
+def even_block(geometry: Geometry, domain: Domain, block: int, ways: int) -> int:
+    """Rows of a block if a sequence's blocks of `block` rows are more than the `ways` tiles that are asked for: as long
+    as it may be such that all tiles have equally many. One long block takes less time than two that must be merged, and
+    all wait for the tile that has most."""
+    longest = geometry.longest(domain)
+    if ways <= 1 or -(-longest // block) <= ways:
+        return block
+    own = -(-longest // ways)
+    each = -(-own // (-(-own // geometry.block(domain))))
+    return -(-each // LONGEST_CHUNK) * LONGEST_CHUNK
 
 
 def _dealt(geometry: Geometry, domain: Domain, ways: int, block: int, blocks: int) -> Deal:

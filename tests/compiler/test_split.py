@@ -206,3 +206,13 @@ def test_rows_that_go_to_another_block_are_refused(wrong: type[t.Xor | t.Div | t
         return replace(role, code=(*role.code[:at], other, *role.code[at + 1 :]))
 
     assert _refused(replace(program, roles=tuple(map(broken, program.roles)))) & {"E0403", "E0404"}
+
+
+def test_tiles_that_are_fewer_than_blocks_get_blocks_of_equal_length() -> None:
+    graph, choices = decoder(Shape(layers=1)), Choices(256, block=128, ways=3)
+    mapping = mapping_of(graph, tiny(14), choices)
+    (op,) = {b.op for m in mapping.templates for b in m.blocks if isinstance(b.op, Attend)}
+    assert (op.ways, op.block, op.blocks) == (3, 96, 3)
+    step = segments_of(1, 255, 1)
+    even = Simulator(program_of(graph, tiny(14), choices)).step(step).cycles
+    assert even < Simulator(program_of(graph, tiny(14), replace(choices, kv_block=64))).step(step).cycles
