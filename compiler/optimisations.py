@@ -34,6 +34,7 @@ class Optimisation(Enum):
     CENTRE = "centre"
     SEARCH = "search"
     COPY_ARRAYS = "copy-arrays"
+    KEEP_LAYERS = "keep-layers"
 
     @property
     def summary(self) -> str:
@@ -54,6 +55,7 @@ _SUMMARIES = {
     Optimisation.CENTRE: "take means out of what makes rows, so that LayerNorm of their sums needs no mean",
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",
     Optimisation.SEARCH: "try other cuts and segments of large models, and take what is predicted to be fastest",
+    Optimisation.KEEP_LAYERS: "layers that fit without the output layer stay; of that, what does not fit is streamed",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
     Optimisation.SPLIT_CONTEXT: "deal a KV head's rows in blocks over several tiles, which attend side by side",

@@ -64,7 +64,10 @@ def split(graph: Graph, placement: Placement) -> Graph:
     graph = _with_plain_ids(graph)
     chip = _chip_nodes(graph, placement)
     graph, chip = _with_copies(graph, chip)
-    return _Splitter(graph, chip).graph_of_chip()
+    kept = _Splitter(graph, chip).graph_of_chip()
+    if not kept.outputs:
+        raise _refused(graph, f"--place {placement.value}: no output needs what the chip would keep")
+    return kept
 
 
 def ids_name(graph: Graph) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ from isa.operands import Space
 from .streamed import Advance as Advance
 from .streamed import Clear as Clear
 from .streamed import Install as Install
+from .streamed import MultiplyPieces as MultiplyPieces
 from .streamed import Place as Place
 from .streamed import Prefetch as Prefetch
 
@@ -350,6 +351,7 @@ Operation = (
     | Advance
     | Prefetch
     | Install
+    | MultiplyPieces
 )
 
 OPERATIONS: dict[str, type[Operation]] = {
@@ -379,6 +381,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Advance,
         Prefetch,
         Install,
+        MultiplyPieces,
     )
 }
 """The names of the operations in the text form."""

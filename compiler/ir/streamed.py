@@ -75,3 +75,23 @@ class Install:
     x: str
     arrays: tuple[str, ...]
     rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MultiplyPieces:
+    """Columns of out = x times pieces of weights that pass through `array` one after the other, dequantised.
+
+    The first `loaded` pieces come from DRAM, where they lie from `table` on, by way of the value `stage`; `kept` others
+    lie in the buffer, in the rows of the constant `pieces`. Each makes as many columns as the array has, in this order;
+    `product` is the value of one. In a segment of which no row is wanted, nothing is loaded.
+    """
+
+    out: str
+    x: str
+    array: str
+    product: str
+    loaded: int = 0
+    table: str = ""
+    stage: str = ""
+    kept: int = 0
+    pieces: str = ""

@@ -128,10 +128,18 @@ def to_host(parts: PartBuilder, section: Section, pieces: list[Partial], made_by
     stream, every = [], name in builder.every and not is_source
     for piece in pieces:
         (tile,) = piece.tiles
-        port = tile.port("to_host", Direction.OUT)
         wanted = tile.values[piece.name].rows is not Rows.OUTPUTS and not is_source and not every
-        tile.add(Send(piece.name, ((port, 0, piece.cols),), wanted=wanted), "output", [made_by])
-        channel = builder.to_host(f"{name}{len(builder.channels)}", tile.end(port))
-        stream.append(StreamPart(channel, piece.col, piece.cols))
+        stream.append(send_to_host(parts, section, piece, made_by, wanted=wanted))
     total = sum(piece.cols for piece in pieces)
     builder.streams.append(Stream(name, Direction.OUT, DType.F32, total, tuple(stream), is_source, every))
+
+
+def send_to_host(
+    parts: PartBuilder, section: Section, piece: Partial, made_by: Node, *, wanted: bool = False
+) -> StreamPart:
+    """Send columns of a section that lie on one tile to the host, through a port of their own."""
+    (tile,), builder = piece.tiles, parts.builder
+    port = tile.port(f"{piece.name}_to_host" if "to_host" in tile.ports else "to_host", Direction.OUT)
+    tile.add(Send(piece.name, ((port, 0, piece.cols),), wanted=wanted), "output", [made_by])
+    channel = builder.to_host(f"{section.output}{len(builder.channels)}", tile.end(port))
+    return StreamPart(channel, piece.col, piece.cols)

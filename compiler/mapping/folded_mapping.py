@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compiler.explain import Heading, Note
-from compiler.ir.graph import Graph, Linear
+from compiler.ir.graph import Graph, Linear, Node
 from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError, Diagnostic, NamedPlace
@@ -33,15 +33,20 @@ TOO_SMALL = ("E0302", "E0303", "E0304", "E0309")
 tables too large for a memory."""
 
 
-def weight_cells(graph: Graph) -> int:
-    """Elements of all linear layers' weights."""
-    return sum(graph.constants[n.inputs[1]].count for n in graph.nodes if isinstance(n.op, Linear))
+def weight_cells(graph: Graph, without: tuple[Node, ...] = ()) -> int:
+    """Elements of all linear layers' weights but those `without`."""
+    linears = (n for n in graph.nodes if isinstance(n.op, Linear) and n not in without)
+    return sum(graph.constants[n.inputs[1]].count for n in linears)
+
+
+def cells(hardware: Hardware) -> int:
+    """Cells of all arrays of a target."""
+    return hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
 
 
 def must_stream(graph: Graph, hardware: Hardware) -> bool:
     """Whether the weights have more elements than all arrays of the target have cells."""
-    cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
-    return weight_cells(graph) > cells
+    return weight_cells(graph) > cells(hardware)
 
 
 class StreamingError(Exception):
@@ -101,15 +106,14 @@ def _width(graph: Graph, folded: Fold) -> int:
 def _notes(job: Job) -> list[Note]:
     """What was chosen and why, with the numbers."""
     sizes, hardware, fold_ = job.sizes, job.hardware, job.fold
-    cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
     rate = hardware.dram.bandwidth.si * hardware.dram.channels.value
     names = [f"{sizes.hub} hub tiles of {sizes.width} columns", f"{sizes.front} front tiles"]
     if sizes.cores:
         names.append(f"{sizes.cores} core tiles for each attention section")
     said = [
         f"weights are streamed: the layers have {weight_cells(job.parts.graph):,} weights, the target's arrays "
-        f"{cells:,} cells; a step loads {sizes.bytes:,} bytes from DRAM, {1e3 * sizes.bytes / rate:,.2f} ms at "
-        f"{rate / 1e9:,.1f} GB/s",
+        f"{cells(hardware):,} cells; a step loads {sizes.bytes:,} bytes from DRAM, "
+        f"{1e3 * sizes.bytes / rate:,.2f} ms at {rate / 1e9:,.1f} GB/s",
         f"{fold_.count} times the same {len(fold_.body)} operators and sections, in a loop: {', '.join(names)}; "
         f"{sizes.rounds:,} rounds a step, up to {sizes.rows:,} rows",
     ]
@@ -125,15 +129,14 @@ def with_reason(error: CimError, reason: str) -> CimError:
 
 def refusal(graph: Graph, hardware: Hardware, reason: str) -> CimError:
     """The refusal (E0303) of weights that neither fit nor can be streamed."""
-    cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
-    per_chip = cells // max(int(hardware.system.chips_x.value * hardware.system.chips_y.value), 1)
+    per_chip = cells(hardware) // max(int(hardware.system.chips_x.value * hardware.system.chips_y.value), 1)
     need = weight_cells(graph)
     return CimError(
         [
             Diagnostic(
                 "E0303",
-                f"the model has {need:,} weights, the arrays of target {hardware.name} have {cells:,} cells, and its "
-                f"weights cannot be streamed: {reason}",
+                f"the model has {need:,} weights, the arrays of target {hardware.name} have {cells(hardware):,} cells, "
+                f"and its weights cannot be streamed: {reason}",
                 NamedPlace(graph.name),
                 help=f"a system of {-(-need // per_chip):,} or more of these chips (chips_x, chips_y in the target "
                 "file)",

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from compiler.explain import Note
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
 from compiler.ir.hosted import every_row
 from compiler.ir.mapping import Arithmetic, Mapping
@@ -19,12 +20,13 @@ from .builder import MappingBuilder
 from .cutting import cut
 from .deals import Dealing
 from .feedforward import DirectBuilder, FeedForwardBuilder, to_host
-from .feeds import HubState, Partial
+from .feeds import Feed, HubState, Partial
 from .grid import Asked, Cut, Cutter, Shape
 from .hostfeeds import HostColumns
 from .hub import Sizes, StageBuilder
 from .paging import page_rows_for, page_ways, with_pages
 from .parts import Geometry, PartBuilder, linear_shape
+from .passing import PassingBuilder, passing_section
 from .policies import KvChoice
 from .rules import WIDEST, hub_columns, spread_by_rule
 from .sections import Domain, Layout, Section, Stage
@@ -48,7 +50,8 @@ class MapOptions:
     blocks of how many rows; `heads_together`: KV heads that share tiles of the output projection; `kv_copies`: tiles
     with the same rows, among which the query heads that look at them are divided. 0: `deals` decides.
 
-    `chips`: how many chips along x and y may be used ((0, 0): all); fewer along x only of one row.
+    `chips`: how many chips along x and y may be used ((0, 0): all); fewer along x only of one row. `passing`: tiles of
+    an output layer whose weights pass through their arrays as far as they do not fit (0: all of them stay).
     """
 
     hub_width: int = 0
@@ -68,6 +71,7 @@ class MapOptions:
     kv_copies: int = 0
     stream: bool | None = None
     chips: tuple[int, int] = (0, 0)
+    passing: int = 0
 
     def does(self, optimisation: Optimisation) -> bool:
         """Whether an optimisation is wanted."""
@@ -89,6 +93,12 @@ class Mapper:
         self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
         self.state = HubState()
         self.only_results, self.carried = _only_results(graph, self.layout), _carried(self.layout)
+        self.passing = passing_section(graph, self.layout) if options.passing else None
+        self.notes: list[Note] = []
+        self.layer_tiles, self.loaded = (
+            0,
+            0,
+        )  # with an output layer that passes: other tiles, and bytes it loads
         self.slots: dict[tuple[Domain, int], int] = {}
         self.cuts: dict[Shape, Cut | None] = {}
 
@@ -182,6 +192,9 @@ class Mapper:
         else:
             (read,) = section.reads
             feed = self.state.feeds[read]
+            if section is self.passing:
+                self._pass(section, feed)
+                return
             if section.last is None:
                 pieces = DirectBuilder(self.parts, section, feed).build()
             else:
@@ -193,6 +206,14 @@ class Mapper:
         self.state.partials[section.output] = pieces
         if section.last is not None:
             self.state.bias[section.output] = section.last
+
+    def _pass(self, section: Section, feed: Feed) -> None:
+        """An output layer whose weights pass through arrays."""
+        self.layer_tiles = len(self.builder.tiles)
+        passing = PassingBuilder(self.parts, section, feed, self.options.passing)
+        passing.build()
+        self.loaded = passing.loaded
+        self.notes.append(passing.note())
 
     def _cut(self, section: Section) -> Cut | None:
         """How a feed-forward section is cut; None if nothing fits."""

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from compiler.explain import Note
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
 from isa.program import Limits
 
 from .builder import TileBuilder
-from .folded_mapping import TOO_SMALL, StreamingError, map_streamed, must_stream, refusal, with_reason
+from .cutting import cut
+from .folded_mapping import (
+    TOO_SMALL,
+    StreamingError,
+    cells,
+    map_streamed,
+    must_stream,
+    refusal,
+    weight_cells,
+    with_reason,
+)
 from .mapper import MapOptions, Mapper
 from .notes import notes_on
+from .passing import passing_section
 from .policies import policy_notes
 from .rules import WIDEST, spread_by_rule
 from .weighed import weighed
@@ -52,6 +65,9 @@ def settle(
     problem = (graph, hardware, limits, arithmetic, options)
     streamed = replace(options, stream=True)
     if streams:
+        kept = _layers_kept(graph, hardware, limits, arithmetic, options, notes)
+        if kept is not None:
+            return kept
         try:
             return Settled(map_streamed(*problem, notes), streamed)
         except StreamingError as error:
@@ -61,6 +77,9 @@ def settle(
     except CimError as error:
         if options.stream is not None or any(d.code not in TOO_SMALL for d in error.diagnostics):
             raise
+        kept = _layers_kept(graph, hardware, limits, arithmetic, options, notes)
+        if kept is not None:
+            return kept
         try:
             return Settled(map_streamed(*problem, notes), streamed)
         except StreamingError as why:
@@ -101,12 +120,62 @@ def _map_resident(
                 continue
             mapper, tried = other, fewer
             break
+    return _settled(mapper, mapping, tried, notes)
+
+
+def _settled(mapper: Mapper, mapping: Mapping, tried: MapOptions, notes: list[Note] | None) -> Settled:
+    """A mapping with weights that stay, what is worth saying about it, and what it came about with."""
+    graph, hardware, limits = mapper.graph, mapper.builder.hardware, mapper.limits
     if notes is not None:
-        notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary()]
+        notes += [*notes_on(graph, mapper.layout, limits), *mapper.weights.summary(), *mapper.notes]
         notes += policy_notes(mapper.parts.plans.values())
         notes += weighed(mapper.parts.geometry, mapper.cuts, mapper.slots)
     spread = tried.spread or spread_by_rule(graph, hardware, limits)
     return Settled(mapping, replace(tried, spread=spread, stream=False))
+
+
+def _layers_kept(
+    graph: Graph,
+    hardware: Hardware,
+    limits: Limits,
+    arithmetic: Arithmetic,
+    options: MapOptions,
+    notes: list[Note] | None,
+) -> Settled | None:
+    """A mapping in which the layers' weights stay in arrays, and those of the output layer as far as they fit; None if
+    the layers do not fit, or streaming all weights would load less."""
+    may = options.does(Optimisation.KEEP_LAYERS) and options.stream is None
+    section = passing_section(graph, cut(graph))
+    if not may or section is None or weight_cells(graph, without=section.first) > cells(hardware):
+        return None
+    small: MapOptions | None = None
+    taken, tried = hardware.tiles, _next_passing(options, options, ())
+    while tried is not None:
+        mapper = Mapper(graph, hardware, limits, arithmetic, tried)
+        with suppress(CimError):
+            mapper.run()
+        if 0 < mapper.layer_tiles < taken:
+            small, taken = tried, mapper.layer_tiles
+        tried = _next_passing(options, tried, mapper.builder.tiles)
+    if small is None:
+        return None
+    small = replace(small, passing=hardware.tiles - taken)
+    mapper = Mapper(graph, hardware, limits, arithmetic, small)
+    try:
+        mapping = mapper.run()
+    except CimError:
+        return None
+    if mapper.loaded * limits.sequences >= weight_cells(graph) * arithmetic.dtype.bytes:
+        return None
+    return _settled(mapper, mapping, small, notes)
+
+
+def _next_passing(asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder]) -> MapOptions | None:
+    """What to try next for as few tiles of layers as can be; None if only rows in memory would take fewer."""
+    if not tried.passing:
+        return replace(tried, passing=1)
+    fewer = _smaller(asked, tried, tiles, 0)
+    return None if fewer is None or (fewer.kv.one_tile and not asked.kv.one_tile) else fewer
 
 
 def _spared(mapper: Mapper, most: int, have: int) -> Iterator[int]:

@@ -61,7 +61,8 @@ def search(problem: Problem, asked: Choice) -> Found:
     is_bound = rules.settled.options.stream and (
         in_arrays or not is_small
     )  # by DRAM, and takes long to predict
-    if rules.mapping.limits.pages or is_best or is_bound:
+    passes = rules.settled.options.passing > 0
+    if rules.mapping.limits.pages or is_best or is_bound or passes:
         return rules
     judge = Judge(problem, rules.settled)
     score = judge.score(rules.choice)

@@ -38,9 +38,9 @@ def _on_fewer_chips(problem: Problem, asked: Choice, mapping: Mapping) -> Iterat
             continue
         if must_stream(problem.graph, hardware.with_chips(*chips)):
             return
-        options = replace(asked.options, chips=chips)
+        options = replace(asked.options, chips=chips, stream=False)
         found = _settled(problem, replace(asked, options=options))
-        if found is not None and not found.options.stream:
+        if found is not None:
             yield f"{chips[0]} x {chips[1]}", found
 
 

@@ -132,6 +132,12 @@ CHOICES = (
         "the same",
         {"stream": True, "kv": STREAMED},
     ),
+    Choice(
+        "an output layer whose weights pass",
+        Agreement.BIT,
+        "each column is one product with the same weights and the same scale, whenever they come",
+        {"passing": 1},
+    ),
 )
 
 DEFAULT = Choices(CONTEXT, hub_width=0, block=BLOCK)
@@ -179,7 +185,10 @@ NEED_BIASES = {Optimisation.EARLY_BIAS, Optimisation.CENTRE}
 """They change nothing of the trained model, which has no biases (tests/compiler/test_early_bias.py) and no LayerNorms
 (tests/compiler/test_centring.py)."""
 
-ELSEWHERE = {Optimisation.SEGMENTS: "segments of 2 tokens"}
+ELSEWHERE = {
+    Optimisation.SEGMENTS: "segments of 2 tokens",
+    Optimisation.KEEP_LAYERS: "an output layer whose weights pass",
+}
 """Optimisations that are choices of the other table."""
 
 COMBINING = {Optimisation.SEARCH}
