@@ -32,6 +32,7 @@ class Optimisation(Enum):
     EARLY_BIAS = "early-bias"
     SEGMENTS = "segments"
     CENTRE = "centre"
+    FOLD_GAINS = "fold-gains"
     SEARCH = "search"
     COPY_ARRAYS = "copy-arrays"
     KEEP_LAYERS = "keep-layers"
@@ -53,6 +54,7 @@ _SUMMARIES = {
     Optimisation.EARLY_BIAS: "add a section's bias to the residual while the section works, not to its result",
     Optimisation.COPY_ARRAYS: "copies of arrays on a tile's free macros, over which a segment's vectors are dealt",
     Optimisation.CENTRE: "take means out of what makes rows, so that LayerNorm of their sums needs no mean",
+    Optimisation.FOLD_GAINS: "take gains of norms into the weights behind them, before these are quantised",
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",
     Optimisation.SEARCH: "try other cuts and segments of large models, and take what is predicted to be fastest",
     Optimisation.KEEP_LAYERS: "layers that fit without the output layer stay; of that, what does not fit is streamed",

@@ -55,7 +55,8 @@ _ROWS = (Role.OTHER, Role.SOURCE)
 class Sizes:
     """What bounds a stage: columns of a hub value a tile takes, rows of the longest sequence, and of all.
 
-    `joins_norms`: norms that only arrays read are normalised and quantised in one (`NormQuantise`). `gathers`:
+    `joins_norms`: norms that only arrays read are normalised and quantised in one (`NormQuantise`), `folds_gains`: with
+    their gains in the weights. `gathers`:
     embeddings whose tables lie in DRAM have tiles of their own, on several chips. `early_bias`:
     a section's bias is added to what its result is added to. `carried`: values that more than one stage works on.
     """
@@ -66,6 +67,7 @@ class Sizes:
     joins_norms: bool = True
     gathers: bool = True
     early_bias: bool = True
+    folds_gains: bool = True
     carried: frozenset[str] = frozenset()
 
 

@@ -125,8 +125,8 @@ class Mapper:
         most = max(map(longest, Domain))
         does, width = self.options.does, self._shard(stage.domain, stage.width)
         joins, gathers = does(Optimisation.NORM_EXCHANGE), does(Optimisation.GATHER)
-        is_early = does(Optimisation.EARLY_BIAS)
-        sizes = Sizes(width, longest(stage.domain), most, joins, gathers, is_early, self.carried)
+        is_early, folds = does(Optimisation.EARLY_BIAS), does(Optimisation.FOLD_GAINS)
+        sizes = Sizes(width, longest(stage.domain), most, joins, gathers, is_early, folds, self.carried)
         builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
         builder.build(stage, self.only_results, kind)
 

@@ -58,11 +58,16 @@ def _norm_quantise(stage: StageBuilder, node: Node, op: Norm, rows: Rows) -> Non
     x, name = stage.bring(node.inputs[0]), f"x{len(stage.local)}q"
     stage.local[node.output.name] = name
     width = sum(cols for _, cols in stage.slots)
+    is_folded = stage.sizes.folds_gains and stage.weights.fold(
+        node.inputs[1], stage.consumers[node.output.name]
+    )
     to, back = exchange(stage.builder, stage.tiles, name, Reduce.SUM)
     peak, top = exchange(stage.builder, stage.tiles, f"{name}_peak", Reduce.MAX)
     for tile, (col, cols) in zip(stage.tiles, stage.slots, strict=True):
         tile.value(name, Format.Q8, cols, rows)
-        gain = tile.constant(f"{name}_gain", cols, stage.weights.row(node.inputs[1], width, col))
+        gain = ""
+        if not is_folded:
+            gain = tile.constant(f"{name}_gain", cols, stage.weights.row(node.inputs[1], width, col))
         block = NormQuantise(name, x, op.kind, op.eps, width, gain, to, back, peak, top)
         tile.add(block, "norm", [node])
     if len(node.inputs) > 2 and node.inputs[2]:

@@ -208,7 +208,7 @@ def _corner(crew: Crew, hardware: Hardware) -> Hardware:
     """The part of the mesh at the host that is used: chips for all tiles and some more, about as wide as tall."""
     system = hardware.system
     wide, tall = int(system.chips_x.value), int(system.chips_y.value)
-    chips = max(math.ceil(SLACK * crew.count / hardware.tiles_per_chip), len(crew.remote))
+    chips = max(math.ceil(SLACK * crew.count / hardware.tiles_per_chip), len(crew.remote), 1)
     across = min(wide, math.ceil(math.sqrt(chips)))
     down = min(tall, math.ceil(chips / across))
     across = min(wide, math.ceil(chips / down))

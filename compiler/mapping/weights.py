@@ -3,7 +3,7 @@ or float32 in ideal arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
@@ -78,6 +78,7 @@ class Weights:
         self._cells: dict[str, _Cells] = {}
         self._steps: dict[str, int] = {}
         self._shifts: dict[str, str] = {}
+        self._gains: dict[str, str] = {}  # of rows, by weight
 
     def shape(self, node: Node) -> tuple[int, int]:
         """Rows K and columns N of a linear layer's weight."""
@@ -197,10 +198,16 @@ class Weights:
 
         @cache
         def make() -> IntegerWeight:
-            values, scales = quantise_in_groups(float32(weight), levels, block)
+            values, scales = quantise_in_groups(self._gained(node), levels, block)
             return IntegerWeight(values, scales, block)
 
         return _Cells(block, make)
+
+    def _gained(self, node: Node) -> NDArray[np.float32]:
+        """A weight with the gain that its input came without."""
+        name = node.inputs[1]
+        weight, gain = float32(self.graph.constants[name]), self._gains.get(name)
+        return weight if gain is None else weight * float32(self.graph.constants[gain]).reshape(-1, 1)
 
     def summary(self) -> list[Note]:
         """What was taken from the file, for `--explain`."""
@@ -210,6 +217,18 @@ class Weights:
     def shift(self, value: str, constant: str) -> None:
         """Say that linear layers get `value` without a row that belongs to it: W (x + b) = W x + W b."""
         self._shifts[value] = constant
+
+    def fold(self, gain: str, readers: Sequence[Node]) -> bool:
+        """Let the linear layers `readers` get a value without its gain: W (g x) = (W g) x. False if they cannot:
+        integers of a file stay as they are, and weights of 4 bits have too few levels for gains that differ."""
+        names = {node.inputs[1] for node in readers}
+        used = [node for node in self.graph.nodes if not names.isdisjoint(node.inputs)]
+        is_apart = len(used) == len(readers) and all(node in readers for node in used)
+        is_plain = not any(self.graph.constants[name].is_quantised for name in names)
+        if self.bits != 8 or not is_apart or not is_plain:
+            return False
+        self._gains |= dict.fromkeys(names, gain)
+        return True
 
     def bias(self, node: Node, col: int) -> Slice | None:
         """The bias of a linear layer from column `col` on, or None if it has none: its own, and what the weights make

@@ -171,6 +171,9 @@ LEFT_OUT = {
     Optimisation.CENTRE: Choice(
         "centre", Agreement.SUMS, "means are taken out of weights before they are quantised, not out of sums"
     ),
+    Optimisation.FOLD_GAINS: Choice(
+        "fold-gains", Agreement.SCALES, "gains are in the weights when these are quantised"
+    ),
     Optimisation.HUB: Choice("hub", Agreement.SUMS, _HUB),
     Optimisation.NORM_EXCHANGE: Choice(
         "norm-exchange", Agreement.SUMS, "a norm is quantised in one operation, which rounds once"
