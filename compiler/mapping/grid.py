@@ -16,7 +16,7 @@ from .estimate import Pace
 from .feeds import ranges
 from .parts import Geometry
 
-MAKERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+MAKERS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)
 """Tiles that share a row: readers need a port for each."""
 
 ROWS = 8
@@ -99,13 +99,18 @@ class Cutter:
         return self.geometry.columns(self.shape.rows, self.shape.count)
 
     def _columns(self, most: int) -> list[int]:
-        """Columns to try: whole macros, doubling, and the most."""
+        """Columns to try: whole macros, doubling; the most; and equal pieces of the row on few tiles."""
         if self.asked.columns:
             return [self.asked.columns] if self.asked.columns <= most else []
         sizes = {most} if most else set()
         while (size := self._step << len(sizes)) < most:
             sizes.add(size)
-        return sorted(sizes)
+        sizes |= {self._piece(self.shape.inner, tiles) for tiles in MAKERS}
+        return sorted(size for size in sizes if size <= most)
+
+    def _piece(self, columns: int, tiles: int) -> int:
+        """Columns of so many equal pieces, in whole macros."""
+        return -(-columns // (tiles * self._step)) * self._step
 
     def _fused(self) -> Iterator[Cut]:
         shape, geometry = self.shape, self.geometry
@@ -131,8 +136,11 @@ class Cutter:
         if self.asked.width:
             return [self.asked.width] if self.asked.width <= most else []
         shard = min(self.shape.shard, self.shape.width)
-        parts = [width for width in range(self._step, min(shard, most + 1), self._step) if shard % width == 0]
-        return parts + list(range(shard, most + 1, shard))
+        sizes = {width for width in range(self._step, min(shard, most + 1), self._step) if shard % width == 0}
+        sizes |= {
+            width for tiles in MAKERS if (width := self._piece(self.shape.width, tiles)) <= min(shard, most)
+        }
+        return sorted(sizes.union(range(shard, most + 1, shard)))
 
     # ------------------------------------------------------------------------------------------ what is fast
 

@@ -16,7 +16,7 @@ SHORTEST_CHUNK, LONGEST_CHUNK = 1, 16
 NARROWEST = 32  # columns of a hub tile, at least
 MOST_WAYS = 64
 GROUPS = (1, 4)  # KV heads that share an output projection
-MOST_SPREAD = 4.0  # times the tiles that feed-forward layers need
+SPREADS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)  # times the tiles that feed-forward layers need
 SAME_WAY = "way"  # the parameter of tiles over which a head is dealt
 
 Neighbours = Callable[[Judge, Choice, Score], Iterator[Choice]]
@@ -83,9 +83,9 @@ def _groups(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
 
 
 def _spreads(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
-    for spread in (choice.options.spread / 2, choice.options.spread * 2):
-        if 1.0 <= spread <= MOST_SPREAD:
-            yield _with(choice, spread=spread)
+    now = choice.options.spread
+    for spread in (*(s for s in reversed(SPREADS) if s < now), *(s for s in SPREADS if s > now)):
+        yield _with(choice, spread=spread)
 
 
 def _with(choice: Choice, **changes: object) -> Choice:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from compiler.ir.graph import Attention, Graph
 from isa.program import Limits, Segment, segments_of
 
-PREFILL = 128
-"""Tokens of a prefill."""
+PREFILL, WHOLE = 64, 128
+"""Tokens of a sequence in a prefill (of many the pace alone would count, and not how soon the first of them are through
+all layers), and of one that attention sees as a whole."""
 
-SAMPLES = 6, 12
+SAMPLES = 8, 24
 """Segments of the prefills that are predicted: more tokens take longer by what the segments between them take."""
 
 
@@ -26,7 +27,7 @@ class Prefill:
     def extrapolated(self, cycles: Sequence[float]) -> float:
         """Cycles of the step, from those of the samples."""
         if len(self.samples) == 1:
-            return float(cycles[0]) * max(self.tokens / _tokens(self.samples[0]), 1)
+            return float(cycles[0])
         (less, more), (few, many) = cycles, map(_tokens, self.samples)
         return more + (self.tokens - many) * (more - less) / (many - few)
 
@@ -40,30 +41,28 @@ class Standard:
 
 
 def steps_of(graph: Graph, limits: Limits) -> Standard:
-    """A token of each sequence at the full context, and the last tokens of a context; for a graph with attention that
+    """A token of each sequence at the full context, and the last tokens of its context; for a graph with attention that
     sees later tokens, the first tokens of a sequence."""
-    tokens = min(PREFILL, limits.max_context)
+    tokens, sequences = min(PREFILL, limits.max_context), range(limits.sequences)
     attentions = [node.op for node in graph.nodes if isinstance(node.op, Attention)]
     if any(not op.causal and not op.cross for op in attentions):
-        return Standard((), _prefill(limits, tokens, 0))
-    last = limits.max_context - 1
-    each = (segments_of(1, last, limits.chunk, sequence=q) for q in range(limits.sequences))
-    decode = tuple(_with_source(limits, s) for cut in each for s in cut)
-    return Standard(decode, _prefill(limits, tokens, limits.max_context - tokens))
+        return Standard((), _prefill(_segments(limits, min(WHOLE, limits.max_context), 0, range(1))))
+    decode = _segments(limits, 1, limits.max_context - 1, sequences)
+    return Standard(decode, _prefill(_segments(limits, tokens, limits.max_context - tokens, sequences)))
 
 
-def _prefill(limits: Limits, tokens: int, position: int) -> Prefill:
-    """A step of so many tokens of one sequence, as far as a step can be so long."""
-    chunk = limits.chunk
-    most = min(tokens, max(limits.segments - 1, 1) * chunk)  # the last token is a segment of its own
-    few, many = (samples * chunk for samples in SAMPLES)
-    lengths = (few, many) if many < most else (most,)
-    cut = [tuple(_with_source(limits, s) for s in segments_of(n, position, chunk)) for n in lengths]
-    return Prefill(tuple(cut), cut[0][:1], tokens)
+def _segments(limits: Limits, tokens: int, position: int, sequences: range) -> tuple[Segment, ...]:
+    """So many tokens of each sequence, as far as a step can have so many segments."""
+    each = (segments_of(tokens, position, limits.chunk, sequence=q) for q in sequences)
+    cut = [replace(s, source=limits.max_source) for segments in each for s in segments]
+    return tuple(cut[: limits.segments])
 
 
-def _with_source(limits: Limits, segment: Segment) -> Segment:
-    return replace(segment, source=limits.max_source)
+def _prefill(whole: tuple[Segment, ...]) -> Prefill:
+    """A step, by its first segments if it has many."""
+    few, many = SAMPLES
+    samples = (whole[:few], whole[:many]) if many < len(whole) else (whole,)
+    return Prefill(samples, whole[:1], _tokens(whole))
 
 
 def _tokens(segments: Sequence[Segment]) -> int:

@@ -72,11 +72,11 @@ def test_short_forms_tell_what_the_whole_takes(graph: Graph) -> None:
 
 
 def test_a_prefill_is_extrapolated_over_its_segments(graph: Graph) -> None:
-    steps = steps_of(graph, Limits(1024, 4)).prefill
+    steps = steps_of(graph, Limits(1024, 1)).prefill
     few, many = (sum(s.tokens for s in step) for step in steps.samples)
     assert few < many < steps.tokens
     assert steps.extrapolated([100.0 + 7 * few, 100.0 + 7 * many]) == 100.0 + 7 * steps.tokens
-    assert len(steps_of(graph, Limits(1024, 16)).prefill.samples) == 1
+    assert len(steps_of(graph, Limits(1024, 4)).prefill.samples) == 1
 
 
 def test_the_choice_is_no_slower_than_the_rules(graph: Graph) -> None:
