@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from isa.events import Bound, Event, Resource
 from isa.hardware import Hardware
+from isa.hostcount import Work, count, time_of, work_of
 from isa.instruction import Unit
 from isa.program import HostPart, Moment, Program, Segment
-from runtime.hostcount import Work, count, time_of, work_of
 from runtime.segments import carried, rows_in
 from runtime.timing.result import StepCost
 from runtime.within import parts_around

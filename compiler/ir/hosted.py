@@ -45,9 +45,16 @@ def parts_within(graph: Graph) -> tuple[Partition, ...]:
 
 def every_row(graph: Graph) -> frozenset[str]:
     """The outputs of the chip of which the host needs every row, wanted or not: what the chip goes on from."""
-    given = {i.name for i in graph.inputs}
-    needed: set[str] = set()
+    needed = rows_needed(graph)
+    read = {name for part in parts_within(graph) if part.name in needed for name in part.inputs}
+    return frozenset(read & set(graph.outputs))
+
+
+def rows_needed(graph: Graph) -> frozenset[str]:
+    """The parts within the step that work on every row, wanted or not: the chip goes on from what they make."""
+    needed, parts = {i.name for i in graph.inputs}, set[str]()
     for part in reversed(parts_within(graph)):
-        if (given | needed) & set(part.outputs):
+        if needed & set(part.outputs):
             needed |= set(part.inputs)
-    return frozenset(needed & set(graph.outputs))
+            parts.add(part.name)
+    return frozenset(parts)

@@ -40,15 +40,17 @@ class PartitionPlacement(Pass):
         return True
 
 
-def first_that_fits(c: Compilation, place: Callable[[Graph], None]) -> None:
-    """Let `place` place the graph as `--place` asks; with auto, the first of `CANDIDATES` that fits the target.
+def first_that_fits(c: Compilation, place: Callable[[Graph], None]) -> Placement | None:
+    """Let `place` place the graph as `--place` asks (None); with auto, the first of `CANDIDATES` that fits the target,
+    which is returned.
 
     Sets `c.chip`. If none fits, the diagnostic is that of the whole model on the chip.
     """
     from compiler.placement import CANDIDATES, split
 
     if c.options.place != AUTO:
-        return place(c.require_chip())
+        place(c.require_chip())
+        return None
     refused: list[tuple[Placement, CimError]] = []
     for placement in CANDIDATES:
         try:
@@ -60,7 +62,8 @@ def first_that_fits(c: Compilation, place: Callable[[Graph], None]) -> None:
             refused.append((placement, error))
             continue
         c.chip = None if chip is c.graph else chip
-        return c.notes.append(_weighed(refused, placement))
+        c.notes.append(_weighed(refused, placement))
+        return placement
     raise _nothing_fits(refused)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from isa.events import Bound, Event, Resource
+from isa.hostcount import HostTime, share_out, time_of, work_of
 from isa.program import HOST, Program, Segment
 from isa.timing.critical import INDEX_OF, NO_RECORD
 from isa.timing.ledger import Ledger, part_name
-from runtime.hostcount import HostTime, share_out, time_of, work_of
 from runtime.within import Between
 
 Ready = list[tuple[int, int]]  # parts that have all they need, and since when

@@ -21,10 +21,10 @@ from isa.assembler import assemble
 from isa.diagnostics import CimError
 from isa.events import Bound, Component, Event, Resource
 from isa.hardware import load_target
+from isa.hostcount import work_of
 from isa.program import Direction, Moment, Program, Segment, segments_of
 from isa.verifier import verify
 from runtime.energy import energy
-from runtime.hostcount import work_of
 from runtime.machine import Machine
 from runtime.timing import Simulator
 

@@ -36,7 +36,7 @@ LIBRARIES = {
     "numpy": ("isa", "compiler", "runtime", "models", "benchmarks"),
     "ml_dtypes": ("compiler", "models"),
     "onnx": (  # the rest of the compiler sees our Graph; the host runs ONNX models and counts their work
-        *("compiler.frontend", "models", "runtime.host", "runtime.hostcount", "runtime.onnx_backend"),
+        *("compiler.frontend", "models", "runtime.host", "isa.hostcount", "runtime.onnx_backend"),
         "benchmarks",
     ),
     "onnxruntime": (
