@@ -27,12 +27,12 @@ CONTEXT = 64
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder whose weights do not fit a small mesh."""
     path = tmp_path_factory.mktemp("placing") / "wide.onnx"
-    config = LlamaConfig(400, 256, 2, 4, 2, 1024, CONTEXT)
+    config = LlamaConfig(400, 128, 2, 4, 2, 512, CONTEXT)
     save(llama.build(config, with_cache=False), path, RandomWeights(0), metadata={}, external=None)
     return path
 
 
-def target(tiles: int = 6, dram: float = 1.0, dispatch: float = 0.01, host: float = 100.0) -> Hardware:
+def target(tiles: int = 4, dram: float = 1.0, dispatch: float = 0.01, host: float = 100.0) -> Hardware:
     """The teaching target; `dram` and `host` are GB/s, `dispatch` is in us."""
     hardware = with_quantity(tiny(tiles), "dram", "bandwidth", dram)
     hardware = with_quantity(hardware, "host", "bandwidth", host)
@@ -62,7 +62,7 @@ def test_a_slow_host_does_not(model: Path) -> None:
 
 
 def test_weights_that_stay_are_not_weighed(model: Path) -> None:
-    c = compiled(model, target(tiles=30))
+    c = compiled(model, target(tiles=14))
     assert c.chip is None and "estimate" not in told(c)
 
 
@@ -92,7 +92,7 @@ def test_loads_are_those_of_streamed_weights(model: Path) -> None:
         if type(n.op).__name__ == "Linear"
     )
     assert 0.5 * linears < weights < 1.3 * linears
-    stays = compiled(model, target(tiles=30), "all")
+    stays = compiled(model, target(tiles=14), "all")
     assert loads_of(stays.require_mapping(), hardware).weights == 0
 
 
