@@ -24,11 +24,13 @@ from benchmarks.mapping.cases import (
     quick,
 )
 from benchmarks.mapping.kept import append_results, read_baseline, read_results
-from benchmarks.mapping.measure import Result, measure, steps_of, work_of
+from benchmarks.mapping.measure import Result, measure, steps_of, wants_chips, work_of
 from benchmarks.mapping.reasons import FAR, without_link
 from benchmarks.mapping.systems import FILL, base, hardware_for, kv_macros, weight_macros, with_chips
 from benchmarks.mapping.table import RESIDENT, data, geometric_mean, means, phases, text
+from compiler.driver import compile_model
 from compiler.optimisations import Optimisation
+from compiler.pipeline import CompileOptions
 from isa.diagnostics import CimError, fail
 from isa.hardware import Hardware, load_target
 from isa.program import Program
@@ -251,3 +253,11 @@ def test_cases_are_chosen_by_patterns() -> None:
     assert some
     assert all(" 512x" in name and name.endswith(("dcim22", "dense")) for name in some)
     assert matching(quick(), "") == list(quick())
+
+
+def test_systems_with_enough_chips_keep_what_they_need_in_arrays() -> None:
+    options = CompileOptions(max_context=64, kv="streamed", shapes_only=True, place="all")
+    program = compile_model(path(FILE), options, load_target("dcim22")).require_program()
+    assert wants_chips(Setup(PYTINY, 64, 1, System.DCIM22), program)
+    assert not wants_chips(Setup(PYTINY, 64, 1, System.SMALL), program)
+    assert not wants_chips(Setup(PYTINY, 64, 1, System.DCIM22, kv="streamed"), program)
