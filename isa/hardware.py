@@ -197,7 +197,8 @@ class Network(_Model):
     hop_latency: Cycles
     hop_energy: EnergyByte  # a byte over one hop
     reduce_energy: EnergyEach  # one float32 addition or comparison in a router
-    reduce_latency: Cycles
+    reduce_latency: Cycles  # one addition of float32
+    max_latency: Cycles  # one comparison
     leakage: Power  # a router
 
 

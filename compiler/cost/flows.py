@@ -168,4 +168,4 @@ def _way(program: Program, channel: Channel) -> Way:
         return tuple((0, 0) if tile is None else (tile.x, tile.y) for tile in tiles)
 
     hosts = [any(e.tile == HOST for e in ends) for ends in (channel.sources, channel.dests)]
-    return Way(places(channel.sources), places(channel.dests), *hosts)
+    return Way(places(channel.sources), places(channel.dests), *hosts, channel.reduce)

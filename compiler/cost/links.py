@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isa.events import Bound
 from isa.hardware import Hardware
+from isa.program import Reduce
 from isa.timing.rates import ceil_div
 
 from .stretches import Distances, Point, Stretch, Tree, tree_of
@@ -23,12 +24,14 @@ KINDS = (Bound.NETWORK, Bound.CHIP_LINKS, Bound.HOST_LINK)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One channel: the routers of its senders and receivers, and whether the host is among either."""
+    """One channel: the routers of its senders and receivers, and whether the host is among either, and how
+    several senders' values are combined."""
 
     sources: tuple[Point, ...]
     dests: tuple[Point, ...]
     from_host: bool = False
     to_host: bool = False
+    reduce: Reduce = Reduce.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,11 @@ class Links:
         self._borders = [np.arange(1, n) % c == 0 for n, c in zip(self._mesh, chip, strict=True)]
         sums = [[0, *np.cumsum(self._latency[b.astype(int)]).tolist()] for b in self._borders]
         self._sums = [np.array(column, dtype=np.int64) for column in sums]
-        self.distances = Distances(sums[0], sums[1], target.cycles(target.network.reduce_latency))
+        combine = {Reduce.SUM: target.network.reduce_latency, Reduce.MAX: target.network.max_latency}
+        self.distances = {Reduce.NONE: Distances(sums[0], sums[1], 0)}
+        self.distances |= {
+            reduce: Distances(sums[0], sums[1], target.cycles(taken)) for reduce, taken in combine.items()
+        }
         self._host = 4 * self._mesh[0] * self._mesh[1]
         self.free: Ints = np.zeros(self._host + 2, dtype=np.int64)
 
@@ -93,7 +100,7 @@ class Links:
         return _joined([np.concatenate(c) for c in zip(*columns, strict=True)], latency)
 
     def _tree(self, way: Way) -> Tree:
-        tree = tree_of(self.distances, way.sources, way.dests)
+        tree = tree_of(self.distances[way.reduce], way.sources, way.dests)
         tree.latency += int(self._latency[2]) * (way.from_host + way.to_host)
         if way.from_host:
             late = int(self._latency[2])

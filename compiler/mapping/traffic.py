@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isa.hardware import Hardware
-from isa.program import HOST, Channel
+from isa.program import HOST, Channel, Reduce
 
 Ints = NDArray[np.int64]
 Cells = Sequence[tuple[int, int]]
@@ -50,7 +50,10 @@ class Grid:
             hardware.bytes_per_cycle(kinds[0].link_width),
             hardware.bytes_per_cycle(kinds[1].bandwidth),
         )
-        self.reduce = hardware.cycles(hardware.network.reduce_latency)
+        network = hardware.network
+        self.reduce, self.compare = (
+            hardware.cycles(n) for n in (network.reduce_latency, network.max_latency)
+        )
         mesh = hardware.mesh_x, hardware.mesh_y
         self.is_border = [np.arange(1, n + 1) % c == 0 for n, c in zip(mesh, chip, strict=True)]
         sums = [np.cumsum(np.where(b, border, hop)) for b in self.is_border]
@@ -78,6 +81,7 @@ class Traffic:
         self._got, self._dest = _pairs([[e.tile for e in c.dests] for c, _ in kept])
         self._first_source = _firsts(self._sent)
         self._first_dest = _firsts(self._got)
+        self._compares: NDArray[np.bool_] = np.array([c.reduce is Reduce.MAX for c, _ in kept], bool)
         self._many: NDArray[np.bool_] = np.array([len(c.sources) > 1 for c, _ in kept], bool)
         rooted = np.array([is_rooted(c) for c, _ in kept], bool)
         self._free_ends = np.flatnonzero(rooted[self._got]), np.flatnonzero(rooted[self._sent])
@@ -146,14 +150,14 @@ class Traffic:
     # ------------------------------------------------------------------------------------------------- latency
 
     def ways(self, cells: Cells, grid: Grid) -> Ints:
-        """Cycles of the longest way of each channel, with those of the adders on the way of several senders' sum."""
+        """Cycles of the longest way of each channel, with those of what combines several senders' values."""
         at, root = self._places(cells)
         there = _way(at[self._source], root[self._sent], grid), self._first_source
         on = _way(at[self._dest], root[self._got], grid), self._first_dest
         ways = sum(np.maximum.reduceat(way, first) for way, first in (there, on))
         many = self._many[self._sent]
         met = _meetings(self._sent[many], at[self._source[many]], root, self.number)
-        return np.asarray(ways + met * grid.reduce, np.int64)
+        return np.asarray(ways + met * np.where(self._compares, grid.compare, grid.reduce), np.int64)
 
     def latency(self, cells: Cells, grid: Grid) -> int:
         """Cycles that messages are on their way of the row that goes through all stages, one after another."""

@@ -64,21 +64,35 @@ class Latency:
         self._quantising = lru_cache(maxsize=64)(self._quantise)
 
     @cached_property
-    def _addition(self) -> float:
-        """Cycles to combine values of several tiles, for each doubling of their number: in the network or, message
-        after message, in a vector unit."""
+    def _by_hand(self) -> float:
+        """Cycles to combine values of several tiles, for each doubling of their number: message after message, in a
+        vector unit."""
         r = self.rates
-        by_hand = min((m - 1 + r.startup + 1 + r.hop) / math.log2(m) for m in range(2, 66))
-        return min(float(r.reduce), by_hand)
+        return min((m - 1 + r.startup + 1 + r.hop) / math.log2(m) for m in range(2, 66))
+
+    @cached_property
+    def _addition(self) -> float:
+        """The same for sums, in the network or by hand."""
+        return min(float(self.rates.reduce), self._by_hand)
+
+    @cached_property
+    def _comparison(self) -> float:
+        """The same for maxima."""
+        return min(float(self.rates.compare), self._by_hand)
 
     @cached_property
     def _merge(self) -> float:
         """The same for blocks of online softmax: their maxima first, then their sums."""
-        return min(2.0 * self.rates.reduce, float(self.rates.startup + 1 + self.rates.hop))
+        r = self.rates
+        return min(float(r.compare + r.reduce), float(r.startup + 1 + r.hop))
 
-    def combine(self, parts: float) -> float:
-        """Cycles to combine `parts` values that lie on as many tiles."""
+    def sum(self, parts: float) -> float:
+        """Cycles to add up `parts` values that lie on as many tiles."""
         return self._addition * math.log2(max(parts, 1.0))
+
+    def maximum(self, parts: float) -> float:
+        """Cycles to find the largest of `parts` values that lie on as many tiles."""
+        return self._comparison * math.log2(max(parts, 1.0))
 
     # ------------------------------------------------------------------------------------------------ the hub
 
@@ -106,7 +120,7 @@ class Latency:
         for low, high in pairwise(_points(1.0, float(width))):
             tiles = width / high
             vector = r.vector(table.Vsum, low) + r.vector(table.Vsubc, low)
-            network = self.combine(tiles) + 2 if tiles > 1 else 0.0
+            network = self.sum(tiles) + 2 if tiles > 1 else 0.0
             if not best.by or vector + network < best.total:
                 best = Spent({Limit.VECTOR: vector, Limit.NETWORK: network})
         return best
@@ -136,7 +150,7 @@ class Latency:
                 if parts > 1:
                     both = r.vector(table.Vamax, low[j]) + r.vector(table.Quantx, low[j])
                     vector[i, count + j] = both
-                    network[i, count + j] = self.combine(parts) + 2 + arriving
+                    network[i, count + j] = self.maximum(parts) + 2 + arriving
                     pieces[i, count + j] = 1.0
         return low, high, vector, network, pieces
 

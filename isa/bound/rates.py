@@ -30,6 +30,7 @@ class Rates:
         self.buffer_width = tile.buffer_width
         self.hop = hardware.cycles(hardware.network.hop_latency)
         self.reduce = hardware.cycles(hardware.network.reduce_latency)
+        self.compare = hardware.cycles(hardware.network.max_latency)
         self.link = hardware.bytes_per_cycle(hardware.network.link_width)
         chip_link = hardware.bytes_per_cycle(hardware.chip_link.bandwidth)
         self.fastest_link = max(self.link, chip_link) if self.chips > 1 else self.link

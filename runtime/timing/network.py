@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from isa.events import Bound
 from isa.hardware import Hardware
-from isa.program import HOST, Channel, Endpoint, Program
+from isa.program import HOST, Channel, Endpoint, Program, Reduce
 from isa.timing.critical import NO_RECORD, Records
 from isa.timing.rates import ceil_div, tree_levels
 
@@ -184,7 +184,12 @@ class Network:
                 target.bytes_per_cycle(target.host_link.bandwidth),
             ),
         }
-        self._reduce_cycles = target.cycles(target.network.reduce_latency)
+        network = target.network
+        self._combine_cycles = {
+            Reduce.NONE: 0,
+            Reduce.SUM: target.cycles(network.reduce_latency),
+            Reduce.MAX: target.cycles(network.max_latency),
+        }
         self._buffer_width = target.bytes_per_cycle(target.buffer.port_width)
 
     def reset(self) -> None:
@@ -246,7 +251,7 @@ class Network:
 
     def plan(self, channel: Channel) -> Plan:
         """The route of a channel: from several senders in a tree to the first receiver, then out in a tree."""
-        return self._plan(channel.sources, channel.dests, self._reduce_cycles)
+        return self._plan(channel.sources, channel.dests, self._combine_cycles[channel.reduce])
 
     def barrier_plan(self, members: Sequence[Endpoint]) -> Plan:
         """The route of a barrier's control words: in a tree to the first member, and back to all."""

@@ -98,6 +98,7 @@ def test_links_carry_what_the_network_says(
 def test_ways_are_as_long_as_the_network_says(cells: list[tuple[int, int]], channels: list[Channel]) -> None:
     """Of messages without bytes, of which nothing is made on the way."""
     hardware, records = with_quantity(_narrow(), "network", "reduce_latency", 0), Records()
+    hardware = with_quantity(hardware, "network", "max_latency", 0)
     channels = [from_the_middle(channel, cells) for channel in channels]
     tiles = tuple(Tile(f"t{n}", "", x, y) for n, (x, y) in enumerate(cells))
     network = Network(hardware, Program(hardware, LIMITS, (), tiles))
