@@ -167,5 +167,5 @@ def _way(program: Program, channel: Channel) -> Way:
         tiles = (program.tiles[e.tile] if e.tile != HOST else None for e in ends)
         return tuple((0, 0) if tile is None else (tile.x, tile.y) for tile in tiles)
 
-    hosts = [any(e.tile == HOST for e in ends) for ends in (channel.sources, channel.dests)]
-    return Way(places(channel.sources), places(channel.dests), *hosts, channel.reduce)
+    from_host, to_host = (any(e.tile == HOST for e in ends) for ends in (channel.sources, channel.dests))
+    return Way(places(channel.sources), places(channel.dests), from_host, to_host, channel.reduce)
