@@ -17,11 +17,12 @@ from isa.program import Direction, Endpoint
 from .builder import TileBuilder
 from .core import append, attend, check_attention
 from .deals import Deal, Dealing, copies_of, deal, heads_together, last_columns, stays_whole
-from .feeds import HubState, Partial, ranges
+from .feeds import HubState, Partial, Shard, ranges
 from .lanes import Share, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
 from .policies import KvPlan, Room, choose_policy, macros, resident, ways_out
 from .sections import Domain, Section, refuse
+from .sharing import send_rows
 from .split import SplitBuilder, shards_each
 from .streaming import attend_streamed
 
@@ -58,14 +59,24 @@ class AttentionBuilder:
             raise refuse(self.parts.graph, self.node, why, "fewer --kv-tokens, or --without split-context")
         if is_fused:
             self._copy()
+        together = self._together(is_fused)
         if self.section.last is not None:
-            self.parts.weights.settle(self.section.last, self.out_cols)
-        for head in range(self.op.kv_heads * self.copies):
-            if is_fused:
+            self.parts.weights.settle(self.section.last, together * self.out_cols)
+        for head in range(0, self.op.kv_heads * self.copies, together):
+            if together > 1:
+                self._grouped(range(head, head + together), last)
+            elif is_fused:
                 self._fused(head, last)
             else:
                 self._spread(head, last)
         return list(last.partials.values())
+
+    def _together(self, is_fused: bool) -> int:
+        """How many heads on tiles of their own share an output projection elsewhere: what is asked for."""
+        asked = self.dealing.together if self.dealing.groups_heads else 1
+        if self.section.last is None or not is_fused or asked <= 1:
+            return 1
+        return heads_together(self.parts.geometry, self.op.kv_heads * self.copies, self.out_cols, asked)
 
     def _copy(self) -> None:
         """Let the query heads that share a KV head go to tiles of their own, each with a copy of its rows."""
@@ -169,9 +180,14 @@ class AttentionBuilder:
         last = geometry.macros(self.out_cols, self._width()) if self.section.last is not None else 0
         return first + last
 
-    def _width(self) -> int:
+    @property
+    def _output(self) -> Node:
+        """The output projection."""
         assert self.section.last is not None
-        return linear_shape(self.parts.weights, self.section.last)[1]
+        return self.section.last
+
+    def _width(self) -> int:
+        return linear_shape(self.parts.weights, self._output)[1]
 
     # ------------------------------------------------------------------------------------------ one KV head
 
@@ -262,10 +278,25 @@ class AttentionBuilder:
             return
         self._last(tile, self.parts.quantise(tile, out, [self.node]), head, 0, self._width(), last)
 
+    def _grouped(self, heads: range, last: LastLayer) -> None:
+        """Heads on tiles of their own up to attention, whose results go to tiles with their output projection."""
+        kind, builder, made = "cross_attention" if self.op.cross else "attention", self.parts.builder, []
+        for number, head in enumerate(heads):
+            tile = builder.new_tile(kind, is_source=self.is_source)
+            made.append(Shard(tile, self._core(tile, head, None), number * self.out_cols, self.out_cols))
+        feed = send_rows(made, [self.node], made[0].tile.values[made[0].name].rows)
+        rows = len(heads) * self.out_cols
+        for col, cols in ranges(self._width(), self.parts.geometry.columns(rows)):
+            tile = builder.new_tile("combine", is_source=self.is_source)
+            x = self.parts.receive(feed, tile)
+            at = (heads.start * self.out_cols, col)
+            y = self.parts.multiply(tile, self._output, x, "o", at, (rows, cols), bias=False)
+            last.add(tile, y, col, cols)
+        feed.connect(builder)
+
     def _last(self, tile: TileBuilder, x: str, head: int, col: int, cols: int, last: LastLayer) -> None:
-        assert self.section.last is not None
         at, size = (head * self.out_cols, col), (self.out_cols, cols)
-        last.add(tile, self.parts.multiply(tile, self.section.last, x, "o", at, size, bias=False), col, cols)
+        last.add(tile, self.parts.multiply(tile, self._output, x, "o", at, size, bias=False), col, cols)
 
     # ------------------------------------------------------------------------------------------------- spread
 

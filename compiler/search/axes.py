@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from compiler.ir.graph import Attention
 from compiler.ir.mapping import Mapping
 from compiler.mapping.cutting import cut
 from compiler.mapping.rules import WIDEST, hub_columns
@@ -15,7 +16,7 @@ SHORTEST_CHUNK, LONGEST_CHUNK = 1, 16
 """Tokens of a segment: short ones are soon through all layers, long ones have fewer instructions a token."""
 NARROWEST = 32  # columns of a hub tile, at least
 MOST_WAYS = 64
-GROUPS = (1, 4)  # KV heads that share an output projection
+GROUPS = (1, 4)  # KV heads that share an output projection, of heads over several tiles; of others all do
 SPREADS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)  # times the tiles that feed-forward layers need
 SAME_WAY = "way"  # the parameter of tiles over which a head is dealt
 
@@ -76,10 +77,12 @@ def _copies(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
 def _groups(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     is_dealt = (
         ways_of(judge.mappings(choice.options)) > 1
-    )  # else a head has its output projection on its tile
-    for heads in GROUPS if is_dealt else ():
-        if heads != choice.options.heads_together:
-            yield _with(choice, heads_together=heads)
+    )  # else a head may have its output projection itself
+    ops = (node.op for node in judge.problem.graph.nodes)
+    heads = max((op.heads for op in ops if isinstance(op, Attention)), default=1)
+    for together in GROUPS if is_dealt else (1, heads):
+        if together != (choice.options.heads_together or (0 if is_dealt else 1)):
+            yield _with(choice, heads_together=together)
 
 
 def _spreads(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:

@@ -19,7 +19,7 @@ from .judge import Choice, Judge, Problem, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
-WORK, WORK_PER_TILE, MOST_WORK = 1_000, 3, 30_000
+WORK, WORK_PER_TILE, MOST_WORK = 3_000, 3, 30_000
 """What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule, and no more."""
 
 WORTH = 1 << 20

@@ -28,8 +28,11 @@ SHAPES = {
 }
 
 
-def _program(shape: Shape, copies: int, arithmetic: Arithmetic = Arithmetic.INT8) -> Program:
-    return program_of(decoder(shape), tiny(14), Choices(64, arithmetic, ways=1, copies=copies, sequences=2))
+def _program(
+    shape: Shape, copies: int, arithmetic: Arithmetic = Arithmetic.INT8, together: int = 0
+) -> Program:
+    choices = Choices(64, arithmetic, ways=1, copies=copies, sequences=2, together=together)
+    return program_of(decoder(shape), tiny(14), choices)
 
 
 def _copies(program: Program) -> set[int]:
@@ -53,13 +56,27 @@ def test_int8_is_close_to_one_tile(name: str) -> None:
     assert error < 0.03
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_an_output_projection_of_several_copies_equals_the_reference(name: str) -> None:
+    expected = reference(decoder(SHAPES[name]), IDS)
+    program = _program(SHAPES[name], 0, Arithmetic.FLOAT32, together=4)
+    assert "combine" in {role.name for role in program.roles}
+    np.testing.assert_allclose(run(Machine(program), IDS), expected, atol=1e-5 * np.abs(expected).max())
+    program = _program(SHAPES[name], 0, together=4)
+    verify(program)
+    alone = run(Machine(_program(SHAPES[name], 0)), IDS)
+    error = np.sqrt(np.mean((run(Machine(program), IDS) - alone) ** 2)) / np.std(alone)
+    assert error < 0.03
+
+
 @pytest.mark.parametrize(("asked", "found"), [(0, 4), (1, 1), (2, 2), (3, 1), (8, 4)])
 def test_copies_divide_the_heads_that_share_a_cache(asked: int, found: int) -> None:
     assert _copies(_program(Shape(kv_heads=1, layers=1), asked)) == {found}
 
 
-def test_cutting_a_sequence_into_steps_changes_no_bit() -> None:
-    program = _program(Shape(), 0)
+@pytest.mark.parametrize("together", [0, 4])
+def test_cutting_a_sequence_into_steps_changes_no_bit(together: int) -> None:
+    program = _program(Shape(), 0, together=together)
     whole, machine = run(Machine(program), IDS), Machine(program)
     parts = [run(machine, IDS[:23]), run(machine, IDS[23:24], 23), run(machine, IDS[24:], 24)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
