@@ -48,7 +48,7 @@ class MapOptions:
 
     `context_ways`: over how many tiles a KV head's rows are dealt (1: no more than they need), `context_block`: in
     blocks of how many rows; `heads_together`: KV heads (or copies of them) that share tiles of the output projection;
-    `kv_copies`: tiles with the same rows, among which the query heads that look at them are divided. 0: `deals` decides.
+    `kv_copies`: tiles with the same rows, among which the query heads that look at them are divided. 0: `deals`.
 
     `chips`: how many chips along x and y may be used ((0, 0): all); fewer along x only of one row. `passing`: tiles of
     an output layer whose weights pass through their arrays as far as they do not fit (0: all of them stay).
