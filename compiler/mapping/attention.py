@@ -137,7 +137,8 @@ class AttentionBuilder:
             asked = self.dealing.together if self.dealing.groups_heads else 1
             together = heads_together(geometry, heads, self.out_cols, asked)
             self.parts.weights.settle(node, together * self.out_cols)
-            cols = last_columns(geometry, self._width(), together * self.out_cols, together)
+            least = 1 if self.dealing.few_outputs else together
+            cols = last_columns(geometry, self._width(), together * self.out_cols, least)
         group: dict[int, list[TileBuilder]] = {}
         for head in range(heads):
             self.parts.builder.begin_part()
@@ -286,7 +287,7 @@ class AttentionBuilder:
             made.append(Shard(tile, self._core(tile, head, None), number * self.out_cols, self.out_cols))
         feed = send_rows(made, [self.node], made[0].tile.values[made[0].name].rows)
         rows = len(heads) * self.out_cols
-        for col, cols in ranges(self._width(), self.parts.geometry.columns(rows)):
+        for col, cols in ranges(self._width(), last_columns(self.parts.geometry, self._width(), rows, 1)):
             tile = builder.new_tile("combine", is_source=self.is_source)
             x = self.parts.receive(feed, tile)
             at = (heads.start * self.out_cols, col)

@@ -24,7 +24,7 @@ LONGEST_CHUNK = 16  # tokens of a segment, at most: it lies within a block
 class Dealing:
     """What is asked for: `ways` tiles a head (1: no more than its cache needs) in blocks of `block` rows, `together` KV
     heads at an output projection, `copies` tiles with the same rows for the query heads that share them; 0 where a rule
-    decides.
+    decides. `few_outputs`: an output projection on as few tiles as it fits.
 
     `by_context`: a head may be dealt at all. `by_sequence`: the blocks of all sequences are, so that there may be more
     tiles than a sequence has blocks. `groups_heads`: several heads may share an output projection.
@@ -34,6 +34,7 @@ class Dealing:
     block: int = 0
     together: int = 0
     copies: int = 0
+    few_outputs: bool = False
     by_context: bool = True
     by_sequence: bool = True
     groups_heads: bool = True
@@ -137,7 +138,8 @@ def heads_together(geometry: Geometry, heads: int, cols: int, asked: int) -> int
 
 
 def last_columns(geometry: Geometry, width: int, rows: int, heads: int) -> int:
-    """Columns of the output projection on a tile: as many tiles as heads at least, so that each finishes one."""
+    """Columns of the output projection on a tile: on as few tiles as it fits, and on as many as `heads` at least, so that
+    each finishes one."""
     most, unit = geometry.columns(rows), geometry.hardware.macro_cols
     tiles = max(-(-width // most), heads)
     return min(most, -(-width // (tiles * unit)) * unit)

@@ -49,6 +49,7 @@ class MapOptions:
     `context_ways`: over how many tiles a KV head's rows are dealt (1: no more than they need), `context_block`: in
     blocks of how many rows; `heads_together`: KV heads (or copies of them) that share tiles of the output projection;
     `kv_copies`: tiles with the same rows, among which the query heads that look at them are divided. 0: `deals`.
+    `few_outputs`: an output projection on as few tiles as it fits.
 
     `chips`: how many chips along x and y may be used ((0, 0): all); fewer along x only of one row. `passing`: tiles of
     an output layer whose weights pass through their arrays as far as they do not fit (0: all of them stay).
@@ -69,6 +70,7 @@ class MapOptions:
     context_block: int = 0
     heads_together: int = 0
     kv_copies: int = 0
+    few_outputs: bool = False
     stream: bool | None = None
     chips: tuple[int, int] = (0, 0)
     passing: int = 0
@@ -235,7 +237,7 @@ def dealing_of(options: MapOptions) -> Dealing:
     """How attention is to be dealt over tiles."""
     dealt = Optimisation.SPLIT_CONTEXT, Optimisation.SPLIT_SEQUENCES, Optimisation.GROUP_HEADS
     copies = options.kv_copies if options.does(Optimisation.COPY_HEADS) else 1
-    asked = options.context_ways, options.context_block, options.heads_together, copies
+    asked = options.context_ways, options.context_block, options.heads_together, copies, options.few_outputs
     return Dealing(*asked, *map(options.does, dealt))
 
 

@@ -37,6 +37,7 @@ from .weighed import weighed
 TOO_FEW_TILES = "E0303"
 ATTEND = ("attend", "cross_attend")  # kinds of tiles over which a head's rows are dealt
 FUSED = ("attention", "cross_attention")  # kinds of tiles with all of a head
+OUTPUTS = "combine"  # kind of tiles with output projections
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +193,8 @@ def _smaller(
     asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
 ) -> MapOptions | None:
     """Options that take fewer of the `tiles` than were `tried`: smaller sections, heads over as many tiles as are left
-    for them, sections as small as can be, fewer copies of heads (whose softmax takes longer than a section's columns),
-    then the hub, then heads over one tile each with rows in memory. None if there are none."""
+    for them, sections as small as can be, output projections on few tiles, fewer copies of heads (whose softmax takes
+    longer than a section's columns), then the hub, then heads over one tile each with rows in memory. None if there are none."""
     attend = [tile for tile in tiles if tile.kind in ATTEND]
     ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
     if not tried.spread:
@@ -205,6 +206,8 @@ def _smaller(
             return replace(tried, context_ways=fewer)
     if not asked.spread and tried.spread > 1:
         return replace(tried, spread=1.0)
+    if any(tile.kind == OUTPUTS for tile in tiles) and not tried.few_outputs:
+        return replace(tried, few_outputs=True)
     if any(tile.kind in FUSED for tile in tiles) and not asked.kv_copies and tried.kv_copies != 1:
         return replace(tried, kv_copies=1 if tried.kv_copies else 2)
     if not tried.hub_width:

@@ -47,6 +47,7 @@ class Choices:
     kv_block: int = 0
     together: int = 0
     copies: int = 0
+    few_outputs: bool = False
     passing: int = 0
     place: Placement = Placement.ALL
     kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
@@ -81,6 +82,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         context_block=choices.kv_block,
         heads_together=choices.together,
         kv_copies=choices.copies,
+        few_outputs=choices.few_outputs,
         passing=choices.passing,
     )
     mapping = settle(graph, hardware, limits, choices.arithmetic, options).mapping

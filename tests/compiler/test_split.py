@@ -76,6 +76,25 @@ def test_int8_is_close_to_one_tile(name: str, deal: str) -> None:
     assert error < 0.03
 
 
+def test_output_projections_on_few_tiles_equal_the_reference() -> None:
+    graph, found = decoder(SHAPES["groups"]), []
+    for few in (False, True):
+        choices = replace(_choices("each", 1, Arithmetic.FLOAT32), source=0, few_outputs=few)
+        program = program_of(graph, tiny(14), choices)
+        verify(program)
+        found.append(sum(tile.role.startswith("combine") for tile in program.tiles))
+        expected = reference(graph, IDS)
+        np.testing.assert_allclose(run(Machine(program), IDS), expected, atol=1e-5 * np.abs(expected).max())
+    assert found[0] > found[1] > 0
+
+
+def test_output_projections_take_few_tiles_where_there_are_few() -> None:
+    graph, choices = decoder(SHAPES["groups"]), replace(_choices("one"), source=0)
+    most = len(mapping_of(graph, tiny(14), choices).tiles)
+    side = int((most - 1) ** 0.5)
+    assert len(mapping_of(graph, tiny(side), choices).tiles) <= side * side < most
+
+
 @pytest.mark.parametrize("sequences", [1, 3])
 @pytest.mark.parametrize("kind", ["t5", "encoder"])
 @pytest.mark.parametrize("deal", DEALS)
