@@ -138,8 +138,8 @@ def heads_together(geometry: Geometry, heads: int, cols: int, asked: int) -> int
 
 
 def last_columns(geometry: Geometry, width: int, rows: int, heads: int) -> int:
-    """Columns of the output projection on a tile: on as few tiles as it fits, and on as many as `heads` at least, so that
-    each finishes one."""
+    """Columns of the output projection on a tile: as few tiles as it fits, but as many as `heads`, so that each
+    finishes one."""
     most, unit = geometry.columns(rows), geometry.hardware.macro_cols
     tiles = max(-(-width // most), heads)
     return min(most, -(-width // (tiles * unit)) * unit)

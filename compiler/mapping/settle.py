@@ -194,7 +194,8 @@ def _smaller(
 ) -> MapOptions | None:
     """Options that take fewer of the `tiles` than were `tried`: smaller sections, heads over as many tiles as are left
     for them, sections as small as can be, output projections on few tiles, fewer copies of heads (whose softmax takes
-    longer than a section's columns), then the hub, then heads over one tile each with rows in memory. None if there are none."""
+    longer than a section's columns), then the hub, then heads over one tile each with rows in memory. None if there
+    are none."""
     attend = [tile for tile in tiles if tile.kind in ATTEND]
     ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
     if not tried.spread:
