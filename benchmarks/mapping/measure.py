@@ -26,8 +26,8 @@ from isa.program import Program, Segment, segments_of
 from isa.workload import Workload
 from runtime.bounds import bound_of
 from runtime.energy import energy
+from runtime.fast import timer_of
 from runtime.hostwork import with_hosts
-from runtime.timing import Simulator
 
 NO_CACHE = "none"
 """The policy of a program without caches."""
@@ -204,7 +204,7 @@ def windowed(graph: Graph, window: int) -> Graph:
 def _measured(setup: Setup, program: Program, blank: Result, predicts: bool) -> Result:
     began = time.perf_counter()
     segments = steps_of(setup, Phase(blank.phase), program.limits.chunk)
-    cost = with_hosts(program, segments, Simulator(program).step(segments))
+    cost = with_hosts(program, segments, timer_of(program, [segments]).step(segments))
     simulated = time.perf_counter()
     predictor = Predictor(program)
     is_told = predicts and predictor.is_possible

@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.fast import Timing, timer_of
+
 from .console import Console
 
 if TYPE_CHECKING:
@@ -28,6 +30,12 @@ def add_cost_options(parser: argparse.ArgumentParser) -> None:
         metavar="T.json",
         help="save a trace: .json for ui.perfetto.dev, .kanata for Konata, .jsonl one event a line",
     )
+    parser.add_argument(
+        "--timing",
+        choices=[timing.value for timing in Timing],
+        default=Timing.AUTO.value,
+        help="which engine finds the time: both find the same; auto takes the fast one for all but little work",
+    )
 
 
 class Costing:
@@ -41,9 +49,9 @@ class Costing:
         """The cost of each step."""
         from runtime.hostwork import with_hosts
         from runtime.sinks.trace import open_trace
-        from runtime.timing import Simulator
 
-        simulator = Simulator(self.program)
+        traced = self._options.trace is not None
+        timer = timer_of(self.program, steps, Timing(self._options.timing), traced=traced)
         self._segments = tuple(steps)
         costs = []
         with ExitStack() as stack:
@@ -52,7 +60,7 @@ class Costing:
             sink = stack.enter_context(open_trace(path, self.program)) if path is not None else None
             for number, segments in enumerate(steps, 1):
                 activity.note = f"step {number} of {len(steps)}"
-                costs.append(with_hosts(self.program, segments, simulator.step(segments, sink)))
+                costs.append(with_hosts(self.program, segments, timer.step(segments, sink)))
         return costs
 
     def statistics(

@@ -46,6 +46,7 @@ LIBRARIES = {
         "benchmarks",
     ),  # oracle and host, never the chip
     "networkx": ("compiler",),
+    "numba": ("runtime.fast.jit",),
     "lark": ("isa", "compiler.ir"),  # texts: assembly, Graph, Mapping
     "google": ("compiler.frontend",),  # protobuf's errors
     "pydantic": ("isa.hardware", "runtime.sinks.statistics", "runtime.cli.targets"),  # at the border only

@@ -18,6 +18,7 @@ HEAVY = {
     "pydantic",
     "rich",
     "networkx",
+    "numba",
     "safetensors",
     "compiler",
     "models",

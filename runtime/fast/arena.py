@@ -1,0 +1,140 @@
+"""The state arena: room at its end, lists of free rows, and records."""
+
+from __future__ import annotations
+
+from .jit import Words, compiled
+from .layout import (
+    ABSENT,
+    F_DONE,
+    F_LATEST,
+    F_RECORD,
+    F_WAITERS,
+    H_END,
+    H_FREE,
+    H_LAST,
+    H_OPS,
+    H_WAITERS,
+    LINE,
+    NO_RECORD,
+    O_CELLS,
+    O_NEXT,
+    O_PORT,
+    O_REFERENCES,
+    O_SIZE,
+    PENDING,
+    R_PREDECESSOR,
+    R_SIZE,
+    R_START,
+    R_WHAT,
+    W_NEXT,
+    W_OPERATION,
+    W_SIZE,
+    WHAT_BOUND,
+    WHAT_INDEX,
+    WHAT_TILE,
+)
+
+
+@compiled
+def take_room(m: Words, words: int) -> int:
+    """Room for a row; that it is there has been looked after (`H_MARGIN`)."""
+    place = m[H_FREE]
+    m[H_FREE] = place + words
+    return place
+
+
+@compiled
+def take_lines(m: Words, words: int) -> int:
+    """Room for a row that begins with a cache line."""
+    place = (m[H_FREE] + LINE - 1) // LINE * LINE
+    m[H_FREE] = place + words
+    return place
+
+
+@compiled
+def add_record(
+    m: Words, start: int, predecessor: int, by_issue: int, tile: int, index: int, bound: int
+) -> int:
+    """See `isa.timing.critical.Records.add`."""
+    record = take_room(m, R_SIZE)
+    m[record + R_START] = start
+    m[record + R_PREDECESSOR] = predecessor
+    m[record + R_WHAT] = ((tile + 1) << WHAT_TILE) | (index << WHAT_INDEX) | (bound << WHAT_BOUND) | by_issue
+    return record
+
+
+@compiled
+def resume_record(m: Words, record: int, start: int, predecessor: int) -> int:
+    """See `isa.timing.critical.Records.resume`."""
+    resumed = take_room(m, R_SIZE)
+    m[resumed + R_START] = start
+    m[resumed + R_PREDECESSOR] = predecessor
+    m[resumed + R_WHAT] = m[record + R_WHAT] & ~1
+    return resumed
+
+
+@compiled
+def note_end(m: Words, end: int, record: int) -> None:
+    """Something ends; the step does not end before."""
+    if end > m[H_END]:
+        m[H_END] = end
+        m[H_LAST] = record
+
+
+@compiled
+def new_operation(m: Words) -> int:
+    """An operation of which nothing is known; its port and its cells are no flights."""
+    operation = m[H_OPS]
+    if operation:
+        m[H_OPS] = m[operation + O_NEXT]
+    else:
+        operation = take_lines(m, O_SIZE)
+    reset_flight(m, operation, PENDING)
+    reset_flight(m, operation + O_CELLS, ABSENT)
+    reset_flight(m, operation + O_PORT, ABSENT)
+    m[operation + O_REFERENCES] = 1
+    return operation
+
+
+@compiled
+def reset_flight(m: Words, flight: int, done: int) -> None:
+    """Nobody waits for the flight."""
+    m[flight + F_DONE] = done
+    m[flight + F_RECORD] = NO_RECORD
+    m[flight + F_WAITERS] = 0
+    m[flight + F_LATEST] = 0
+
+
+@compiled
+def release(m: Words, operation: int) -> None:
+    """One less knows of the operation."""
+    m[operation + O_REFERENCES] -= 1
+    if m[operation + O_REFERENCES] == 0:
+        m[operation + O_NEXT] = m[H_OPS]
+        m[H_OPS] = operation
+
+
+@compiled
+def add_waiter(m: Words, flight: int, operation: int) -> None:
+    """An operation waits for the flight, behind those that do already."""
+    waiter = m[H_WAITERS]
+    if waiter:
+        m[H_WAITERS] = m[waiter + W_NEXT]
+    else:
+        waiter = take_room(m, W_SIZE)
+    m[waiter + W_OPERATION] = operation
+    m[waiter + W_NEXT] = 0
+    if m[flight + F_WAITERS]:
+        m[m[flight + F_LATEST] + W_NEXT] = waiter
+    else:
+        m[flight + F_WAITERS] = waiter
+    m[flight + F_LATEST] = waiter
+
+
+@compiled
+def free_waiter(m: Words, waiter: int) -> int:
+    """Give a waiter back; the one behind it."""
+    following = m[waiter + W_NEXT]
+    m[waiter + W_NEXT] = m[H_WAITERS]
+    m[H_WAITERS] = waiter
+    return following

@@ -1,0 +1,352 @@
+"""The sequencer (isa/timing/machine.py): instructions are dispatched in order and take their places."""
+
+from __future__ import annotations
+
+from .arena import new_operation, release
+from .board import hold_range, wait_for_range
+from .flights import wait_for
+from .jit import Table, Words, compiled
+from .layout import (
+    ABSENT,
+    ACCESS_BASE,
+    ACCESS_OFFSET,
+    ACCESS_SIZE,
+    ACCESS_STEP,
+    ACCESS_WRITES,
+    C_ACCESS,
+    C_ACCESSES,
+    C_BASE,
+    C_COSTS,
+    C_FREES_EARLY,
+    C_IS_RECEIVE,
+    C_IS_WINDOWED,
+    C_KIND,
+    C_LENGTH,
+    C_LENGTHS,
+    C_MEMORY,
+    C_OFFSET,
+    CIM,
+    COPY,
+    F_DONE,
+    H_DEPTH,
+    H_GRANULE,
+    H_RANGES,
+    H_WAITING,
+    K_KEY,
+    K_MACROS,
+    K_NEXT,
+    K_NOOP,
+    K_NUMBER,
+    K_SPAN,
+    K_USE,
+    K_USES,
+    MAX_RANGES,
+    MEMORY,
+    MESSAGE,
+    NO_RECORD,
+    O_BY_ISSUE,
+    O_CELLS,
+    O_CODE,
+    O_COST,
+    O_LATER,
+    O_LATER_POSTED,
+    O_OPERAND,
+    O_PORT,
+    O_PREDECESSOR,
+    O_QUEUE,
+    O_REFERENCES,
+    O_SEQUENCE,
+    O_START,
+    O_STARTED,
+    O_TILE,
+    O_UNKNOWN,
+    PENDING,
+    Q_BUSY,
+    Q_ENTRIES,
+    Q_FIRST,
+    Q_PENDING_COUNT,
+    Q_POSTED,
+    Q_POSTED_COUNT,
+    Q_POSTED_LATEST,
+    Q_SIZE,
+    RANGE_WORDS,
+    SPAN_BYTES,
+    SPAN_PITCH,
+    SPAN_ROW,
+    SPAN_SIZE,
+    T_BUFFER,
+    T_CELLS,
+    T_CIM,
+    T_DMA,
+    T_GROUP,
+    T_HELD,
+    T_PORT_COUNT,
+    T_PORTS,
+    T_RECORD,
+    T_REGISTERS,
+    T_SEQUENCE,
+    T_TIME,
+    T_VECTOR,
+    USE_HIGH,
+    USE_LOW,
+    USE_SIZE,
+    USE_WRITES,
+    VECTOR,
+)
+from .ports import first_use, matches
+from .units import begin
+from .windows import append_entry, append_pending, pick
+
+DISPATCHED, HELD, UNKNOWN_COST, WRONG = range(4)
+LARGEST = 1 << 40  # addresses beyond are left to the reference
+
+
+@compiled
+def find_cost(m: Words, k: Words, tile: int, code: int) -> int:
+    """The cost of an instruction with the registers as they are; the one found comes first next time. 0 if unknown."""
+    before, cost = 0, k[code + C_COSTS]
+    lengths, registers = k[code + C_LENGTHS], tile + T_REGISTERS
+    while cost:
+        for number in range(lengths):
+            if k[cost + K_KEY + number] != m[registers + k[code + C_LENGTH + number]]:
+                break
+        else:
+            if before:
+                k[before + K_NEXT] = k[cost + K_NEXT]
+                k[cost + K_NEXT] = k[code + C_COSTS]
+                k[code + C_COSTS] = cost
+            return cost
+        before, cost = cost, k[cost + K_NEXT]
+    return 0
+
+
+@compiled
+def operand_of(m: Words, k: Words, tile: int, code: int) -> int:
+    """An address outside, or the queue of a port; 0 if that does not exist."""
+    value = m[tile + T_REGISTERS + k[code + C_BASE]] + k[code + C_OFFSET]
+    if k[code + C_MEMORY]:
+        return value
+    if k[code + C_KIND] < MESSAGE:
+        return 0
+    if not 0 <= value < m[tile + T_PORT_COUNT]:
+        return 0
+    return m[tile + T_PORTS] + Q_SIZE * value
+
+
+@compiled
+def queue_of(k: Words, tile: int, code: int, operand: int) -> int:
+    """The queue of the instruction's unit: the arrays, the vector unit, DMA, or a port."""
+    kind = k[code + C_KIND]
+    if kind == CIM:
+        return tile + T_CIM
+    if kind == VECTOR:
+        return tile + T_VECTOR
+    return tile + T_DMA if kind in (COPY, MEMORY) else operand
+
+
+@compiled
+def is_over(m: Words, operation: int, time: int) -> bool:
+    """Whether an operation is done by a time."""
+    return m[operation + F_DONE] != PENDING and m[operation + F_DONE] <= time
+
+
+@compiled
+def forget_over(m: Words, tile: int, queue: int) -> None:
+    """Let go of what nothing that is dispatched from now on can wait for: that makes no difference but of room."""
+    time = m[tile + T_TIME]
+    while m[queue + Q_ENTRIES] and is_over(m, m[queue + Q_FIRST], time):
+        drop_oldest(m, queue)
+    while m[queue + Q_POSTED_COUNT] and is_over(m, m[queue + Q_POSTED], time):
+        drop_posted(m, queue)
+
+
+@compiled
+def drop_oldest(m: Words, queue: int) -> None:
+    """The oldest entry of a queue is none any more."""
+    oldest = m[queue + Q_FIRST]
+    m[queue + Q_FIRST] = m[oldest + O_LATER]
+    m[queue + Q_ENTRIES] -= 1
+    release(m, oldest)
+
+
+@compiled
+def drop_posted(m: Words, queue: int) -> None:
+    """The oldest receive of a port is no longer counted."""
+    oldest = m[queue + Q_POSTED]
+    m[queue + Q_POSTED] = m[oldest + O_LATER_POSTED]
+    m[queue + Q_POSTED_COUNT] -= 1
+    release(m, oldest)
+
+
+@compiled
+def has_room(m: Words, tile: int, queue: int) -> bool:
+    """Wait until the queue has a place; False if it is not known yet when that will be."""
+    forget_over(m, tile, queue)
+    if m[queue + Q_ENTRIES] + m[queue + Q_PENDING_COUNT] < m[H_DEPTH]:
+        return True
+    oldest = m[queue + Q_FIRST]
+    if m[queue + Q_ENTRIES] == 0 or m[oldest + O_STARTED] == NO_RECORD:
+        m[tile + T_HELD] = queue
+        return False
+    if m[oldest + O_START] > m[tile + T_TIME]:
+        m[tile + T_TIME] = m[oldest + O_START]
+        m[tile + T_RECORD] = m[oldest + O_STARTED]
+    drop_oldest(m, queue)
+    return True
+
+
+@compiled
+def make_operation(m: Words, tile: int, code: int, cost: int, operand: int, queue: int) -> int:
+    """An operation that is dispatched now."""
+    operation = new_operation(m)
+    m[operation + O_START] = m[tile + T_TIME]
+    m[operation + O_PREDECESSOR] = m[tile + T_RECORD]
+    m[operation + O_BY_ISSUE] = 1
+    m[operation + O_STARTED] = NO_RECORD
+    m[operation + O_UNKNOWN] = 0
+    m[operation + O_TILE] = tile
+    m[operation + O_CODE] = code
+    m[operation + O_COST] = cost
+    m[operation + O_OPERAND] = operand
+    m[tile + T_SEQUENCE] += 1
+    m[operation + O_SEQUENCE] = m[tile + T_SEQUENCE]
+    m[operation + O_QUEUE] = queue
+    return operation
+
+
+@compiled
+def advance(m: Words, k: Words, executed: Table, tile: int, code: int, cost: int) -> None:
+    """The instruction has been dispatched: count it, step its address registers."""
+    executed[m[tile + T_GROUP], k[cost + K_NUMBER]] += 1
+    m[tile + T_TIME] += 1
+    access, span = code + C_ACCESS, cost + K_SPAN
+    for _ in range(k[code + C_ACCESSES]):
+        if k[access + ACCESS_STEP]:
+            m[tile + T_REGISTERS + k[access + ACCESS_BASE]] += k[span + SPAN_BYTES]
+        access += ACCESS_SIZE
+        span += SPAN_SIZE
+
+
+@compiled
+def find_ranges(m: Words, k: Words, tile: int, code: int, cost: int) -> int:
+    """Write down the granules that the operation accesses (`Machine._ranges`); how many, or -1 for odd addresses."""
+    found, granule = 0, m[H_GRANULE]
+    for number in range(k[code + C_ACCESSES]):
+        access, span = code + C_ACCESS + ACCESS_SIZE * number, cost + K_SPAN + SPAN_SIZE * number
+        size, pitch = k[span + SPAN_BYTES], k[span + SPAN_PITCH]
+        if size == 0:
+            continue
+        start = m[tile + T_REGISTERS + k[access + ACCESS_BASE]] + k[access + ACCESS_OFFSET]
+        if not (0 <= start < LARGEST and size < LARGEST) or found == MAX_RANGES:
+            return -1
+        width = 0 if pitch % granule else (start % granule + k[span + SPAN_ROW] - 1) // granule + 1
+        at = H_RANGES + RANGE_WORDS * found
+        m[at] = start // granule
+        m[at + 1] = (start + size - 1) // granule + 1
+        m[at + 2] = k[access + ACCESS_WRITES]
+        m[at + 3] = pitch // granule if width else 0
+        m[at + 4] = width
+        found += 1
+    return found
+
+
+@compiled
+def take_buffer(m: Words, tile: int, operation: int, ranges: int) -> None:
+    """Wait for what is in the way in the buffer, and take what the operation accesses."""
+    board, time, end = m[tile + T_BUFFER], m[tile + T_TIME], H_RANGES + RANGE_WORDS * ranges
+    for at in range(H_RANGES, end, RANGE_WORDS):
+        wait_for_range(m, board, operation, time, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
+    for at in range(H_RANGES, end, RANGE_WORDS):
+        hold_range(m, board, operation << 2, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
+
+
+@compiled
+def take_arrays(m: Words, k: Words, tile: int, operation: int, cost: int) -> None:
+    """The same for macro rows, which are free before the operation is over, and scales of arrays."""
+    board, time, end = m[tile + T_CELLS], m[tile + T_TIME], cost + K_USE + USE_SIZE * k[cost + K_USES]
+    for use in range(cost + K_USE, end, USE_SIZE):
+        low, high, writes = k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES]
+        wait_for_range(m, board, operation, time, low, high, writes, 0, 0)
+    who = operation << 2
+    if k[cost + K_MACROS]:
+        m[operation + O_CELLS + F_DONE] = PENDING
+        who |= 2
+    for use in range(cost + K_USE, end, USE_SIZE):
+        hold_range(m, board, who, k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES], 0, 0)
+        who = operation << 2
+
+
+@compiled
+def wait_for_unit(m: Words, k: Words, queue: int, operation: int, code: int) -> None:
+    """Take a place in a queue in order: behind the one before it."""
+    before = m[queue + Q_BUSY]
+    if before:
+        flight = before if m[before + O_PORT + F_DONE] == ABSENT else before + O_PORT
+        wait_for(m, operation, flight)
+        release(m, before)
+    append_entry(m, queue, operation)
+    m[queue + Q_BUSY] = operation
+    m[operation + O_REFERENCES] += 1
+    if k[code + C_FREES_EARLY]:
+        m[operation + O_PORT + F_DONE] = PENDING
+    if k[code + C_IS_RECEIVE]:
+        post_receive(m, queue, operation)
+
+
+@compiled
+def post_receive(m: Words, queue: int, operation: int) -> None:
+    """A port has as many receives under way as it has room for in its queue."""
+    if m[queue + Q_POSTED_COUNT] == m[H_DEPTH]:
+        wait_for(m, operation, m[queue + Q_POSTED])
+        drop_posted(m, queue)
+    m[operation + O_LATER_POSTED] = 0
+    m[operation + O_REFERENCES] += 1
+    if m[queue + Q_POSTED_COUNT]:
+        m[m[queue + Q_POSTED_LATEST] + O_LATER_POSTED] = operation
+    else:
+        m[queue + Q_POSTED] = operation
+    m[queue + Q_POSTED_LATEST] = operation
+    m[queue + Q_POSTED_COUNT] += 1
+
+
+@compiled
+def start_or_wait(m: Words, k: Words, queue: int, operation: int, code: int) -> None:
+    """Start an operation that has been dispatched, or let it wait."""
+    if m[operation + O_UNKNOWN]:
+        m[H_WAITING] += 1
+    elif k[code + C_IS_WINDOWED]:
+        pick(m, k, queue)
+    else:
+        begin(m, k, operation)
+
+
+@compiled
+def dispatch(m: Words, k: Words, executed: Table, tile: int, code: int) -> int:
+    """Hand an instruction to its unit, if that has room, and if its cost is known."""
+    cost = find_cost(m, k, tile, code)
+    if cost == 0:
+        return UNKNOWN_COST
+    if k[cost + K_NOOP]:
+        advance(m, k, executed, tile, code, cost)
+        return DISPATCHED
+    operand = operand_of(m, k, tile, code)
+    if k[code + C_KIND] == MESSAGE and not matches(m, operand, k[code + C_IS_RECEIVE]):
+        return WRONG
+    queue = queue_of(k, tile, code, operand)
+    first_use(m, tile, queue, k[code + C_KIND], k[code + C_IS_RECEIVE])
+    ranges = find_ranges(m, k, tile, code, cost)
+    if ranges < 0:
+        return WRONG
+    if not has_room(m, tile, queue):
+        return HELD
+    operation = make_operation(m, tile, code, cost, operand, queue)
+    take_buffer(m, tile, operation, ranges)
+    if k[cost + K_USES]:
+        take_arrays(m, k, tile, operation, cost)
+    if k[code + C_IS_WINDOWED]:
+        append_pending(m, queue, operation)
+    else:
+        wait_for_unit(m, k, queue, operation, code)
+    advance(m, k, executed, tile, code, cost)
+    start_or_wait(m, k, queue, operation, code)
+    return DISPATCHED

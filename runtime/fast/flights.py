@@ -1,0 +1,165 @@
+"""Flights and those that wait for them (isa/timing/operation.py), and what can go on (isa/timing/agenda.py)."""
+
+from __future__ import annotations
+
+from .arena import add_waiter, free_waiter, note_end, release, take_room
+from .jit import Words, compiled
+from .layout import (
+    A_KIND,
+    A_ORDER,
+    A_PUSHED,
+    A_SIZE,
+    A_TIME,
+    A_WHAT,
+    ABSENT,
+    F_DONE,
+    F_RECORD,
+    F_WAITERS,
+    H_FIRST,
+    H_HEAP,
+    H_HEAP_CAP,
+    H_HEAP_LEN,
+    H_LATEST,
+    H_PUSHED,
+    H_READY,
+    O_BY_ISSUE,
+    O_NEXT,
+    O_PREDECESSOR,
+    O_START,
+    O_UNKNOWN,
+    PENDING,
+    T_NEXT,
+    W_OPERATION,
+)
+
+
+@compiled
+def hold_up(m: Words, operation: int, done: int, record: int) -> None:
+    """An operation does not start before something else is done."""
+    if done > m[operation + O_START]:
+        m[operation + O_START] = done
+        m[operation + O_PREDECESSOR] = record
+        m[operation + O_BY_ISSUE] = 0
+
+
+@compiled
+def wait_for(m: Words, operation: int, flight: int) -> None:
+    """An operation starts after a flight."""
+    if m[flight + F_DONE] == PENDING:
+        add_waiter(m, flight, operation)
+        m[operation + O_UNKNOWN] += 1
+    else:
+        hold_up(m, operation, m[flight + F_DONE], m[flight + F_RECORD])
+
+
+@compiled
+def resolve(m: Words, flight: int, end: int, record: int) -> None:
+    """The end of a flight is known: those that waited for it alone can start."""
+    if m[flight + F_DONE] == ABSENT:
+        return
+    m[flight + F_DONE] = end
+    m[flight + F_RECORD] = record
+    waiter = m[flight + F_WAITERS]
+    m[flight + F_WAITERS] = 0
+    while waiter:
+        operation = m[waiter + W_OPERATION]
+        hold_up(m, operation, end, record)
+        m[operation + O_UNKNOWN] -= 1
+        if m[operation + O_UNKNOWN] == 0:
+            m[operation + O_NEXT] = m[H_READY]
+            m[H_READY] = operation
+        waiter = free_waiter(m, waiter)
+
+
+@compiled
+def finish(m: Words, operation: int, end: int, record: int) -> None:
+    """The end of an operation is known."""
+    note_end(m, end, record)
+    resolve(m, operation, end, record)
+    release(m, operation)
+
+
+@compiled
+def let_go_on(m: Words, tile: int) -> None:
+    """A tile can dispatch again, after those that can already."""
+    m[tile + T_NEXT] = 0
+    if m[H_FIRST]:
+        m[m[H_LATEST] + T_NEXT] = tile
+    else:
+        m[H_FIRST] = tile
+    m[H_LATEST] = tile
+
+
+# ------------------------------------------------------------------------------------------------- the agenda
+
+
+@compiled
+def is_before(m: Words, a: int, b: int) -> bool:
+    """Whether entry `a` of the agenda is served before `b`."""
+    if m[a + A_TIME] != m[b + A_TIME]:
+        return m[a + A_TIME] < m[b + A_TIME]
+    if m[a + A_ORDER] != m[b + A_ORDER]:
+        return m[a + A_ORDER] < m[b + A_ORDER]
+    return m[a + A_PUSHED] < m[b + A_PUSHED]
+
+
+@compiled
+def swap_entries(m: Words, a: int, b: int) -> None:
+    """Exchange two entries of the agenda."""
+    for word in range(A_SIZE):
+        kept = m[a + word]
+        m[a + word] = m[b + word]
+        m[b + word] = kept
+
+
+@compiled
+def enlarge_agenda(m: Words) -> None:
+    """Move the agenda to twice the room."""
+    length, old = m[H_HEAP_LEN], m[H_HEAP]
+    m[H_HEAP_CAP] = 2 * m[H_HEAP_CAP]
+    new = take_room(m, A_SIZE * m[H_HEAP_CAP])
+    for word in range(A_SIZE * length):
+        m[new + word] = m[old + word]
+    m[H_HEAP] = new
+
+
+@compiled
+def push(m: Words, time: int, tile: int, sequence: int, kind: int, what: int) -> None:
+    """Something shared is asked for: it takes its turn in the order (time, tile, sequence)."""
+    if m[H_HEAP_LEN] == m[H_HEAP_CAP]:
+        enlarge_agenda(m)
+    heap, at = m[H_HEAP], m[H_HEAP_LEN]
+    m[H_HEAP_LEN] = at + 1
+    m[H_PUSHED] += 1
+    entry = heap + at * A_SIZE
+    m[entry + A_TIME] = time
+    m[entry + A_ORDER] = ((tile + 1) << 32) | sequence
+    m[entry + A_PUSHED] = m[H_PUSHED]
+    m[entry + A_KIND] = kind
+    m[entry + A_WHAT] = what
+    while at:
+        above = (at - 1) >> 1
+        if not is_before(m, heap + at * A_SIZE, heap + above * A_SIZE):
+            return
+        swap_entries(m, heap + at * A_SIZE, heap + above * A_SIZE)
+        at = above
+
+
+@compiled
+def drop_first(m: Words) -> None:
+    """Take the earliest entry off the agenda."""
+    heap, length = m[H_HEAP], m[H_HEAP_LEN] - 1
+    m[H_HEAP_LEN] = length
+    for word in range(A_SIZE):
+        m[heap + word] = m[heap + length * A_SIZE + word]
+    at = 0
+    while True:
+        least = 2 * at + 1
+        if least >= length:
+            return
+        if least + 1 < length and is_before(m, heap + (least + 1) * A_SIZE, heap + least * A_SIZE):
+            least += 1
+        if not is_before(m, heap + least * A_SIZE, heap + at * A_SIZE):
+            return
+        swap_entries(m, heap + least * A_SIZE, heap + at * A_SIZE)
+        at = least

@@ -1,0 +1,104 @@
+"""Compiled functions: numba behind types, with its cache where it can be written and is never stale.
+
+numba keeps what it compiled by the age of one source file, but a function holds what it calls from others, too. So the
+cache lies in a folder named after the contents of all files of this room, below `NUMBA_CACHE_DIR` or the user's folder
+for caches, or else (where that cannot be written) in the folder for temporary files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.core.types import unliteral
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Words(Protocol):
+    """An arena (int64), as compiled functions see it."""
+
+    @property
+    def size(self) -> int:
+        """How many words there are."""
+
+    def __getitem__(self, place: int, /) -> int: ...
+    def __setitem__(self, place: int, word: int, /) -> None: ...
+
+
+class Floats(Protocol):
+    """Words that are float64."""
+
+    def __getitem__(self, place: int, /) -> float: ...
+    def __setitem__(self, place: int, number: float, /) -> None: ...
+
+
+class Table(Protocol):
+    """Counts (int64) in rows and columns."""
+
+    def __getitem__(self, place: tuple[int, int], /) -> int: ...
+    def __setitem__(self, place: tuple[int, int], count: int, /) -> None: ...
+
+
+def fingerprint() -> str:
+    """What tells this version of the compiled functions from others."""
+    digest = hashlib.sha256(f"{numba.__version__} {np.__version__}".encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_folder() -> Path | None:
+    """Where compiled functions are kept; None if nowhere can be written."""
+    roots = (
+        os.environ.get("NUMBA_CACHE_DIR"),
+        os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
+        str(Path(tempfile.gettempdir()) / f"cim-{os.getuid() if hasattr(os, 'getuid') else 0}"),
+    )
+    for root in roots:
+        if not root:
+            continue
+        folder = Path(root) / "cim" / "compiled" / fingerprint()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    return None
+
+
+_FOLDER = cache_folder()
+if _FOLDER is not None:
+    setattr(numba.config, "CACHE_DIR", str(_FOLDER))  # noqa: B010  (numba makes its settings as it is imported)
+
+
+def _make(function: Callable[P, T], is_kept: bool) -> Callable[P, T]:
+    """Compile a function when it is first called, once for all integers: by itself numba would compile it again for
+    each constant that it is called with. Arenas outlive all calls, so nobody counts references to them (`_nrt`)."""
+    make: Any = numba.njit  # `_nrt` is not in its type
+    found = make(error_model="numpy", cache=is_kept, _nrt=False)(function)
+    typed = found.get_call_template
+
+    def call_template(args: tuple[object, ...], kws: dict[str, object]) -> object:
+        return typed(tuple(map(unliteral, args)), kws)
+
+    found.get_call_template = call_template
+    return cast("Callable[P, T]", found)
+
+
+def compiled(function: Callable[P, T]) -> Callable[P, T]:
+    """`function`, compiled when it is first called from other compiled functions or from Python."""
+    return _make(function, is_kept=False)
+
+
+def entry(function: Callable[P, T]) -> Callable[P, T]:
+    """A compiled function that Python calls: kept between processes."""
+    return _make(function, is_kept=_FOLDER is not None)

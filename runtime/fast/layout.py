@@ -1,0 +1,317 @@
+"""Where things lie in the arenas of the fast engine: int64 words, in rows whose places are numbers of words.
+
+The *state* arena holds what changes in a step; what is made during the step is added at its end. The *plan* arena
+holds what stays: decoded instructions, costs, routes. A pointer is the place of a row in its arena; 0 is none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PENDING: Final = -1  # the end of a flight, while it is not known; the turn of a queue, while it asks for none
+ABSENT: Final = -2  # the end of a flight that an operation does not have
+NO_RECORD: Final = -1
+HOST: Final = -1
+
+# Why the kernel returns.
+DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
+
+# The head of the state arena.
+(
+    H_FREE,  # what comes next is free
+    H_MARGIN,  # words that must be free before an instruction is dispatched, or a turn is served
+    H_NOW,
+    H_END,
+    H_LAST,
+    H_PUSHED,
+    H_HEAP,
+    H_HEAP_LEN,
+    H_HEAP_CAP,
+    H_READY,  # the operation that can start, and came last; they hang together by O_NEXT
+    H_FIRST,  # tiles that can go on, by T_NEXT
+    H_LATEST,
+    H_CURRENT,  # the tile that was interrupted
+    H_TILES,
+    H_TILE_COUNT,
+    H_HALTED,
+    H_WAITING,
+    H_WAITERS,  # free waiters
+    H_STRETCHES,  # free stretches
+    H_OPS,  # free operations
+    H_SCRATCH,
+    H_PLACES,  # places of the longest route
+    H_SEGMENTS,
+    H_SEGMENT_COUNT,
+    H_SOURCES,
+    H_MESSAGES,
+    H_BYTES,
+    H_EVENTS,
+    H_NODES,
+    H_DEPTH,
+    H_WINDOW,
+    H_GRANULE,
+    H_SPARE,  # free entries of boards
+    H_ARG,  # what the kernel returns for: an instruction, a host part, a meeting
+    H_ARG_AT,
+    H_ARG_RECORD,
+    H_BUSY_CIM,
+    H_BUSY_MACROS,
+    H_BUSY_VECTOR,
+    H_BUSY_DMA,
+    H_BUSY_NETWORK,
+    H_RANGES,
+) = range(42)
+RANGE_WORDS: Final = 5  # low, high, writes, pitch, width
+MAX_RANGES: Final = 8
+H_SIZE: Final = H_RANGES + RANGE_WORDS * MAX_RANGES
+
+# A tile. Boards and queues of units lie in it.
+REGISTER_WORDS: Final = 33
+MAX_LOOPS: Final = 16
+LOOP_START, LOOP_END, LOOP_REGISTER, LOOP_COUNT, LOOP_INDEX, LOOP_SIZE = range(6)
+(
+    Q_TILE,
+    Q_FIRST,  # the oldest of the latest operations dispatched (in a window: started)
+    Q_LATEST,
+    Q_ENTRIES,
+    Q_PENDING,  # not started, in a window
+    Q_PENDING_LATEST,
+    Q_PENDING_COUNT,
+    Q_BUSY,  # the flight that frees the unit
+    Q_POSTED,
+    Q_POSTED_LATEST,
+    Q_POSTED_COUNT,
+    Q_FREE,
+    Q_HOLDER,
+    Q_TURN,
+    Q_MEETING,
+    Q_END,
+    Q_NEXT,  # the next port of the tile that was used first after this one
+    Q_USED,
+    Q_SIZE,
+) = range(19)
+(
+    T_INDEX,
+    T_PC,
+    T_TIME,
+    T_RECORD,
+    T_SEQUENCE,
+    T_HELD,
+    T_BARRIER,
+    T_CIM_UNTIL,
+    T_NETWORK_UNTIL,
+    T_NEXT,
+    T_CODE,
+    T_GROUP,
+    T_ISSUED,
+    T_NODES,
+    T_PARAMS,
+    T_PARAM_COUNT,
+    T_SEGMENT,
+    T_LOOPS_LEN,
+    T_DRAM,
+    T_GBUF,
+    T_PORTS,
+    T_PORT_COUNT,
+    T_SENDS,  # ports in the order of their first use
+    T_SENDS_LATEST,
+    T_RECVS,
+    T_RECVS_LATEST,
+) = range(26)
+T_BUFFER: Final = 26  # boards: of the buffer, and of arrays
+T_CELLS: Final = 27
+T_CIM: Final = 28
+T_VECTOR: Final = T_CIM + Q_SIZE
+T_DMA: Final = T_VECTOR + Q_SIZE
+T_REGISTERS: Final = T_DMA + Q_SIZE
+T_LOOPS: Final = T_REGISTERS + REGISTER_WORDS
+T_SIZE: Final = T_LOOPS + LOOP_SIZE * MAX_LOOPS
+
+# Boards: chains of reads and of writes, each with the length beyond which it is searched for what is over.
+CHAINS: Final = 64  # a power of two
+CHAIN_FIRST, CHAIN_LIMIT, CHAIN_SIZE = range(3)
+BOARD_SIZE: Final = 2 * CHAINS * CHAIN_SIZE
+LINE: Final = 8  # words of a cache line: rows that are used all the time begin at one
+N_LOW, N_HIGH, N_WHO, N_PITCH, N_WIDTH, N_NEXT = range(6)
+N_SIZE: Final = LINE
+
+# A flight, and an operation, which begins with its own.
+F_DONE, F_RECORD, F_WAITERS, F_LATEST, F_SIZE = range(5)
+(
+    O_START,
+    O_UNKNOWN,
+    O_LATER,  # in its queue
+    O_SEQUENCE,
+    O_PREDECESSOR,
+    O_BY_ISSUE,
+    O_STARTED,
+    O_TILE,
+    O_CODE,
+    O_COST,
+    O_OPERAND,
+    O_QUEUE,
+) = range(F_SIZE, F_SIZE + 12)
+O_CELLS: Final = 2 * LINE
+O_PORT: Final = O_CELLS + F_SIZE
+(
+    O_NEXT,  # of those that are ready, or early at a meeting, or free
+    O_LATER_POSTED,
+    O_REFERENCES,  # how many boards and queues, and what is still to happen, know the operation
+) = range(O_PORT + F_SIZE, O_PORT + F_SIZE + 3)
+O_SIZE: Final = 4 * LINE
+W_OPERATION, W_NEXT, W_SIZE = range(3)
+
+# A record of why something started when it did.
+R_START, R_PREDECESSOR, R_WHAT, R_SIZE = range(4)
+WHAT_TILE: Final = 32  # bits of R_WHAT: tile + 1, instruction, reason, whether by issuing
+WHAT_INDEX: Final = 8
+WHAT_BOUND: Final = 1
+
+# An entry of the agenda.
+A_TIME, A_ORDER, A_PUSHED, A_KIND, A_WHAT, A_SIZE = range(6)
+TRANSMIT, TRANSFER, TURN, HOST_TURN = range(4)
+
+# Meetings (channels and barriers) and their ends.
+(
+    M_NUMBER,
+    M_SOURCES,
+    M_ENDS,
+    M_END_COUNT,
+    M_NEEDED,
+    M_IS_BARRIER,
+    M_HAS_HOST,
+    M_TELLS_HOST,  # a part of the model on the host waits for its messages
+    M_HOST_SIZES,
+    M_HOST_COUNT,
+    M_HOST_AT,
+    M_HOST_RECORD,
+    M_SERVED,
+    M_POSTS,
+    M_EARLY,
+    M_EARLY_LATEST,
+    M_GATHERING,
+    M_LAST,
+    M_HOST_SIZE,
+    M_HAS_ARRIVED,
+    M_BOUND,
+    M_EDGES,
+    M_EDGE_COUNT,
+    M_DELAYS,
+    M_PLACE_COUNT,
+    M_HOPS,
+    M_CHIP_HOPS,
+    M_HOST_HOPS,
+    M_SIZE,
+) = range(29)
+E_POST, E_PLACE, E_LINK, E_ARRIVED, E_RECORD, E_SIZE = range(6)
+G_BEFORE, G_AFTER, G_LINK, G_SIZE = range(4)  # an edge of a route
+L_KIND, L_LATENCY, L_BUSY, L_SHORT_FREE, L_SHORT_RECORD, L_LEN, L_FIRST, L_LATEST, L_SIZE = range(9)
+S_START, S_END, S_RECORD, S_SPARE, S_BEFORE, S_AFTER, S_SIZE = range(7)
+
+# A memory's port: its channels follow, first when they are free, then what holds them.
+P_LATENCY, P_BUSY, P_RATE, P_CHANNELS, P_SIZE = range(5)
+
+# A segment.
+(
+    G_TOKENS,
+    G_POSITION,
+    G_OUTPUTS,
+    G_SEQUENCE,
+    G_IS_SOURCE,
+    G_SOURCE,
+    G_END,
+    G_PAGES,
+    G_PAGE_COUNT,
+    G_WORDS,
+) = range(10)
+
+# What `rates` holds: bytes a cycle.
+RATE_NETWORK, RATE_CHIP_LINK, RATE_HOST_LINK, RATE_BUFFER, RATE_DRAM, RATE_GBUF, RATE_COUNT = range(7)
+
+# A decoded instruction, in the plan arena.
+(
+    C_KIND,
+    C_RD,
+    C_A,
+    C_B,
+    C_CONSTANT,
+    C_TARGET,
+    C_INDEX,
+    C_UNIT,
+    C_BOUND,
+    C_LENGTHS,
+    C_ACCESSES,
+    C_MEMORY,  # 0: none, 1: DRAM, 2: global buffer
+    C_BASE,  # of a place outside, or of a port's number
+    C_OFFSET,
+    C_IS_RECEIVE,
+    C_FREES_EARLY,
+    C_IS_WINDOWED,
+    C_COSTS,
+    C_NUMBER,
+) = range(19)
+MAX_LENGTHS: Final = 8
+MAX_ACCESSES: Final = 6
+ACCESS_BASE, ACCESS_OFFSET, ACCESS_STEP, ACCESS_WRITES, ACCESS_SIZE = range(5)
+C_LENGTH: Final = 19
+C_ACCESS: Final = C_LENGTH + MAX_LENGTHS
+C_SIZE: Final = C_ACCESS + ACCESS_SIZE * MAX_ACCESSES
+
+# Kinds of instructions.
+(
+    HALT,
+    LI,
+    LDP,
+    SYS,
+    SEG,
+    SSEG,
+    PAGE,
+    JUMP,
+    LOOP,
+    ADD,
+    SUB,
+    MUL,
+    DIV,
+    MOD,
+    MIN,
+    MAX,
+    SHL,
+    SHR,
+    AND,
+    OR,
+    XOR,
+    BEQ,
+    BNE,
+    BLT,
+    BGE,
+    CIM,
+    VECTOR,
+    COPY,
+    MEMORY,
+    MESSAGE,
+    BARRIER,
+) = range(31)
+FIRST_UNIT: Final = CIM  # kinds from here on are not the sequencer's
+
+# A cost, in the plan arena.
+(
+    K_NEXT,
+    K_NUMBER,
+    K_NOOP,
+    K_BUSY,
+    K_DONE,
+    K_PORT,
+    K_SIZE,
+    K_ROWS,
+    K_PITCH,
+    K_MACROS,
+    K_USES,  # ranges of macro rows and scales, the first of macro rows if K_MACROS
+) = range(11)
+MAX_USES: Final = 3
+USE_LOW, USE_HIGH, USE_WRITES, USE_SIZE = range(4)
+SPAN_BYTES, SPAN_PITCH, SPAN_ROW, SPAN_SIZE = range(4)
+K_KEY: Final = 11
+K_USE: Final = K_KEY + MAX_LENGTHS
+K_SPAN: Final = K_USE + USE_SIZE * MAX_USES
+K_WORDS: Final = K_SPAN + SPAN_SIZE * MAX_ACCESSES
+USE_STRIDE: Final = (1 << 32) + 64  # between ranges of different arrays, and kinds of scales: whole blocks

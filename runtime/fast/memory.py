@@ -1,0 +1,97 @@
+"""Channels of DRAM and global buffers (isa/timing/memory.py)."""
+
+from __future__ import annotations
+
+from .arena import resume_record
+from .flights import finish, resolve
+from .jit import Floats, Words, compiled
+from .layout import (
+    C_MEMORY,
+    H_BUSY_DMA,
+    K_BUSY,
+    K_PITCH,
+    K_ROWS,
+    K_SIZE,
+    O_CODE,
+    O_COST,
+    O_OPERAND,
+    O_PORT,
+    O_START,
+    O_STARTED,
+    O_TILE,
+    P_BUSY,
+    P_CHANNELS,
+    P_LATENCY,
+    P_RATE,
+    P_SIZE,
+    T_DRAM,
+    T_GBUF,
+)
+from .links import cycles_of
+
+INTERLEAVE_BYTES = 256
+
+
+@compiled
+def bytes_before(address: int, channel: int, channels: int) -> int:
+    """Bytes of [0, address) that lie in a channel."""
+    stripe = INTERLEAVE_BYTES * channels
+    inside = address % stripe - channel * INTERLEAVE_BYTES
+    return address // stripe * INTERLEAVE_BYTES + min(max(inside, 0), INTERLEAVE_BYTES)
+
+
+@compiled
+def channel_bytes(address: int, rows: int, row_bytes: int, pitch: int, channel: int, channels: int) -> int:
+    """How many bytes of a block of rows (`pitch` bytes apart; 0: dense) a channel carries."""
+    if pitch in (0, row_bytes):
+        rows, row_bytes = 1, rows * row_bytes
+    share = 0
+    for row in range(rows):
+        start = address + row * pitch
+        share += bytes_before(start + row_bytes, channel, channels) - bytes_before(start, channel, channels)
+    return share
+
+
+@compiled
+def share_of(m: Words, k: Words, operation: int, channel: int, channels: int) -> int:
+    """Bytes of an operation's transfer that a channel carries."""
+    cost = m[operation + O_COST]
+    rows = k[cost + K_ROWS]
+    row_bytes = k[cost + K_SIZE] // rows
+    return channel_bytes(m[operation + O_OPERAND], rows, row_bytes, k[cost + K_PITCH], channel, channels)
+
+
+@compiled
+def serve_channels(m: Words, k: Words, rates: Floats, operation: int, port: int) -> tuple[int, int]:
+    """When a transfer that is ready now ends, and the record that decides it."""
+    ready, record = m[operation + O_START], m[operation + O_STARTED]
+    end, decides, channels = ready, record, m[port + P_CHANNELS]
+    for channel in range(channels):
+        size = share_of(m, k, operation, channel, channels)
+        if size == 0:
+            continue
+        free = port + P_SIZE + channel
+        begin, mine = ready, record
+        if m[free] > ready:
+            begin = m[free]
+            mine = resume_record(m, record, begin, m[free + channels])
+        occupied = cycles_of(size, rates[m[port + P_RATE]])
+        m[free], m[free + channels] = begin + occupied, mine
+        m[port + P_BUSY] += occupied
+        if begin + occupied + m[port + P_LATENCY] > end:
+            end, decides = begin + occupied + m[port + P_LATENCY], mine
+    return end, decides
+
+
+@compiled
+def transfer(m: Words, k: Words, rates: Floats, operation: int) -> None:
+    """A transfer's turn: the DMA engine is free for the next when what it asked for is on its way."""
+    tile, space = m[operation + O_TILE], k[m[operation + O_CODE] + C_MEMORY]
+    port = m[tile + T_DRAM] if space == 1 else m[tile + T_GBUF]
+    start, busy = m[operation + O_START], k[m[operation + O_COST] + K_BUSY]
+    end, decides = serve_channels(m, k, rates, operation, port)
+    asked = max(end - m[port + P_LATENCY], start + busy)
+    end = max(end, start + busy)
+    resolve(m, operation + O_PORT, asked, decides)
+    m[H_BUSY_DMA] += end - start
+    finish(m, operation, end, decides)

@@ -1,0 +1,102 @@
+"""Ports of a tile in the order of their first use, and barriers (`Machine._barrier`)."""
+
+from __future__ import annotations
+
+from .board import flight_of
+from .flights import wait_for
+from .jit import Words, compiled
+from .layout import (
+    BOARD_SIZE,
+    CHAIN_SIZE,
+    F_DONE,
+    M_IS_BARRIER,
+    M_SOURCES,
+    MESSAGE,
+    N_NEXT,
+    N_WHO,
+    O_LATER,
+    O_LATER_POSTED,
+    O_START,
+    PENDING,
+    Q_END,
+    Q_FIRST,
+    Q_MEETING,
+    Q_NEXT,
+    Q_PENDING,
+    Q_POSTED,
+    Q_SIZE,
+    Q_USED,
+    T_BUFFER,
+    T_CELLS,
+    T_CIM,
+    T_RECVS,
+    T_RECVS_LATEST,
+    T_SENDS,
+    T_SENDS_LATEST,
+)
+
+
+@compiled
+def matches(m: Words, queue: int, is_receive: int) -> bool:
+    """Whether a port has a channel, and its end is one for sending, or for receiving."""
+    if queue == 0 or m[queue + Q_MEETING] == 0:
+        return False
+    meeting = m[queue + Q_MEETING]
+    is_dest = m[queue + Q_END] >= m[meeting + M_SOURCES]
+    return not m[meeting + M_IS_BARRIER] and is_dest == (is_receive != 0)
+
+
+@compiled
+def first_use(m: Words, tile: int, queue: int, kind: int, is_receive: int) -> None:
+    """Remember in which order ports are used."""
+    if kind != MESSAGE or m[queue + Q_USED]:
+        return
+    m[queue + Q_USED] = 1
+    first, latest = (T_RECVS, T_RECVS_LATEST) if is_receive else (T_SENDS, T_SENDS_LATEST)
+    if m[tile + first]:
+        m[m[tile + latest] + Q_NEXT] = queue
+    else:
+        m[tile + first] = queue
+    m[tile + latest] = queue
+
+
+@compiled
+def wait_for_queue(m: Words, operation: int, queue: int) -> None:
+    """Wait for all of a queue that is not known to be over."""
+    for first, later in ((Q_FIRST, O_LATER), (Q_PENDING, O_LATER), (Q_POSTED, O_LATER_POSTED)):
+        other = m[queue + first]
+        while other:
+            wait_for(m, operation, other)
+            other = m[other + later]
+
+
+@compiled
+def wait_for_board(m: Words, operation: int, board: int) -> bool:
+    """Wait for all that is on a board; False if what is known there ends after all that is in queues: then which of
+    several counts depends on the order of the reference's blocks."""
+    is_plain = True
+    for chain in range(board, board + BOARD_SIZE, CHAIN_SIZE):
+        node = m[chain]
+        while node:
+            flight = flight_of(m[node + N_WHO])
+            if m[flight + F_DONE] == PENDING:
+                wait_for(m, operation, flight)
+            elif m[flight + F_DONE] > m[operation + O_START]:
+                is_plain = False
+            node = m[node + N_NEXT]
+    return is_plain
+
+
+@compiled
+def wait_for_all(m: Words, tile: int, operation: int) -> bool:
+    """Wait for everything that the tile has dispatched (`TileState.outstanding`); False as `wait_for_board`."""
+    for unit in range(3):
+        wait_for_queue(m, operation, tile + T_CIM + Q_SIZE * unit)
+    for first in (T_SENDS, T_RECVS):
+        queue = m[tile + first]
+        while queue:
+            wait_for_queue(m, operation, queue)
+            queue = m[queue + Q_NEXT]
+    return wait_for_board(m, operation, m[tile + T_BUFFER]) and wait_for_board(
+        m, operation, m[tile + T_CELLS]
+    )

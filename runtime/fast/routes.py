@@ -1,0 +1,159 @@
+"""Meetings, their routes and links as words; routes are those that the reference finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from isa.events import Bound
+from isa.program import HOST
+from isa.timing.critical import INDEX_OF
+from runtime.timing.exchange import Exchange, Meeting
+from runtime.timing.network import Link, Plan
+
+from . import layout as at
+from .words import Pieces, Words
+
+RATE_OF_KIND = {
+    Bound.NETWORK: at.RATE_NETWORK,
+    Bound.CHIP_LINKS: at.RATE_CHIP_LINK,
+    Bound.HOST_LINK: at.RATE_HOST_LINK,
+}
+
+
+@dataclass(slots=True)
+class Links:
+    """All links of the routes, ways into routers among them, in the order in which they were found."""
+
+    numbers: dict[int, int] = field(default_factory=dict)  # by identity
+    links: list[Link] = field(default_factory=list)
+    ports: set[int] = field(default_factory=set)
+
+    def number(self, link: Link, is_port: bool = False) -> int:
+        """The number of a link."""
+        found = self.numbers.setdefault(id(link), len(self.links))
+        if found == len(self.links):
+            self.links.append(link)
+            if is_port:
+                self.ports.add(found)
+        return found
+
+    def words(self) -> Words:
+        """The rows of all links."""
+        rows = np.zeros((len(self.links), at.L_SIZE), np.int64)
+        rows[:, at.L_KIND] = [RATE_OF_KIND[link.kind] for link in self.links]
+        rows[:, at.L_LATENCY] = [link.latency for link in self.links]
+        rows[:, at.L_SHORT_RECORD] = at.NO_RECORD
+        return rows
+
+    def busy(self, words: Words, kind: Bound) -> int:
+        """Cycles that links of a kind carried bytes, given their rows."""
+        mine = [
+            number for number, link in enumerate(self.links) if link.kind is kind and number not in self.ports
+        ]
+        return int(words[mine, at.L_BUSY].sum()) if mine else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where the meetings, their ends and the links of a program lie in the state arena."""
+
+    meetings: int
+    ends: int
+    links: int
+    found: Links
+    most_edges: int
+    most_ends: int
+    most_places: int
+
+    def meeting(self, number: int) -> int:
+        """The place of a meeting."""
+        return self.meetings + at.M_SIZE * number
+
+
+def _edges(plan: Plan, links: Links) -> list[int]:
+    return [word for edge in plan.edges for word in (edge.before, edge.after, links.number(edge.link))]
+
+
+def _meeting_row(meeting: Meeting, plan: Plan) -> list[int]:
+    row = [0] * at.M_SIZE
+    row[at.M_NUMBER], row[at.M_SOURCES] = meeting.number, len(meeting.sources)
+    row[at.M_END_COUNT] = len(meeting.sources) + (0 if meeting.is_barrier else len(meeting.dests))
+    row[at.M_NEEDED], row[at.M_IS_BARRIER] = meeting.needed, meeting.is_barrier
+    row[at.M_HAS_HOST], row[at.M_GATHERING] = meeting.has_host, 1
+    row[at.M_HOST_RECORD] = at.NO_RECORD
+    row[at.M_BOUND], row[at.M_PLACE_COUNT] = INDEX_OF[plan.bound], len(plan.delay)
+    row[at.M_EDGE_COUNT] = len(plan.edges)
+    row[at.M_HOPS] = plan.links(Bound.NETWORK)
+    row[at.M_CHIP_HOPS] = plan.links(Bound.CHIP_LINKS)
+    row[at.M_HOST_HOPS] = plan.links(Bound.HOST_LINK)
+    return row
+
+
+def _end_rows(plan: Plan, links: Links) -> Iterable[tuple[int, int]]:
+    """Place and way into its router (-1: none) of each end."""
+    for place, port in zip(plan.sources, plan.ports, strict=True):
+        yield place, -1 if port is None else links.number(port, is_port=True)
+    for place in plan.dests:
+        yield place, -1
+
+
+def add_routes(exchange: Exchange, state: Pieces, plan_words: Pieces) -> Routes:
+    """Put all meetings of a program into the state arena, and their edges into the plan arena."""
+    links = Links()
+    meetings: list[list[int]] = []
+    ends: list[tuple[int, int]] = []
+    edges: list[int] = []
+    delays: list[int] = []
+    for meeting in exchange.meetings:
+        plan = exchange.plan(meeting)
+        row = _meeting_row(meeting, plan)
+        row[at.M_ENDS], row[at.M_EDGES], row[at.M_DELAYS] = len(ends), len(edges), len(delays)
+        ends.extend(_end_rows(plan, links))
+        edges.extend(_edges(plan, links))
+        delays.extend(plan.delay)
+        meetings.append(row)
+    first_link = state.add(links.words())
+    first_end = state.add(_ends_words(ends, first_link))
+    first_edge = plan_words.add(_edges_words(edges, first_link))
+    first_delay = plan_words.add(delays)
+    rows = np.array(meetings, np.int64).reshape(-1, at.M_SIZE)
+    rows[:, at.M_ENDS] = first_end + at.E_SIZE * rows[:, at.M_ENDS]
+    rows[:, at.M_EDGES] += first_edge
+    rows[:, at.M_DELAYS] += first_delay
+    most = rows.max(axis=0) if len(rows) else np.zeros(at.M_SIZE, np.int64)
+    return Routes(
+        state.add(rows),
+        first_end,
+        first_link,
+        links,
+        int(most[at.M_EDGE_COUNT]),
+        int(most[at.M_END_COUNT]),
+        int(most[at.M_PLACE_COUNT]),
+    )
+
+
+def _ends_words(ends: list[tuple[int, int]], first_link: int) -> Words:
+    rows = np.zeros((len(ends), at.E_SIZE), np.int64)
+    if ends:
+        places, links = np.array(ends, np.int64).T
+        rows[:, at.E_PLACE] = places
+        rows[:, at.E_LINK] = np.where(links < 0, 0, first_link + at.L_SIZE * links)
+    return rows
+
+
+def _edges_words(edges: list[int], first_link: int) -> Words:
+    rows = np.array(edges, np.int64).reshape(-1, at.G_SIZE)
+    rows[:, at.G_LINK] = first_link + at.L_SIZE * rows[:, at.G_LINK]
+    return rows
+
+
+def port_ends(exchange: Exchange) -> list[tuple[int, int, int, int]]:
+    """Tile, port, number of the meeting in `exchange.meetings`, and number of the end there, of all tiles' ends."""
+    found = []
+    for number, meeting in enumerate(exchange.meetings):
+        ends = meeting.sources if meeting.is_barrier else (*meeting.sources, *meeting.dests)
+        found += [(end.tile, end.port, number, place) for place, end in enumerate(ends) if end.tile != HOST]
+    return found

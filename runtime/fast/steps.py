@@ -1,0 +1,140 @@
+"""One step in the arenas: what the host brings, the kernel's run with what it returns for, room, costs that are new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from isa.program import Segment
+from isa.scalars import source_count
+from isa.timing.costs import Cost
+
+from . import layout as at
+from .decode import cost_words
+from .kernel import are_left, run
+from .template import Template
+from .words import Words, enlarged
+
+_FIRST_ROOM = 1 << 20  # words for what a step makes
+
+
+class Costs:
+    """The costs of a program that were met so far: in the plan arena, and by number in their role."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self.plan = template.plan
+        self._free = self.plan.size
+        self.by_role: list[list[Cost]] = [[] for _ in template.ops]
+
+    @property
+    def most(self) -> int:
+        """The most costs that a role has."""
+        return max(map(len, self.by_role), default=0)
+
+    def add(self, code: int, registers: Sequence[int]) -> None:
+        """Find the cost of the instruction at `code`. Raises `CimError` E0604 where the machine traps."""
+        starts = self._template.code
+        role = int(np.searchsorted(starts, code, side="right")) - 1
+        op = self._template.ops[role][(code - starts[role]) // at.C_SIZE]
+        cost = op.cost(list(registers))
+        row = cost_words(cost, [registers[i] for i in op.lengths], len(self.by_role[role]))
+        self.by_role[role].append(cost)
+        if self._free + row.size > self.plan.size:
+            self.plan = enlarged(self.plan, 2 * self.plan.size + row.size)
+        row[at.K_NEXT] = self.plan[code + at.C_COSTS]
+        self.plan[self._free : self._free + row.size] = row
+        self.plan[code + at.C_COSTS] = self._free
+        self._free += row.size
+
+
+class Step:
+    """The arenas of one step. What an earlier step has left in the state arena does no harm: rows are made whole."""
+
+    def __init__(self, template: Template, costs: Costs, segments: Sequence[Segment], arena: Words) -> None:
+        self._template, self._costs = template, costs
+        self.state = arena
+        if self.state.size < template.state.size + _FIRST_ROOM:
+            self.state = enlarged(template.state, template.state.size + _FIRST_ROOM)
+        self.state[: template.state.size] = template.state
+        self.executed = np.zeros((len(template.teams), max(costs.most, 1)), np.int64)
+        self._put_segments(segments)
+        self._put_host(segments)
+        self.floats = self.state.view(np.float64)
+
+    def _add(self, words: Words) -> int:
+        """Put words behind what is in the state arena."""
+        place = int(self.state[at.H_FREE])
+        needed = place + words.size + int(self.state[at.H_MARGIN])
+        if needed > self.state.size:
+            self.state = enlarged(self.state, 2 * needed)
+        self.state[place : place + words.size] = words.reshape(-1)
+        self.state[at.H_FREE] += words.size
+        return place
+
+    def _put_segments(self, segments: Sequence[Segment]) -> None:
+        ends: dict[tuple[int, bool], int] = {}
+        for s in segments:
+            ends[s.sequence, s.is_source] = max(ends.get((s.sequence, s.is_source), 0), s.position + s.tokens)
+        pages = [self._add(np.array(s.pages, np.int64)) for s in segments]
+        rows = [
+            (
+                *(s.tokens, s.position, s.outputs, s.sequence, s.is_source, s.source),
+                *(ends[s.sequence, s.is_source], place, len(s.pages)),
+            )
+            for s, place in zip(segments, pages, strict=True)
+        ]
+        place = self._add(np.array(rows, np.int64))
+        sources = source_count(segments)
+        self.state[at.H_SEGMENTS], self.state[at.H_SEGMENT_COUNT] = place, len(segments)
+        self.state[at.H_SOURCES] = sources
+        first, count = int(self.state[at.H_TILES]), int(self.state[at.H_TILE_COUNT])
+        tiles = self.state[first : first + at.T_SIZE * count].reshape(count, at.T_SIZE)
+        tiles[:, at.T_SEGMENT] = sources
+        places = first + at.T_SIZE * np.arange(count)
+        tiles[:, at.T_NEXT] = np.append(places[1:], 0)
+        self.state[at.H_FIRST], self.state[at.H_LATEST] = places[0], places[-1]
+
+    def _put_host(self, segments: Sequence[Segment]) -> None:
+        exchange, routes = self._template.exchange, self._template.routes
+        exchange.begin(segments)
+        for number, meeting in enumerate(exchange.meetings):
+            if meeting.host_sizes:
+                self.put_sizes(routes.meeting(number), meeting.host_sizes)
+
+    def put_sizes(self, meeting: int, sizes: Sequence[int]) -> None:
+        """The host's messages of a channel have these sizes."""
+        place = self._add(np.array(sizes, np.int64))
+        self.state[meeting + at.M_HOST_SIZES], self.state[meeting + at.M_HOST_COUNT] = place, len(sizes)
+
+    def run(self) -> int:
+        """Run until the step is over (`DONE`), or is trouble, or the host's turn."""
+        while True:
+            status = run(self.state, self.floats, self._costs.plan, self._template.rates, self.executed)
+            if status == at.GROW:
+                self.grow()
+            elif status == at.MISS:
+                self._add_cost()
+            elif status == at.DONE and self._are_left():
+                return at.TROUBLE
+            else:
+                return status
+
+    def grow(self) -> None:
+        """Make the state arena larger."""
+        self.state = enlarged(self.state, 2 * self.state.size + int(self.state[at.H_MARGIN]))
+        self.floats = self.state.view(np.float64)
+
+    def _add_cost(self) -> None:
+        registers = int(self.state[at.H_CURRENT]) + at.T_REGISTERS
+        values = self.state[registers : registers + at.REGISTER_WORDS].tolist()
+        self._costs.add(int(self.state[at.H_ARG]), values)
+        if self._costs.most > self.executed.shape[1]:
+            wider = np.zeros((self.executed.shape[0], 2 * self._costs.most), np.int64)
+            wider[:, : self.executed.shape[1]] = self.executed
+            self.executed = wider
+
+    def _are_left(self) -> bool:
+        routes = self._template.routes
+        return are_left(self.state, routes.meetings, len(self._template.exchange.meetings))
