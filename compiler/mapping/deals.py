@@ -64,7 +64,7 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
         return Deal(limits.page_ways, limits.page_rows, blocks, geometry.kv_rows(domain))
     sequences = limits.sequences
     block = min(asked.block or block_rows(geometry, domain, op), geometry.block(domain))
-    if not asked.block and sequences == 1 and asked.by_context:
+    if not asked.block and asked.by_context:
         block = even_block(geometry, domain, block, asked.ways)
     blocks = -(-geometry.longest(domain) // block)
     most = blocks * (sequences if asked.by_sequence else 1)

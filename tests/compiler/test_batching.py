@@ -23,13 +23,13 @@ TEXT = tuple(np.random.default_rng(5).integers(0, 64, CONTEXT).tolist())
 @pytest.fixture(scope="module")
 def paged() -> Program:
     """Three sequences that share five pages; the longest takes three."""
-    choices = Choices(CONTEXT, sequences=3, kv_tokens=320, ways=1)
+    choices = Choices(CONTEXT, sequences=3, kv_tokens=320, ways=1, copies=1)
     return program_of(decoder(Shape(layers=1)), tiny(14), choices)
 
 
 @pytest.fixture(scope="module")
 def alone() -> Session:
-    return Session(program_of(decoder(Shape(layers=1)), tiny(14), Choices(CONTEXT, ways=1, kv_block=64)))
+    return Session(program_of(decoder(Shape(layers=1)), tiny(14), Choices(CONTEXT, ways=1, kv_block=64, copies=1)))
 
 
 requests = st.builds(
