@@ -102,8 +102,8 @@ def test_tiles_with_a_page_each() -> None:
     program = _paged(SHAPES["llama"], 200, sequences=2, ways=4)
     assert (program.limits.pages, program.limits.page_ways) == (1, 4)
     verify(program)
-    alone = program_of(decoder(SHAPES["llama"]), tiny(14), Choices(ways=4, kv_block=64))
-    expected = _step(Machine(alone), PagePool(alone.limits), [(0, 0, LENGTH)])[0]
+    apart = program_of(decoder(SHAPES["llama"]), tiny(14), Choices(sequences=2, ways=4, kv_block=64))
+    expected = _step(Machine(apart), PagePool(apart.limits), [(1, 0, LENGTH)])[1]
     found = _step(Machine(program), PagePool(program.limits), [(1, 0, LENGTH)])[1]
     np.testing.assert_array_equal(found, expected)
 
