@@ -86,7 +86,10 @@ def _output(parser: argparse.ArgumentParser) -> None:
 
 def _over(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--over", choices=("context", "batch"), default="context", help="the x axis (default: %(default)s)"
+        "--over",
+        choices=("context", "batch", "group"),
+        default="context",
+        help="the x axis (default: %(default)s)",
     )
 
 
@@ -152,7 +155,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "kv",
-        "decode latency of each KV policy over the context, or over the sequences of a batch",
+        "decode latency of each KV policy over the context, the sequences of a batch, or query heads a KV head",
         "benchmarks.mapping.curves:kv",
         (_over, _output),
     ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,48 +22,101 @@ from isa.hardware import load_target
 from isa.interface import KvPolicy
 from isa.program import segments_of
 from models import PYTINY, path
-from models.make import make
+from models.configs import LlamaConfig
+from models.make import architecture, make
+from models.save import save
+from runtime.fast import timer_of
 from runtime.report import table
-from runtime.timing import Simulator
 
 AUTO = "auto"
 POLICIES = (*(policy.value for policy in KvPolicy), AUTO)
 CONTEXT = 4096
 """Tokens of each sequence of a batch."""
 
+HEADS, BATCH = 8, 8
+"""Query heads of the models that differ in their KV heads, and sequences of a step."""
+
 
 def kv(options: Namespace, say: Say) -> Report:
-    """`cim bench kv`: decode latency of each KV policy over the context, or over the sequences of a batch.
+    """`cim bench kv`: decode latency of each KV policy over the context, the sequences of a batch, or the query heads
+    that share keys and values.
 
-    The trained model on one chip: not all policies have room for all points.
+    On one chip: not all policies have room for all points.
     """
-    by_batch = options.over == "batch"
-    points = [(CONTEXT, batch) for batch in doublings(1, 32)] if by_batch else []
-    points = points or [(context, 1) for context in doublings(512, 65536)]
-    xs = tuple(float(batch if by_batch else context) for context, batch in points)
-    found = {
-        policy: [(x, cycles) for x, cycles in zip(xs, _latencies(policy, points, say), strict=True) if cycles]
-        for policy in POLICIES
-    }
-    x, y = f"sequences of {CONTEXT:,} tokens" if by_batch else "context", "cycles a step"
-    plot = Plot("Decode, the trained model on one dcim22", x, y, _series(found), xs)
+    with TemporaryDirectory() as folder:
+        sweep = SWEEPS[options.over](Path(folder))
+        found = {policy: list(_latencies(policy, sweep.points, say)) for policy in POLICIES}
+    xs = tuple(point.x for point in sweep.points)
+    title = f"Decode, {sweep.model} on one dcim22"
+    plot = Plot(title, sweep.label, "cycles a step", _series(found), xs)
     report = _report(plot, options)
     return replace(report, text="\n".join([report.text, "", *_crossovers(found)]))
 
 
-def _latencies(policy: str, points: Sequence[tuple[int, int]], say: Say) -> Iterator[float]:
-    """Cycles of a decode step of all sequences at each context and batch; 0 where the policy does not fit."""
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where the latency is taken: a model, its context and batch; `x` is its place on the axis."""
+
+    x: float
+    model: Path
+    context: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The points of a plot, and what their axis and model are called."""
+
+    label: str
+    model: str
+    points: tuple[Point, ...]
+
+
+def _over_context(_: Path) -> Sweep:
+    points = (Point(float(n), path(PYTINY), n, 1) for n in doublings(512, 65536))
+    return Sweep("context", "the trained model", tuple(points))
+
+
+def _over_batch(_: Path) -> Sweep:
+    points = (Point(float(n), path(PYTINY), CONTEXT, n) for n in doublings(1, 32))
+    return Sweep(f"sequences of {CONTEXT:,} tokens", "the trained model", tuple(points))
+
+
+def _over_group(folder: Path) -> Sweep:
+    """Models that differ in their KV heads alone: the fewer there are, the more queries look at each row."""
+    points = []
+    for group in doublings(1, HEADS):
+        model, heads = folder / f"{group}.onnx", HEADS // group
+        config = LlamaConfig(
+            vocab=256, hidden=256, layers=2, heads=HEADS, kv_heads=heads, ffn=512, max_positions=CONTEXT
+        )
+        save(architecture(config), model, None, metadata={})
+        points.append(Point(float(group), model, CONTEXT, BATCH))
+    label = f"query heads a KV head, of {HEADS}; {BATCH} sequences of {CONTEXT:,} tokens"
+    return Sweep(label, "2 layers of 256 columns", tuple(points))
+
+
+SWEEPS: Mapping[str, Callable[[Path], Sweep]] = {
+    "context": _over_context,
+    "batch": _over_batch,
+    "group": _over_group,
+}
+
+
+def _latencies(policy: str, points: Sequence[Point], say: Say) -> Iterator[tuple[float, float]]:
+    """Cycles of a decode step of all sequences at each point where the policy fits."""
     hardware = load_target("dcim22")
-    for context, batch in points:
-        say(f"{policy}, {context:,} x {batch}")
+    for point in points:
+        context, batch = point.context, point.batch
+        say(f"{policy}, {point.x:,.0f}")
         options = CompileOptions(max_context=context, batch=batch, kv=policy, place="all", shapes_only=True)
         try:
-            program = compile_model(path(PYTINY), options, hardware).require_program()
+            program = compile_model(point.model, options, hardware).require_program()
         except CimError:
-            yield 0.0
             continue
         each = (segments_of(1, context - 1, program.limits.chunk, sequence=at) for at in range(batch))
-        yield float(Simulator(program).step([s for cut in each for s in cut]).cycles)
+        step = [s for cut in each for s in cut]
+        yield point.x, float(timer_of(program, [step]).step(step).cycles)
 
 
 def _crossovers(found: Mapping[str, Sequence[tuple[float, float]]]) -> Iterator[str]:

@@ -29,7 +29,9 @@ def paged() -> Program:
 
 @pytest.fixture(scope="module")
 def alone() -> Session:
-    return Session(program_of(decoder(Shape(layers=1)), tiny(14), Choices(CONTEXT, ways=1, kv_block=64, copies=1)))
+    return Session(
+        program_of(decoder(Shape(layers=1)), tiny(14), Choices(CONTEXT, ways=1, kv_block=64, copies=1))
+    )
 
 
 requests = st.builds(
