@@ -21,13 +21,14 @@ class Order:
 
     `slices`: of tiles that have a row, the middle of the columns on which they work, as a share of all; `hubs`: those
     of hub stages. `pieces`: sizes of the pieces that begin at a place of the order, which should lie on as few blocks
-    as can be.
+    as can be. `squeeze`: over which share of a block's columns the hub tiles of a stage lie, in its middle.
     """
 
     tiles: Sequence[int]
     slices: Mapping[int, float]
     hubs: frozenset[int]
     pieces: Mapping[int, Sequence[int]]
+    squeeze: float = 1.0
 
 
 def lay(order: Order, blocks: Iterator[Block], taken: set[Cell], spare: int) -> dict[int, Cell]:
@@ -68,7 +69,8 @@ def _fill(block: Block, cells: list[Cell], order: Order, places: range) -> dict[
     for is_other, number, tile in sorted(rowed):
         share = order.slices[tile]
         y = block.first + share * (block.end - block.first) - 0.5
-        x = (number / len(tiles) if is_other else share) * wide - 0.5
+        along = number / len(tiles) if is_other else 0.5 + order.squeeze * (share - 0.5)
+        x = along * wide - 0.5
         x = block.right - 1 - x if block.is_back and is_other else block.left + x
         best = int((np.abs(free[:, 1] - y) + 0.5 * np.abs(free[:, 0] - x)).argmin())
         found[tile] = int(free[best, 0]), int(free[best, 1])

@@ -27,8 +27,10 @@ LEADS = (0.25, 0.0, 0.5)
 """Shares of a unit's tiles that may lie before its hub tiles; the first is that by which shapes are compared."""
 FEW = 256
 """Tiles of a mesh for which more shapes are tried."""
-CHOICES = 3
+CHOICES = 4
 """Choices for each shape of a layout (`Layout.others`)."""
+SQUEEZES = (1.0, 0.5, 0.25)
+"""Shares of a block's columns over which hub tiles may lie: on few they are near each other, on many apart."""
 SHAPES = 3
 """Shapes for which all leads are tried."""
 
@@ -85,18 +87,21 @@ class Crew:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A way to lay tiles: into which blocks, the share `lead` of a unit before its hub tiles; `is_aligned`: cells stay
-    free where pieces then lie on fewer blocks; `is_rowed`: tiles that work on the same columns lie in the same row."""
+    free where pieces then lie on fewer blocks; `is_rowed`: tiles that work on the same columns lie in the same row;
+    `squeeze`: the share of a block's columns over which hub tiles lie."""
 
     shape: Line | Strips
     lead: float = LEADS[0]
     is_aligned: bool = True
     is_rowed: bool = True
+    squeeze: float = 1.0
 
     def others(self) -> Iterator[tuple[Layout, ...]]:
         """Layouts of the same shape, by the choice in which they differ."""
         yield tuple(replace(self, lead=lead) for lead in LEADS if lead != self.lead)
         yield (replace(self, is_aligned=not self.is_aligned),)
         yield (replace(self, is_rowed=not self.is_rowed, lead=0.0),)
+        yield tuple(replace(self, squeeze=squeeze) for squeeze in SQUEEZES if squeeze != self.squeeze)
 
 
 def place(crew: Crew, channels: Sequence[Channel], hardware: Hardware, *, tries: bool) -> list[Cell]:
@@ -143,7 +148,8 @@ class _Placer:
 
     def cost(self, layout: Layout) -> float:
         """What messages take in it, of the first tiles."""
-        return self.traffic.cost(self.cells(layout, self.sample), self.grid)
+        times = self.crew.count / max(self.sample.count, 1)
+        return self.traffic.cost(self.cells(layout, self.sample), self.grid, times)
 
     def cells(self, layout: Layout, crew: Crew) -> list[Cell]:
         """The cells of these tiles."""
@@ -154,7 +160,9 @@ class _Placer:
         at = layout.lead, crew.count
         if at not in self.orders:
             self.orders[at] = order_of(crew, layout.lead)
-        order = replace(self.orders[at], slices=self.slices if layout.is_rowed else {})
+        order = replace(
+            self.orders[at], slices=self.slices if layout.is_rowed else {}, squeeze=layout.squeeze
+        )
         spare = self.hardware.tiles - crew.count if layout.is_aligned else 0
         found = lay(order, iter(blocks), set(lonely), spare)
         found |= dict(zip(crew.remote, lonely, strict=True))

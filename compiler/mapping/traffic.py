@@ -178,10 +178,10 @@ class Traffic:
             done[stage] = begin + own.get(stage, 0)
         return max(done.values(), default=0)
 
-    def cost(self, cells: Cells, grid: Grid) -> float:
+    def cost(self, cells: Cells, grid: Grid, times: float = 1.0) -> float:
         """Cycles of a step of one row times those of one of `ROWS`, in which the busiest link sets the pace: what their
-        geometric mean goes by."""
-        step = STEP * self.latency(cells, grid)
+        geometric mean goes by. A row goes through `times` as many layers as these."""
+        step = STEP * times * self.latency(cells, grid)
         return step * (step + self.loads(cells, grid, ROWS).busiest)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from compiler.mapping.laying import Order, lay
-from compiler.mapping.lines import Line, Strips
+from compiler.mapping.lines import Block, Line, Strips
 from compiler.mapping.place import Crew, from_the_middle, place
 from compiler.mapping.traffic import Grid, Traffic
 from compiler.optimisations import Optimisation
@@ -221,3 +221,20 @@ class _Sizes:
 
     def __getattr__(self, name: str) -> object:
         return lambda *args, **kwargs: None
+
+
+def test_hub_tiles_that_are_squeezed_keep_their_rows() -> None:
+    hubs = tuple(range(8))
+    order = Order(hubs, {tile: (tile + 0.5) / 8 for tile in hubs}, frozenset(hubs), {})
+    for squeeze in (1.0, 0.5, 0.25):
+        cells = lay(replace(order, squeeze=squeeze), iter([Block(0, 8, 0, 8, False, False, 0, 8)]), set(), 0)
+        assert {y for _, y in cells.values()} == set(range(8))
+        assert len({x for x, _ in cells.values()}) == 8 * squeeze
+
+
+def test_a_deep_model_weighs_the_way_of_a_row_more() -> None:
+    channels = [Channel("c", (Endpoint(0, 0),), (Endpoint(1, 0),))]
+    traffic, grid = Traffic(2, channels, [256], [0, 1]), Grid(tiny())
+    near, far = [(0, 0), (1, 0)], [(0, 0), (5, 0)]
+    ratios = [traffic.cost(far, grid, times) / traffic.cost(near, grid, times) for times in (1, 10)]
+    assert ratios[0] < ratios[1]
