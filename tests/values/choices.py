@@ -81,6 +81,18 @@ CHOICES = (
         {"ways": 2, "kv_block": 16, "together": 2, "without": EVERY},
     ),
     Choice(
+        "heads on a tile each, an output projection for 2 heads",
+        Agreement.SCALES,
+        "the heads' rows of the projection have one scale, and are added up by the array",
+        {"ways": 1, "together": 2, "without": EVERY},
+    ),
+    Choice(
+        "heads over 2 tiles, output projections on few tiles",
+        Agreement.SCALES,
+        _PARTS,
+        {"ways": 2, "kv_block": 16, "few_outputs": True, "without": EVERY},
+    ),
+    Choice(
         "heads over 2 tiles, an output projection for each head",
         Agreement.SCALES,
         _PARTS,
