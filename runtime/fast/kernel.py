@@ -41,6 +41,7 @@ from .layout import (
     H_HEAP_CAP,
     H_HEAP_LEN,
     H_MARGIN,
+    H_NODES,
     H_NOW,
     H_READY,
     H_TILE_COUNT,
@@ -50,7 +51,6 @@ from .layout import (
     HOST_HEARD,
     HOST_PART,
     HOST_TURN,
-    M_EARLY,
     M_HAS_HOST,
     M_HOST_AT,
     M_HOST_COUNT,
@@ -264,7 +264,7 @@ def run(m: Words, f: Floats, k: Words, rates: Floats, executed: Table) -> int:
 def are_left(m: Words, first: int, count: int) -> bool:
     """Whether an end waits for a message although all tiles have halted."""
     for meeting in range(first, first + count * M_SIZE, M_SIZE):
-        if m[meeting + M_POSTS] or m[meeting + M_EARLY]:
+        if m[meeting + M_POSTS]:
             return True
         if m[meeting + M_HAS_HOST] and m[meeting + M_HOST_COUNT] != m[meeting + M_SERVED]:
             return True
@@ -275,6 +275,12 @@ def are_left(m: Words, first: int, count: int) -> bool:
 def add_host_record(m: Words, start: int, predecessor: int, index: int, bound: int) -> int:
     """A part of the model has run on the host."""
     return add_record(m, start, predecessor, 0, HOST, index, bound)
+
+
+@entry
+def note_host_end(m: Words, end: int, record: int) -> None:
+    """A part of the model has ended; the step does not end before."""
+    note_end(m, end, record)
 
 
 @entry
@@ -295,7 +301,7 @@ def open_host(m: Words, meeting: int, at: int, record: int) -> None:
 @entry
 def walk_back(m: Words, k: Words, end: int, last: int, by_bound: Words, by_node: Words) -> None:
     """The critical path (`Records.path`): cycles by reason, and by node; host parts are counted behind the nodes."""
-    parts = by_node.size // 2
+    parts = m[H_NODES]
     at, record = end, last
     while record >= 0:
         what = m[record + R_WHAT]

@@ -187,8 +187,6 @@ TRANSMIT, TRANSFER, TURN, HOST_TURN = range(4)
     M_HOST_RECORD,
     M_SERVED,
     M_POSTS,
-    M_EARLY,
-    M_EARLY_LATEST,
     M_GATHERING,
     M_LAST,
     M_HOST_SIZE,
@@ -202,8 +200,9 @@ TRANSMIT, TRANSFER, TURN, HOST_TURN = range(4)
     M_CHIP_HOPS,
     M_HOST_HOPS,
     M_SIZE,
-) = range(29)
-E_POST, E_PLACE, E_LINK, E_ARRIVED, E_RECORD, E_SIZE = range(6)
+) = range(27)
+# Of an end: who has come to the next message, and to those behind it, by O_NEXT.
+E_POST, E_EARLY, E_EARLY_LATEST, E_PLACE, E_LINK, E_ARRIVED, E_RECORD, E_SIZE = range(8)
 G_BEFORE, G_AFTER, G_LINK, G_SIZE = range(4)  # an edge of a route
 L_KIND, L_LATENCY, L_BUSY, L_SHORT_FREE, L_SHORT_RECORD, L_LEN, L_FIRST, L_LATEST, L_SIZE = range(9)
 S_START, S_END, S_RECORD, S_SPARE, S_BEFORE, S_AFTER, S_SIZE = range(7)

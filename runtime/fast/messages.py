@@ -8,6 +8,7 @@ from .jit import Floats, Words, compiled
 from .layout import (
     C_INDEX,
     E_ARRIVED,
+    E_EARLY,
     E_LINK,
     E_PLACE,
     E_POST,
@@ -33,7 +34,6 @@ from .layout import (
     M_BOUND,
     M_CHIP_HOPS,
     M_DELAYS,
-    M_EARLY,
     M_EDGE_COUNT,
     M_EDGES,
     M_END_COUNT,
@@ -54,18 +54,16 @@ from .layout import (
     O_CODE,
     O_COST,
     O_NEXT,
-    O_OPERAND,
     O_START,
     O_STARTED,
     O_TILE,
-    Q_END,
     RATE_BUFFER,
     T_INDEX,
     T_NETWORK_UNTIL,
     T_NODES,
 )
 from .links import cycles_of, forget, hold_link, take_link
-from .units import NO_SIZE, is_complete, meet, put_post
+from .units import NO_SIZE, is_complete, meet
 
 CONTROL_BYTES = 4
 HOP, CHIP_LINK, HOST_LINK, REDUCE, MESSAGE_EVENTS = range(5)  # what is counted by node
@@ -180,17 +178,17 @@ def end_posts(m: Words, meeting: int, start: int) -> None:
 
 @compiled
 def gather_next(m: Words, meeting: int) -> None:
-    """Gather the next message; who came early has come to it."""
+    """Gather the next message; at each end the first who came early has come to it."""
+    posts = 0
     for number in range(m[meeting + M_END_COUNT]):
-        m[m[meeting + M_ENDS] + E_SIZE * number + E_POST] = 0
-    m[meeting + M_POSTS] = 0
+        end = m[meeting + M_ENDS] + E_SIZE * number
+        post = m[end + E_EARLY]
+        m[end + E_POST] = post
+        if post:
+            m[end + E_EARLY] = m[post + O_NEXT]
+            posts += 1
+    m[meeting + M_POSTS] = posts
     m[meeting + M_GATHERING] = 1
-    post = m[meeting + M_EARLY]
-    m[meeting + M_EARLY] = 0
-    while post:
-        following = m[post + O_NEXT]
-        put_post(m, meeting, m[m[post + O_OPERAND] + Q_END], post)
-        post = following
 
 
 @compiled

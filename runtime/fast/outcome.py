@@ -8,11 +8,13 @@ import numpy as np
 
 from isa.events import Bound, Event, Resource
 from isa.instruction import Unit
-from isa.program import Program, Segment
+from isa.program import Segment
 from isa.timing.costs import Cost
 from isa.timing.critical import BOUNDS
+from isa.timing.ledger import part_name
 from runtime.segments import rows_of
 from runtime.timing.result import StepCost
+from runtime.within import parts_within
 
 from . import layout as at
 from .kernel import walk_back
@@ -34,9 +36,9 @@ _MESSAGE_EVENTS = {
 class Outcome:
     """Reads the arenas of a step that is over."""
 
-    def __init__(self, program: Program, template: Template, costs: Costs, step: Step) -> None:
-        self._program, self._template, self._costs, self._step = program, template, costs, step
-        self._state = step.state
+    def __init__(self, template: Template, costs: Costs, step: Step) -> None:
+        self._program, self._template, self._costs, self._step = template.program, template, costs, step
+        self._state, self._hosts = step.state, step.hosts
         self._issued = [
             self._state[team.issued : team.issued + len(template.ops[team.role])] for team in template.teams
         ]
@@ -56,18 +58,19 @@ class Outcome:
             messages=int(state[at.H_MESSAGES]),
             message_bytes=int(state[at.H_BYTES]),
             critical=by_bound,
-            critical_nodes=by_node,
+            critical_nodes=by_node if self._hosts is None else self._hosts.parts.spread(by_node),
             source_rows=source_rows,
         )
 
     def _path(self) -> tuple[dict[Bound, int], dict[str, int]]:
-        names = self._template.nodes
-        by_bound, by_node = np.zeros(len(BOUNDS), np.int64), np.zeros(2 * len(names), np.int64)
+        parts = len(parts_within(self._program))
+        names = (*self._template.nodes, *(part_name(number) for number in range(parts)))
+        by_bound, by_node = np.zeros(len(BOUNDS), np.int64), np.zeros(len(names), np.int64)
         end, last = int(self._state[at.H_END]), int(self._state[at.H_LAST])
         walk_back(self._state, self._costs.plan, end, last, by_bound, by_node)
         return (
             {bound: int(cycles) for bound, cycles in zip(BOUNDS, by_bound, strict=True) if cycles},
-            {name: int(cycles) for name, cycles in zip(names, by_node, strict=False) if cycles},
+            {name: int(cycles) for name, cycles in zip(names, by_node, strict=True) if cycles},
         )
 
     def _instructions(self) -> dict[Unit, int]:
@@ -98,6 +101,8 @@ class Outcome:
         busy[Resource.CHIP_LINKS] = routes.found.busy(links, Bound.CHIP_LINKS)
         busy[Resource.HOST_LINK] = routes.found.busy(links, Bound.HOST_LINK)
         busy[Resource.DRAM], busy[Resource.GBUF] = dram, gbuf
+        if self._hosts is not None:
+            busy[Resource.HOST] = self._hosts.ledger.busy[Resource.HOST]
         return busy
 
     def _events(self) -> dict[tuple[Event, str], int]:
@@ -115,13 +120,14 @@ class Outcome:
         for number, event in _MESSAGE_EVENTS.items():
             place = first + number * len(names)
             totals[_NUMBERS[event]] += self._state[place : place + len(names)]
-        order = sorted(range(len(names)), key=names.__getitem__)
-        return {
+        found = {
             (event, names[node]): int(totals[number, node])
             for number, event in enumerate(_EVENTS)
-            for node in order
-            if totals[number, node]
+            for node in np.flatnonzero(totals[number]).tolist()
         }
+        for key, count in self._hosts.ledger.events.items() if self._hosts is not None else ():
+            found[key] = found.get(key, 0) + count
+        return {key: found[key] for key in sorted(found, key=lambda k: (_NUMBERS[k[0]], k[1])) if found[key]}
 
 
 def _event_table(costs: Sequence[Cost]) -> tuple[Words, Words, Words, Words]:

@@ -11,7 +11,6 @@ from isa.events import Sink
 from isa.program import Program, Segment
 from runtime.timing.result import StepCost
 from runtime.timing.simulator import Simulator
-from runtime.within import parts_within
 
 from . import layout as at
 from .outcome import Outcome
@@ -25,7 +24,7 @@ class FastSimulator:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._reference: Simulator | None = None
-        self._template = None if parts_within(program) else make_template(program)
+        self._template = make_template(program)
         self._costs = None if self._template is None else Costs(self._template)
         self._arena = np.zeros(0, np.int64)  # of the last step, for the next one
 
@@ -50,4 +49,4 @@ class FastSimulator:
         self._arena = step.state
         if status != at.DONE:
             return None
-        return Outcome(self._program, self._template, self._costs, step).cost(segments)
+        return Outcome(self._template, self._costs, step).cost(segments)

@@ -9,9 +9,11 @@ import numpy as np
 from isa.program import Segment
 from isa.scalars import source_count
 from isa.timing.costs import Cost
+from runtime.within import parts_within
 
 from . import layout as at
 from .decode import cost_words
+from .hosts import Hosts, host_turn, is_host_turn
 from .kernel import are_left, run
 from .template import Template
 from .words import Words, enlarged
@@ -61,14 +63,20 @@ class Step:
         self.executed = np.zeros((len(template.teams), max(costs.most, 1)), np.int64)
         self._put_segments(segments)
         self._put_host(segments)
-        self.floats = self.state.view(np.float64)
+        self.hosts: Hosts | None = None
+        if parts_within(template.program):
+            self.hosts = Hosts(template.program, template.exchange, template.routes, self)
+
+    def reserve(self, words: int = 0) -> None:
+        """See to it that there is room for so many words, and whatever something small makes."""
+        needed = int(self.state[at.H_FREE] + self.state[at.H_MARGIN] + 16 * self.state[at.H_HEAP_CAP]) + words
+        if needed > self.state.size:
+            self.state = enlarged(self.state, 2 * needed)
 
     def _add(self, words: Words) -> int:
         """Put words behind what is in the state arena."""
+        self.reserve(words.size)
         place = int(self.state[at.H_FREE])
-        needed = place + words.size + int(self.state[at.H_MARGIN])
-        if needed > self.state.size:
-            self.state = enlarged(self.state, 2 * needed)
         self.state[place : place + words.size] = words.reshape(-1)
         self.state[at.H_FREE] += words.size
         return place
@@ -109,22 +117,20 @@ class Step:
         self.state[meeting + at.M_HOST_SIZES], self.state[meeting + at.M_HOST_COUNT] = place, len(sizes)
 
     def run(self) -> int:
-        """Run until the step is over (`DONE`), or is trouble, or the host's turn."""
+        """Run until the step is over (`DONE`), or is trouble."""
         while True:
-            status = run(self.state, self.floats, self._costs.plan, self._template.rates, self.executed)
+            floats = self.state.view(np.float64)
+            status = run(self.state, floats, self._costs.plan, self._template.rates, self.executed)
             if status == at.GROW:
-                self.grow()
+                self.state = enlarged(self.state, 2 * self.state.size + int(self.state[at.H_MARGIN]))
+            elif self.hosts is not None and is_host_turn(status):
+                host_turn(self.hosts, self.state, status)
             elif status == at.MISS:
                 self._add_cost()
             elif status == at.DONE and self._are_left():
                 return at.TROUBLE
             else:
                 return status
-
-    def grow(self) -> None:
-        """Make the state arena larger."""
-        self.state = enlarged(self.state, 2 * self.state.size + int(self.state[at.H_MARGIN]))
-        self.floats = self.state.view(np.float64)
 
     def _add_cost(self) -> None:
         registers = int(self.state[at.H_CURRENT]) + at.T_REGISTERS

@@ -39,6 +39,7 @@ class Team:
 class Template:
     """What a step begins with, and where things lie in it."""
 
+    program: Program
     state: Words
     plan: Words
     rates: np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -94,6 +95,7 @@ class _Maker:
         head[[at.H_SCRATCH, at.H_PLACES]] = scratch, routes.most_places
         self._set_head(head, routes, int(tiles[:, at.T_PORT_COUNT].max()))
         return Template(
+            program,
             state,
             self._plan.all(),
             _rates(target, routes),

@@ -12,6 +12,8 @@ from .layout import (
     C_KIND,
     CIM,
     COPY,
+    E_EARLY,
+    E_EARLY_LATEST,
     E_POST,
     E_SIZE,
     H_BUSY_CIM,
@@ -23,8 +25,6 @@ from .layout import (
     K_DONE,
     K_MACROS,
     K_PORT,
-    M_EARLY,
-    M_EARLY_LATEST,
     M_END_COUNT,
     M_ENDS,
     M_GATHERING,
@@ -101,17 +101,17 @@ def start_copy(m: Words, k: Words, operation: int) -> None:
 @compiled
 def put_post(m: Words, meeting: int, end: int, operation: int) -> None:
     """Someone has come to its next message, or to a later one."""
-    place = m[meeting + M_ENDS] + E_SIZE * end + E_POST
-    if m[place] == 0:
-        m[place] = operation
+    place = m[meeting + M_ENDS] + E_SIZE * end
+    if m[place + E_POST] == 0:
+        m[place + E_POST] = operation
         m[meeting + M_POSTS] += 1
         return
     m[operation + O_NEXT] = 0
-    if m[meeting + M_EARLY]:
-        m[m[meeting + M_EARLY_LATEST] + O_NEXT] = operation
+    if m[place + E_EARLY]:
+        m[m[place + E_EARLY_LATEST] + O_NEXT] = operation
     else:
-        m[meeting + M_EARLY] = operation
-    m[meeting + M_EARLY_LATEST] = operation
+        m[place + E_EARLY] = operation
+    m[place + E_EARLY_LATEST] = operation
 
 
 @compiled

@@ -37,6 +37,12 @@ def test_the_trained_model(kv: str, chips: int) -> None:
     assert_equal(p, segments_of(3, 0, p.limits.chunk), [s for cut in each for s in cut])
 
 
+def test_parts_on_the_host() -> None:
+    options = CompileOptions(max_context=64, batch=1, place="attention")
+    p = compile_model(path(PYTINY), options, load_target("dcim22")).require_program()
+    assert_equal(p, segments_of(3, 0, p.limits.chunk), segments_of(1, 40, p.limits.chunk))
+
+
 def test_steps_that_need_more_room() -> None:
     """A long step after a short one: arenas grow while the kernel waits."""
     p = compiled()
