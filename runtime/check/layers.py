@@ -57,7 +57,7 @@ class Tap:
     They are float32, or, with `scale`, bytes with a scale a row, which lies there behind `base`. It is complete when
     instructions of `site` have written it. `column` is the first of these columns in the whole value, where the
     Mapping says so (the weight block's own); otherwise parts go side by side in the order of tiles. `lacks_bias`: it is
-    a linear layer's value without its bias.
+    a linear layer's value without its bias, `lacks_shift`: a norm's without its shift, `lacks_gain`: without its gain.
     """
 
     tile: int
@@ -68,6 +68,8 @@ class Tap:
     column: int | None
     scale: int | None = None
     lacks_bias: bool = False
+    lacks_shift: bool = False
+    lacks_gain: bool = False
 
     def read(self, state: TileState, tokens: int) -> Rows:
         """The part's rows [tokens, cols]. Raises `TrapError` if not all of it has been written."""
@@ -122,8 +124,17 @@ def layer_errors(compilation: Compilation, ids: Sequence[int]) -> tuple[LayerErr
             want = want - np.asarray(graph.constants[node.inputs[2]].data(), np.float32)
         got = recorder.value(parts, want.shape[-1])
         if got is not None and got.shape == want.shape:
-            errors.append(_error(node, got, want))
+            errors.append(_error(node, _with_row(node, graph, parts, got), want))
     return tuple(errors)
+
+
+def _with_row(node: g.Node, graph: g.Graph, parts: Sequence[Tap], value: Rows) -> Rows:
+    """A norm's value with the gain and the shift that are in the weights and biases behind it."""
+    if any(tap.lacks_gain for tap in parts):
+        value = value * np.asarray(graph.constants[node.inputs[1]].data(), np.float32).reshape(-1)
+    if any(tap.lacks_shift for tap in parts) and len(node.inputs) > 2 and node.inputs[2]:
+        value = value + np.asarray(graph.constants[node.inputs[2]].data(), np.float32).reshape(-1)
+    return value
 
 
 def _error(node: g.Node, got: Rows, want: Rows) -> LayerError:
@@ -160,6 +171,8 @@ def _makers(mapping: m.Mapping, program: Program) -> Iterator[_Maker]:
             offset = offsets[out]
             scale = None if _is_float(values[out]) else offsets[f"{out}.scale"]
             tap = Tap(number, site, PLACE if offset in twice else ZERO, offset, values[out].cols, None, scale)
+            if isinstance(block.op, m.NormQuantise):
+                tap = replace(tap, lacks_shift=True, lacks_gain=not block.op.gain)
             yield _multiplier(block.op, names, tap, template, tile) or _Maker(block.op, names, tap)
 
 
