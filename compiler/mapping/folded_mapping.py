@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from compiler.explain import Heading, Note
 from compiler.ir.graph import Graph, Linear, Node
-from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.ir.mapping import Mapping
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError, Diagnostic, NamedPlace
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
-from isa.program import Limits
 
 from .builder import MappingBuilder
 from .cutting import cut
@@ -23,6 +22,7 @@ from .folded_front import Front
 from .folded_hub import Hub
 from .folding import Fold, fold
 from .parts import Geometry, PartBuilder
+from .problem import Problem
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -53,16 +53,10 @@ class StreamingError(Exception):
     """Weights cannot be streamed; the text says why."""
 
 
-def map_streamed(
-    graph: Graph,
-    hardware: Hardware,
-    limits: Limits,
-    arithmetic: Arithmetic,
-    options: MapOptions,
-    notes: list[Note] | None = None,
-) -> Mapping:
+def map_streamed(task: Problem, options: MapOptions, notes: list[Note] | None = None) -> Mapping:
     """Place a graph whose weights do not stay in the arrays. Raises `StreamingError` if its structure has no fold, and
     `CimError` E0302 if the target's DRAM is too small."""
+    graph, hardware, limits, arithmetic = task.graph, task.hardware, task.limits, task.arithmetic
     builder = MappingBuilder(hardware, arithmetic)
     weights = Weights(graph, builder, options.weight_bits)
     geometry = Geometry(hardware, limits, options.block, options.without, options.kv)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from compiler.explain import Note
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
 from compiler.ir.hosted import every_row
-from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.ir.mapping import Mapping
 from compiler.optimisations import Optimisation
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
@@ -28,6 +28,7 @@ from .paging import page_rows_for, page_ways, with_pages
 from .parts import Geometry, PartBuilder, linear_shape
 from .passing import PassingBuilder, passing_section
 from .policies import KvChoice
+from .problem import Problem
 from .rules import WIDEST, hub_columns, spread_by_rule
 from .sections import Domain, Layout, Section, Stage
 from .weights import Weights
@@ -83,11 +84,10 @@ class MapOptions:
 class Mapper:
     """Maps one graph."""
 
-    def __init__(
-        self, graph: Graph, hardware: Hardware, limits: Limits, arithmetic: Arithmetic, options: MapOptions
-    ) -> None:
+    def __init__(self, problem: Problem, options: MapOptions) -> None:
+        graph, hardware, arithmetic = problem.graph, problem.hardware, problem.arithmetic
         self.layout: Layout = cut(graph)
-        limits, options = _paged(self.layout, limits, options, hardware)
+        limits, options = _paged(self.layout, problem.limits, options, hardware)
         self.graph, self.limits, self.options = graph, limits, options
         self.builder = MappingBuilder(hardware, arithmetic, every_row(graph))
         self.weights = Weights(graph, self.builder, options.weight_bits)

@@ -7,13 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from compiler.explain import Note
-from compiler.ir.graph import Graph
-from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.ir.mapping import Mapping
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
-from isa.hardware import Hardware
 from isa.interface import KvPolicy
-from isa.program import Limits
 
 from .builder import TileBuilder
 from .cutting import cut
@@ -31,6 +28,7 @@ from .mapper import MapOptions, Mapper
 from .notes import notes_on
 from .passing import passing_section
 from .policies import policy_notes
+from .problem import Problem
 from .rules import WIDEST, spread_by_rule
 from .weighed import weighed
 
@@ -48,58 +46,45 @@ class Settled:
     options: MapOptions
 
 
-def settle(
-    graph: Graph,
-    hardware: Hardware,
-    limits: Limits,
-    arithmetic: Arithmetic,
-    options: MapOptions,
-    notes: list[Note] | None = None,
-) -> Settled:
+def settle(problem: Problem, options: MapOptions, notes: list[Note] | None = None) -> Settled:
     """Place a canonical graph on a target. What is worth saying about it goes to `notes`.
 
     Its weights are streamed if they do not fit the arrays. Raises `CimError` E03xx if it does not fit either way.
     """
     if options.chips != (0, 0):
-        hardware = hardware.with_chips(*options.chips)
+        problem = replace(problem, hardware=problem.hardware.with_chips(*options.chips))
+    graph, hardware = problem.graph, problem.hardware
     streams = must_stream(graph, hardware) if options.stream is None else options.stream
-    problem = (graph, hardware, limits, arithmetic, options)
     streamed = replace(options, stream=True)
     if streams:
-        kept = _layers_kept(graph, hardware, limits, arithmetic, options, notes)
+        kept = _layers_kept(problem, options, notes)
         if kept is not None:
             return kept
         try:
-            return Settled(map_streamed(*problem, notes), streamed)
+            return Settled(map_streamed(problem, options, notes), streamed)
         except StreamingError as error:
             raise refusal(graph, hardware, str(error)) from None
     try:
-        return _map_resident(*problem, notes)
+        return _map_resident(problem, options, notes)
     except CimError as error:
         if options.stream is not None or any(d.code not in TOO_SMALL for d in error.diagnostics):
             raise
-        kept = _layers_kept(graph, hardware, limits, arithmetic, options, notes)
+        kept = _layers_kept(problem, options, notes)
         if kept is not None:
             return kept
         try:
-            return Settled(map_streamed(*problem, notes), streamed)
+            return Settled(map_streamed(problem, options, notes), streamed)
         except StreamingError as why:
             raise with_reason(error, str(why)) from None
 
 
-def _map_resident(
-    graph: Graph,
-    hardware: Hardware,
-    limits: Limits,
-    arithmetic: Arithmetic,
-    options: MapOptions,
-    notes: list[Note] | None,
-) -> Settled:
+def _map_resident(problem: Problem, options: MapOptions, notes: list[Note] | None) -> Settled:
     """A mapping whose weights stay in the arrays."""
+    hardware = problem.hardware
     tried: MapOptions | None = options
     most = 0
     while tried is not None:
-        mapper = Mapper(graph, hardware, limits, arithmetic, tried)
+        mapper = Mapper(problem, tried)
         try:
             mapping = mapper.run()
             break
@@ -114,7 +99,7 @@ def _map_resident(
     if tried.kv.one_tile and not options.kv.one_tile:
         for layers in _spared(mapper, most, hardware.tiles):
             fewer = replace(tried, kv=replace(tried.kv, spared=layers))
-            other = Mapper(graph, hardware, limits, arithmetic, fewer)
+            other = Mapper(problem, fewer)
             try:
                 mapping = other.run()
             except CimError:
@@ -135,16 +120,10 @@ def _settled(mapper: Mapper, mapping: Mapping, tried: MapOptions, notes: list[No
     return Settled(mapping, replace(tried, spread=spread, stream=False))
 
 
-def _layers_kept(
-    graph: Graph,
-    hardware: Hardware,
-    limits: Limits,
-    arithmetic: Arithmetic,
-    options: MapOptions,
-    notes: list[Note] | None,
-) -> Settled | None:
+def _layers_kept(problem: Problem, options: MapOptions, notes: list[Note] | None) -> Settled | None:
     """A mapping in which the layers' weights stay in arrays, and those of the output layer as far as they fit; None if
     the layers do not fit, or streaming all weights would load less."""
+    graph, hardware = problem.graph, problem.hardware
     may = options.does(Optimisation.KEEP_LAYERS) and options.stream is None
     section = passing_section(graph, cut(graph))
     if not may or section is None or weight_cells(graph, without=section.first) > cells(hardware):
@@ -152,7 +131,7 @@ def _layers_kept(
     small: MapOptions | None = None
     taken, tried = hardware.tiles, _next_passing(options, options, ())
     while tried is not None:
-        mapper = Mapper(graph, hardware, limits, arithmetic, tried)
+        mapper = Mapper(problem, tried)
         with suppress(CimError):
             mapper.run()
         if 0 < mapper.layer_tiles < taken:
@@ -161,12 +140,12 @@ def _layers_kept(
     if small is None:
         return None
     small = replace(small, passing=hardware.tiles - taken)
-    mapper = Mapper(graph, hardware, limits, arithmetic, small)
+    mapper = Mapper(problem, small)
     try:
         mapping = mapper.run()
     except CimError:
         return None
-    if mapper.loaded * limits.sequences >= weight_cells(graph) * arithmetic.dtype.bytes:
+    if mapper.loaded * problem.limits.sequences >= weight_cells(graph) * problem.arithmetic.dtype.bytes:
         return None
     return _settled(mapper, mapping, small, notes)
 

@@ -10,12 +10,13 @@ from compiler.backend.room import check_ports
 from compiler.explain.note import Heading, Note
 from compiler.ir.mapping import Mapping
 from compiler.mapping.folded_mapping import weight_cells
+from compiler.mapping.problem import Problem
 from compiler.mapping.settle import Settled, settle
 from isa.diagnostics import CimError
 from isa.interface import KvPolicy
 
 from .axes import AXES, Axis
-from .judge import Choice, Judge, Problem, Score, with_segments
+from .judge import Choice, Judge, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
@@ -43,8 +44,8 @@ class Found:
 
 def by_rule(problem: Problem, asked: Choice) -> Found:
     """What the mapper's rules make of the choices that are asked for. Raises `CimError` if it does not fit."""
-    p, notes = problem, list[Note]()
-    settled = settle(p.graph, p.hardware, p.limits, p.arithmetic, asked.options, notes)
+    notes: list[Note] = []
+    settled = settle(problem, asked.options, notes)
     return _with_segments(problem, settled, asked.chunk, notes)
 
 

@@ -9,15 +9,15 @@ from compiler.backend.build import build_program, choose_chunk, with_chunk
 from compiler.backend.room import check_ports
 from compiler.backend.schedule import schedule
 from compiler.cost import Predictor
-from compiler.ir.graph import Graph
-from compiler.ir.mapping import Arithmetic, Mapping
+from compiler.ir.mapping import Mapping
 from compiler.mapping.mapper import MapOptions
+from compiler.mapping.problem import Problem
 from compiler.mapping.replicas import with_copies
 from compiler.mapping.settle import Settled, settle
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
-from isa.program import Limits, Origin, Program, Segment
+from isa.program import Origin, Program, Segment
 
 from .shorten import Depths, depths_of
 from .steps import Prefill, steps_of
@@ -55,17 +55,6 @@ class Score:
     def key(self) -> tuple[float, int]:
         """Smaller is better: what is fast, then what takes fewer tiles."""
         return self.mean, self.tiles
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is mapped onto what."""
-
-    graph: Graph
-    hardware: Hardware
-    limits: Limits
-    arithmetic: Arithmetic
-    chunk: int | None
 
 
 @dataclass(slots=True)
@@ -112,10 +101,7 @@ class Judge:
     def _mapped(self, options: MapOptions) -> list[Form] | None:
         p = self.problem
         try:
-            mappings = [
-                settle(graph, p.hardware, p.limits, p.arithmetic, options).mapping
-                for graph in self.depths.graphs
-            ]
+            mappings = [settle(replace(p, graph=graph), options).mapping for graph in self.depths.graphs]
             for mapping in mappings:
                 check_ports(mapping, p.hardware)
         except CimError:

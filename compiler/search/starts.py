@@ -10,12 +10,13 @@ from itertools import chain
 from compiler.ir.mapping import Mapping
 from compiler.mapping.folded_mapping import must_stream
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.problem import Problem
 from compiler.mapping.settle import settle
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
 
-from .judge import Choice, Problem
+from .judge import Choice
 
 Start = tuple[str, Choice]
 
@@ -66,9 +67,8 @@ def _policies(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Sta
 
 def _settled(problem: Problem, choice: Choice) -> Choice | None:
     """What the rules make of a choice, of the whole graph; None if it does not fit."""
-    p = problem
     try:
-        found = settle(p.graph, p.hardware, p.limits, p.arithmetic, choice.options)
+        found = settle(problem, choice.options)
     except CimError:
         return None
     return replace(choice, options=found.options)

@@ -15,6 +15,7 @@ from compiler.ir.mapping import Arithmetic, Mapping
 from compiler.ir.mapping_verify import verify_mapping
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.problem import Problem
 from compiler.mapping.replicas import with_copies
 from compiler.mapping.settle import settle
 from compiler.optimisations import Optimisation
@@ -85,7 +86,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         few_outputs=choices.few_outputs,
         passing=choices.passing,
     )
-    mapping = settle(graph, hardware, limits, choices.arithmetic, options).mapping
+    mapping = settle(Problem(graph, hardware, limits, choices.arithmetic), options).mapping
     verify_mapping(mapping)
     mapping = with_chunk(mapping, choose_chunk(mapping, hardware, choices.chunk))
     return mapping if Optimisation.COPY_ARRAYS in choices.without else with_copies(mapping, hardware)

@@ -24,6 +24,7 @@ from compiler.ir.tensor import DType, tensor
 from compiler.mapping.cutting import cut
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.options import learned_positions, source_rows
+from compiler.mapping.problem import Problem
 from compiler.mapping.sections import Domain
 from compiler.mapping.settle import settle
 from compiler.placement import Placement
@@ -328,7 +329,7 @@ def test_a_source_that_the_file_fixes() -> None:
 def test_notes(shape: Cross, expected: list[str], caches: int) -> None:
     notes: list[Note] = []
     limits = Limits(128, chunk=1, max_source=96)
-    settle(cross(shape), tiny(10), limits, Arithmetic.INT8, MapOptions(), notes)
+    settle(Problem(cross(shape), tiny(10), limits, Arithmetic.INT8), MapOptions(), notes)
     assert [note.text for note in notes if note.heading is Heading.PLACES] == expected
     assert sum(note.text.startswith("KV cache: ") for note in notes) == caches
 

@@ -17,6 +17,7 @@ from compiler.mapping.cutting import cut
 from compiler.mapping.folding import fold
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.problem import Problem
 from compiler.mapping.sections import Section
 from compiler.mapping.settle import settle
 from isa.diagnostics import CimError
@@ -142,7 +143,7 @@ def test_a_model_too_large_for_the_arrays_is_streamed() -> None:
     few = with_quantity(tiny(4), "tile", "macros", 16)
     notes: list[Note] = []
     options = MapOptions(block=64)
-    settle(graph, few, Limits(64, chunk=1), Arithmetic.INT8, options, notes)
+    settle(Problem(graph, few, Limits(64, chunk=1), Arithmetic.INT8), options, notes)
     assert any("weights are streamed" in note.text and "cells" in note.text for note in notes)
     assert any("rounds a step" in note.text for note in notes)
 

@@ -17,6 +17,7 @@ from compiler.mapping.mapper import MapOptions
 from compiler.mapping.options import arithmetic_of, source_rows, weight_bits
 from compiler.mapping.place import Crew, place
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.problem import Problem
 from compiler.mapping.rules import SHORTEST, segment_rows
 from compiler.mapping.settle import settle
 from isa.diagnostics import CimError
@@ -211,7 +212,7 @@ def test_mapping_a_large_model_takes_linear_work() -> None:
     hardware = load_target("dcim22-system")
     shape = Shape(width=512, layers=8, heads=8, kv_heads=8, inner=1024, vocabulary=256)
     limits = Limits(max_context=512, chunk=1)
-    mapping = settle(decoder(shape), hardware, limits, Arithmetic.INT8, MapOptions()).mapping
+    mapping = settle(Problem(decoder(shape), hardware, limits, Arithmetic.INT8), MapOptions()).mapping
     verify_mapping(mapping)
     assert len(mapping.templates) < 20
 

@@ -14,6 +14,7 @@ from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, MultiplyPieces
 from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.mapping.mapper import MapOptions
+from compiler.mapping.problem import Problem
 from compiler.mapping.result_sizes import ResultCut, ResultShape, choose_cut
 from compiler.mapping.settle import Settled, settle
 from compiler.optimisations import Optimisation
@@ -113,7 +114,7 @@ def small_enough(shape: Shape, tiles: int, **options: object) -> tuple[Settled, 
     notes: list[Note] = []
     chosen = replace(MapOptions(block=64), **options)  # type: ignore[arg-type]
     target = with_quantity(tiny(tiles), "dram", "bandwidth", 0.25)
-    return settle(decoder(shape), target, Limits(64, chunk=1), Arithmetic.INT8, chosen, notes), notes
+    return settle(Problem(decoder(shape), target, Limits(64, chunk=1), Arithmetic.INT8), chosen, notes), notes
 
 
 def test_layers_that_fit_stay() -> None:

@@ -19,6 +19,7 @@ from compiler.ir.mapping_verify import verify_mapping
 from compiler.ir.operations import Send
 from compiler.ir.tensor import DType, tensor
 from compiler.mapping.mapper import MapOptions
+from compiler.mapping.problem import Problem
 from compiler.mapping.settle import settle
 from isa.program import Direction, Limits, Program, segments_of
 from isa.verifier import verify
@@ -179,7 +180,7 @@ def test_rows_of_the_source_are_made_for_an_output_whether_tokens_want_outputs_o
 def test_notes_name_them(kind: str) -> None:
     notes: list[Note] = []
     limits, graph = Limits(64, chunk=1, max_source=64), model(kind)
-    settle(graph, tiny(10), limits, Arithmetic.INT8, MapOptions(), notes)
+    settle(Problem(graph, tiny(10), limits, Arithmetic.INT8), MapOptions(), notes)
     named = ", ".join(reversed(graph.outputs[1:]))
     assert f"source: its rows are an output ({named}), of the step that brings the source" in {
         n.text for n in notes

@@ -16,6 +16,7 @@ from compiler.explain import Note
 from compiler.ir.mapping import Arithmetic
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.policies import KvChoice
+from compiler.mapping.problem import Problem
 from compiler.mapping.settle import settle
 from compiler.optimisations import Optimisation
 from isa.asm_print import code_lines, program_text
@@ -243,7 +244,7 @@ def test_what_was_chosen_is_said_with_its_reason() -> None:
     def notes(kv: KvChoice, context: int = 256) -> list[str]:
         found: list[Note] = []
         limits, options = Limits(context, chunk=1), MapOptions(block=64, kv=kv, without=ONE_TILE)
-        settle(decoder(Shape(layers=1)), tiny(14), limits, Arithmetic.INT8, options, found)
+        settle(Problem(decoder(Shape(layers=1)), tiny(14), limits, Arithmetic.INT8), options, found)
         return [note.text for note in found if note.text.startswith("KV cache")]
 
     assert notes(KvChoice()) == [

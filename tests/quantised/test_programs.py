@@ -21,6 +21,7 @@ from compiler.ir.evaluate import evaluate
 from compiler.ir.mapping import Arithmetic
 from compiler.ir.tensor import tensor
 from compiler.mapping.mapper import MapOptions
+from compiler.mapping.problem import Problem
 from compiler.mapping.settle import settle
 from compiler.mapping.weights import quantise_in_groups
 from compiler.pipeline import Compilation, CompileOptions
@@ -212,7 +213,7 @@ def test_weights_of_four_bits_in_groups_compute_what_they_stand_for() -> None:
     """Rows beyond one group: the arrays' values and scales, multiplied out, are the weights the chip uses."""
     graph = decoder(Shape(width=320, layers=1, heads=4, kv_heads=4, inner=256, vocabulary=64))
     options = MapOptions(1024, 64, weight_bits=4, heads_together=1)
-    mapping = settle(graph, tiny(14), Limits(32, chunk=1), Arithmetic.INT8, options).mapping
+    mapping = settle(Problem(graph, tiny(14), Limits(32, chunk=1), Arithmetic.INT8), options).mapping
     p = build_program(with_chunk(mapping, 8), tiny(14), Origin(), shapes_only=False)
     verify(p)
     blocks_of_rows = {a.block for role in p.roles for a in role.arrays}
