@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .jit import Words, compiled
 from .layout import (
-    ABSENT,
     F_DONE,
     F_LATEST,
     F_RECORD,
@@ -16,9 +15,7 @@ from .layout import (
     H_WAITERS,
     LINE,
     NO_RECORD,
-    O_CELLS,
     O_NEXT,
-    O_PORT,
     O_REFERENCES,
     O_SIZE,
     PENDING,
@@ -83,23 +80,21 @@ def note_end(m: Words, end: int, record: int) -> None:
 
 @compiled
 def new_operation(m: Words) -> int:
-    """An operation of which nothing is known; its port and its cells are no flights."""
+    """An operation of which nothing is known."""
     operation = m[H_OPS]
     if operation:
         m[H_OPS] = m[operation + O_NEXT]
     else:
         operation = take_lines(m, O_SIZE)
-    reset_flight(m, operation, PENDING)
-    reset_flight(m, operation + O_CELLS, ABSENT)
-    reset_flight(m, operation + O_PORT, ABSENT)
+    reset_flight(m, operation)
     m[operation + O_REFERENCES] = 1
     return operation
 
 
 @compiled
-def reset_flight(m: Words, flight: int, done: int) -> None:
-    """Nobody waits for the flight."""
-    m[flight + F_DONE] = done
+def reset_flight(m: Words, flight: int) -> None:
+    """The end of a flight is not known, and nobody waits for it."""
+    m[flight + F_DONE] = PENDING
     m[flight + F_RECORD] = NO_RECORD
     m[flight + F_WAITERS] = 0
     m[flight + F_LATEST] = 0

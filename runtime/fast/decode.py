@@ -137,8 +137,9 @@ def _put_unit(row: Words, op: Op, windowed: bool) -> None:
     elif op.port is not None:
         row[at.C_BASE], row[at.C_OFFSET] = op.port.offset.index, op.port.index
     row[at.C_BOUND] = INDEX_OF[bound]
-    row[at.C_IS_RECEIVE], row[at.C_FREES_EARLY] = op.is_receive, op.frees_early
-    row[at.C_IS_WINDOWED] = windowed and op.unit in (Unit.CIM, Unit.VECTOR)
+    is_windowed = windowed and op.unit in (Unit.CIM, Unit.VECTOR)
+    row[at.C_IS_RECEIVE], row[at.C_IS_WINDOWED] = op.is_receive, is_windowed
+    row[at.C_HAS_PORT] = op.frees_early and not is_windowed
     row[at.C_LENGTHS], row[at.C_ACCESSES] = len(op.lengths), len(op.accesses)
     row[at.C_LENGTH : at.C_LENGTH + len(op.lengths)] = op.lengths
     for number, access in enumerate(op.accesses):

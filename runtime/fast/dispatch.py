@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from .arena import new_operation, release
+from .arena import new_operation, release, reset_flight
 from .board import hold_range, wait_for_range
 from .flights import wait_for
 from .jit import Table, Words, compiled
 from .layout import (
-    ABSENT,
     ACCESS_BASE,
     ACCESS_OFFSET,
     ACCESS_SIZE,
@@ -17,7 +16,7 @@ from .layout import (
     C_ACCESSES,
     C_BASE,
     C_COSTS,
-    C_FREES_EARLY,
+    C_HAS_PORT,
     C_IS_RECEIVE,
     C_IS_WINDOWED,
     C_KIND,
@@ -44,7 +43,7 @@ from .layout import (
     MEMORY,
     MESSAGE,
     NO_RECORD,
-    O_BY_ISSUE,
+    O_CAUSE,
     O_CELLS,
     O_CODE,
     O_COST,
@@ -52,7 +51,6 @@ from .layout import (
     O_LATER_POSTED,
     O_OPERAND,
     O_PORT,
-    O_PREDECESSOR,
     O_QUEUE,
     O_REFERENCES,
     O_SEQUENCE,
@@ -200,8 +198,7 @@ def make_operation(m: Words, tile: int, code: int, cost: int, operand: int, queu
     """An operation that is dispatched now."""
     operation = new_operation(m)
     m[operation + O_START] = m[tile + T_TIME]
-    m[operation + O_PREDECESSOR] = m[tile + T_RECORD]
-    m[operation + O_BY_ISSUE] = 1
+    m[operation + O_CAUSE] = 2 * m[tile + T_RECORD] + 1
     m[operation + O_STARTED] = NO_RECORD
     m[operation + O_UNKNOWN] = 0
     m[operation + O_TILE] = tile
@@ -269,7 +266,7 @@ def take_arrays(m: Words, k: Words, tile: int, operation: int, cost: int) -> Non
         wait_for_range(m, board, operation, time, low, high, writes, 0, 0)
     who = operation << 2
     if k[cost + K_MACROS]:
-        m[operation + O_CELLS + F_DONE] = PENDING
+        reset_flight(m, operation + O_CELLS)
         who |= 2
     for use in range(cost + K_USE, end, USE_SIZE):
         hold_range(m, board, who, k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES], 0, 0)
@@ -281,14 +278,14 @@ def wait_for_unit(m: Words, k: Words, queue: int, operation: int, code: int) -> 
     """Take a place in a queue in order: behind the one before it."""
     before = m[queue + Q_BUSY]
     if before:
-        flight = before if m[before + O_PORT + F_DONE] == ABSENT else before + O_PORT
+        flight = before + O_PORT if k[m[before + O_CODE] + C_HAS_PORT] else before
         wait_for(m, operation, flight)
         release(m, before)
     append_entry(m, queue, operation)
     m[queue + Q_BUSY] = operation
     m[operation + O_REFERENCES] += 1
-    if k[code + C_FREES_EARLY]:
-        m[operation + O_PORT + F_DONE] = PENDING
+    if k[code + C_HAS_PORT]:
+        reset_flight(m, operation + O_PORT)
     if k[code + C_IS_RECEIVE]:
         post_receive(m, queue, operation)
 

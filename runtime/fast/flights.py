@@ -11,7 +11,6 @@ from .layout import (
     A_SIZE,
     A_TIME,
     A_WHAT,
-    ABSENT,
     F_DONE,
     F_RECORD,
     F_WAITERS,
@@ -22,9 +21,8 @@ from .layout import (
     H_LATEST,
     H_PUSHED,
     H_READY,
-    O_BY_ISSUE,
+    O_CAUSE,
     O_NEXT,
-    O_PREDECESSOR,
     O_START,
     O_UNKNOWN,
     PENDING,
@@ -38,8 +36,7 @@ def hold_up(m: Words, operation: int, done: int, record: int) -> None:
     """An operation does not start before something else is done."""
     if done > m[operation + O_START]:
         m[operation + O_START] = done
-        m[operation + O_PREDECESSOR] = record
-        m[operation + O_BY_ISSUE] = 0
+        m[operation + O_CAUSE] = 2 * record
 
 
 @compiled
@@ -55,8 +52,6 @@ def wait_for(m: Words, operation: int, flight: int) -> None:
 @compiled
 def resolve(m: Words, flight: int, end: int, record: int) -> None:
     """The end of a flight is known: those that waited for it alone can start."""
-    if m[flight + F_DONE] == ABSENT:
-        return
     m[flight + F_DONE] = end
     m[flight + F_RECORD] = record
     waiter = m[flight + F_WAITERS]

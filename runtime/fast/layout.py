@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 PENDING: Final = -1  # the end of a flight, while it is not known; the turn of a queue, while it asks for none
-ABSENT: Final = -2  # the end of a flight that an operation does not have
 NO_RECORD: Final = -1
 HOST: Final = -1
 
@@ -141,23 +140,20 @@ F_DONE, F_RECORD, F_WAITERS, F_LATEST, F_SIZE = range(5)
     O_START,
     O_UNKNOWN,
     O_LATER,  # in its queue
-    O_SEQUENCE,
-    O_PREDECESSOR,
-    O_BY_ISSUE,
+    O_REFERENCES,  # how many boards and queues, and what is still to happen, know the operation
+    O_CAUSE,  # twice the record that decides the start, and one more if that was by issuing
     O_STARTED,
     O_TILE,
     O_CODE,
     O_COST,
-    O_OPERAND,
     O_QUEUE,
-) = range(F_SIZE, F_SIZE + 12)
-O_CELLS: Final = 2 * LINE
-O_PORT: Final = O_CELLS + F_SIZE
-(
+    O_SEQUENCE,
     O_NEXT,  # of those that are ready, or early at a meeting, or free
-    O_LATER_POSTED,
-    O_REFERENCES,  # how many boards and queues, and what is still to happen, know the operation
-) = range(O_PORT + F_SIZE, O_PORT + F_SIZE + 3)
+) = range(F_SIZE, F_SIZE + 12)
+O_CELLS: Final = 2 * LINE  # flights that only some operations have
+O_PORT: Final = O_CELLS + F_SIZE
+O_OPERAND: Final = 3 * LINE
+O_LATER_POSTED: Final = O_OPERAND + 1
 O_SIZE: Final = 4 * LINE
 W_OPERATION, W_NEXT, W_SIZE = range(3)
 
@@ -244,7 +240,7 @@ RATE_NETWORK, RATE_CHIP_LINK, RATE_HOST_LINK, RATE_BUFFER, RATE_DRAM, RATE_GBUF,
     C_BASE,  # of a place outside, or of a port's number
     C_OFFSET,
     C_IS_RECEIVE,
-    C_FREES_EARLY,
+    C_HAS_PORT,  # whether the unit is free before the operation is over, and its queue is in order
     C_IS_WINDOWED,
     C_COSTS,
     C_NUMBER,

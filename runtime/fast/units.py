@@ -7,6 +7,7 @@ from .flights import finish, push, resolve
 from .jit import Words, compiled
 from .layout import (
     C_BOUND,
+    C_HAS_PORT,
     C_INDEX,
     C_IS_RECEIVE,
     C_KIND,
@@ -40,14 +41,13 @@ from .layout import (
     M_POSTS,
     M_SERVED,
     MEMORY,
-    O_BY_ISSUE,
+    O_CAUSE,
     O_CELLS,
     O_CODE,
     O_COST,
     O_NEXT,
     O_OPERAND,
     O_PORT,
-    O_PREDECESSOR,
     O_SEQUENCE,
     O_START,
     O_STARTED,
@@ -69,8 +69,10 @@ def start_cim(m: Words, k: Words, operation: int) -> None:
     """The port is free before the macro rows are, and those before the results are there."""
     tile, cost = m[operation + O_TILE], m[operation + O_COST]
     start, record = m[operation + O_START], m[operation + O_STARTED]
-    resolve(m, operation + O_PORT, start + k[cost + K_PORT], record)
-    resolve(m, operation + O_CELLS, start + k[cost + K_BUSY], record)
+    if k[m[operation + O_CODE] + C_HAS_PORT]:
+        resolve(m, operation + O_PORT, start + k[cost + K_PORT], record)
+    if k[cost + K_MACROS]:
+        resolve(m, operation + O_CELLS, start + k[cost + K_BUSY], record)
     m[H_BUSY_MACROS] += k[cost + K_MACROS] * k[cost + K_BUSY]
     end = start + k[cost + K_DONE]
     m[H_BUSY_CIM] += max(0, end - max(start, m[tile + T_CIM_UNTIL]))
@@ -83,7 +85,8 @@ def start_vector(m: Words, k: Words, operation: int) -> None:
     """The vector unit is a pipeline: what comes next can enter it before the results are there."""
     cost, start, record = m[operation + O_COST], m[operation + O_START], m[operation + O_STARTED]
     m[H_BUSY_VECTOR] += k[cost + K_BUSY]
-    resolve(m, operation + O_PORT, start + k[cost + K_PORT], record)
+    if k[m[operation + O_CODE] + C_HAS_PORT]:
+        resolve(m, operation + O_PORT, start + k[cost + K_PORT], record)
     finish(m, operation, start + k[cost + K_DONE], record)
 
 
@@ -175,8 +178,8 @@ def begin(m: Words, k: Words, operation: int) -> None:
     record = add_record(
         m,
         m[operation + O_START],
-        m[operation + O_PREDECESSOR],
-        m[operation + O_BY_ISSUE],
+        m[operation + O_CAUSE] >> 1,
+        m[operation + O_CAUSE] & 1,
         m[tile + T_INDEX],
         k[code + C_INDEX],
         k[code + C_BOUND],

@@ -10,11 +10,10 @@ from .layout import (
     H_WAITING,
     H_WINDOW,
     K_PORT,
-    O_BY_ISSUE,
+    O_CAUSE,
     O_CODE,
     O_COST,
     O_LATER,
-    O_PREDECESSOR,
     O_QUEUE,
     O_REFERENCES,
     O_SEQUENCE,
@@ -86,8 +85,7 @@ def start_picked(m: Words, k: Words, queue: int, operation: int) -> None:
     """Start an operation as soon as it is ready and the unit is free."""
     if m[queue + Q_FREE] > m[operation + O_START]:
         m[operation + O_START] = m[queue + Q_FREE]
-        m[operation + O_PREDECESSOR] = m[queue + Q_HOLDER]
-        m[operation + O_BY_ISSUE] = 0
+        m[operation + O_CAUSE] = 2 * m[queue + Q_HOLDER]
     remove_pending(m, queue, operation)
     append_entry(m, queue, operation)
     m[queue + Q_FREE] = m[operation + O_START] + k[m[operation + O_COST] + K_PORT]
