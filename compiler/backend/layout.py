@@ -1,7 +1,7 @@
 """Where values lie in the tile buffer.
 
 Constants come first. Values follow, each with room for a whole segment of `chunk` rows. Values of a segment have up to
-sixteen places, a fixed distance apart, which segments take in turn: so the units of a tile can work on consecutive
+thirty-two places, a fixed distance apart, which segments take in turn: so the units of a tile can work on consecutive
 segments, and rows that come early (the residual stream, past a section) wait for those that they are added to. If there
 is no room for two of all values, only what comes and goes in messages has several, or only what comes.
 
@@ -38,7 +38,7 @@ from isa.program import ArraySpec, Constant, Limits, Region
 GROUP_SUMS = ("sums", "odd_sums")
 """Working spaces of a product with groups of scales: sums of even and of odd groups."""
 
-MOST_PLACES = 16
+MOST_PLACES = 32
 """How many places a value has at most. What comes past a section waits there for what comes through it."""
 
 
@@ -266,7 +266,7 @@ def _turns(template: Template, wanted: list[_Sized], limits: Limits) -> list[tup
     """Values with several places, and how many, from the most to the least; no more than a step has segments."""
     longest = max(limits.max_context, limits.max_source)
     segments = min(limits.segments, -(-longest // limits.chunk) * limits.sequences)
-    counts = [n for n in (16, 8, 4, 2) if n <= MOST_PLACES and n < 2 * segments]
+    counts = [n for n in (32, 16, 8, 4, 2) if n <= MOST_PLACES and n < 2 * segments]
     return list(product(_sets_to_turn(template, wanted), counts))
 
 
