@@ -99,7 +99,7 @@ def test_layers_stay_in_arrays_while_there_is_room() -> None:
     """Where the rows of some layers fit, these are resident, and the others come from memory: the same values."""
     graph = decoder(Shape(width=64, layers=4, heads=2, kv_heads=2, inner=128))
     hardware = with_quantity(tiny(7), "tile", "macros", 16)
-    choices = Choices(context=512, arithmetic=Arithmetic.FLOAT32)
+    choices = Choices(context=768, arithmetic=Arithmetic.FLOAT32)
     program = program_of(graph, hardware, choices)
     verify(program)
     policies = {cache.policy for cache in program.caches}
