@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from isa.program import Program, Segment
     from runtime.timing.result import StepCost
 
-_FEW = 500  # segments x tiles that the reference has simulated before compiled loops are loaded
+_FEW = 10_000  # segments x tiles that the reference has simulated, in seconds, before loops could be compiled
 
 
 class Timing(Enum):

@@ -74,10 +74,10 @@ def test_diagnostics_are_those_of_the_reference(p: Program) -> None:
 def test_which_engine_is_taken() -> None:
     p = pair((t.Li(R(1), 1), send(64)), (t.Li(R(1), 1), recv(64)))
     assert isinstance(timer_of(p, [ONE_TOKEN]), Simulator)
-    assert isinstance(timer_of(p, [ONE_TOKEN] * 1000), FastSimulator)
-    assert isinstance(timer_of(p, [ONE_TOKEN] * 1000, traced=True), Simulator)
+    assert isinstance(timer_of(p, [ONE_TOKEN] * 6000), FastSimulator)
+    assert isinstance(timer_of(p, [ONE_TOKEN] * 6000, traced=True), Simulator)
     assert isinstance(timer_of(p, [ONE_TOKEN], Timing.FAST), FastSimulator)
-    assert isinstance(timer_of(p, [ONE_TOKEN] * 1000, Timing.REFERENCE), Simulator)
+    assert isinstance(timer_of(p, [ONE_TOKEN] * 6000, Timing.REFERENCE), Simulator)
 
 
 def test_cycles_do_not_depend_on_what_was_simulated_before() -> None:
