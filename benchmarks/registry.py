@@ -67,6 +67,11 @@ def _suite(parser: argparse.ArgumentParser) -> None:
 def _mapping(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full", action="store_true", help="every case (hours) instead of a selection")
     parser.add_argument(
+        "--no-predictions",
+        action="store_true",
+        help="measure only: neither what the compiler predicts, nor what would help where it is far from its bound",
+    )
+    parser.add_argument(
         "--baseline",
         type=Path,
         metavar="OLD.json",

@@ -26,7 +26,7 @@ Task = tuple[Setup, Path, frozenset[Optimisation], Sequence[float], bool]
 
 
 def bench(options: Namespace, say: Say) -> Report:
-    """`cim bench mapping [--full] [--only PATTERN] [--jobs N] [--baseline OLD.json] [--resume FILE.jsonl]`."""
+    """`cim bench mapping [--full] [--only PATTERN] [--jobs N] [--no-predictions] [--baseline FILE] [--resume FILE]`."""
     baseline = read_baseline(options.baseline) if options.baseline is not None else None
     chosen = full() if options.full else quick()
     setups = matching(chosen, options.only)
@@ -38,7 +38,8 @@ def bench(options: Namespace, say: Say) -> Report:
         if options.resume is not None:
             append_results(options.resume, setup.name, results)
 
-    run([(setup, frozenset(), FILLS) for setup in todo], options.jobs, say, keep=keep)
+    jobs = [(setup, frozenset[Optimisation](), FILLS) for setup in todo]
+    run(jobs, options.jobs, say, predicts=not options.no_predictions, keep=keep)
     results = [result for setup in setups for result in done[setup.name]]
     return Report(text(results, baseline), data(results), bool(results))
 

@@ -136,7 +136,7 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pyt
         return [_case("new", Phase.DECODE, measured=456)]
 
     monkeypatch.setattr("benchmarks.mapping.bench.measure", instead)
-    options = Namespace(full=False, only="pytiny", jobs=1, baseline=None, resume=kept)
+    options = Namespace(full=False, only="pytiny", jobs=1, baseline=None, no_predictions=False, resume=kept)
     report = bench(options, lambda _: None)
     assert ran == [todo]
     assert "done before" in report.text
@@ -207,7 +207,9 @@ def test_geometric_mean() -> None:
 
 def test_the_benchmark_in_one_process() -> None:
     said: list[str] = []
-    options = Namespace(full=False, only="pytiny 512x1 ", jobs=1, baseline=None, resume=None)
+    options = Namespace(
+        full=False, only="pytiny 512x1 ", jobs=1, baseline=None, no_predictions=False, resume=None
+    )
     report = bench(options, said.append)
     assert report.good
     assert said == ["1 of 1: pytiny 512x1 on dcim22"]
