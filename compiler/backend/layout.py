@@ -38,8 +38,9 @@ from isa.program import ArraySpec, Constant, Limits, Region
 GROUP_SUMS = ("sums", "odd_sums")
 """Working spaces of a product with groups of scales: sums of even and of odd groups."""
 
-MOST_PLACES = 32
-"""How many places a value has at most. What comes past a section waits there for what comes through it."""
+PLACES = (32, 16, 8, 4, 2)
+"""How many places values may have: the most that there is room for. What comes past a section waits there for what
+comes through it."""
 
 
 def further(number: int) -> str:
@@ -266,7 +267,7 @@ def _turns(template: Template, wanted: list[_Sized], limits: Limits) -> list[tup
     """Values with several places, and how many, from the most to the least; no more than a step has segments."""
     longest = max(limits.max_context, limits.max_source)
     segments = min(limits.segments, -(-longest // limits.chunk) * limits.sequences)
-    counts = [n for n in (32, 16, 8, 4, 2) if n <= MOST_PLACES and n < 2 * segments]
+    counts = [n for n in PLACES if n < 2 * segments]
     return list(product(_sets_to_turn(template, wanted), counts))
 
 

@@ -18,7 +18,7 @@ from isa.instructions import Halt, Loop, Seg, Sseg
 from isa.operands import ZERO, Addr, ArrayRef, Reg
 from isa.program import Role
 
-from .layout import MOST_PLACES, further
+from .layout import PLACES, further
 from .registers import registers_of
 
 _BARRIERS = (Halt, Loop, Seg, Sseg)
@@ -110,7 +110,7 @@ class _Regions:
 
     def __init__(self, role: Role) -> None:
         self._spans = [(c.offset, c.offset + c.bytes) for c in role.constants]
-        names = {further(n) for n in range(1, MOST_PLACES)}
+        names = {further(n) for n in range(1, max(PLACES))}
         self._spans += [(r.offset, r.offset + r.bytes) for r in role.regions if r.name not in names]
         again = [r for r in role.regions if r.name in names]
         self._distances = [(n + 1) * r.bytes for n, r in enumerate(again)]

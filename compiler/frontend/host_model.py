@@ -24,7 +24,7 @@ from isa.diagnostics import NamedPlace, fail
 OPSET = 24
 """The operator set of the written models: the first with all functions that models use as one node each."""
 SOURCE_NODE = "cim.node"
-"""What notes of a written node call the node of the file that it stands for; `runtime/hostcount.py` reads them."""
+"""What notes of a written node call the node of the file that it stands for; `isa/hostcount.py` reads them."""
 _IR_VERSION = 10
 _LARGEST = 2**31 - 1  # bytes of an ONNX file in one piece
 _ROWS = "tokens"

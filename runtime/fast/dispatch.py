@@ -93,7 +93,7 @@ from .layout import (
 )
 from .ports import first_use, matches
 from .units import begin
-from .windows import append_entry, append_pending, pick
+from .windows import append, append_entry, append_pending, pick
 
 DISPATCHED, HELD, UNKNOWN_COST, WRONG = range(4)
 LARGEST = 1 << 40  # addresses beyond are left to the reference
@@ -296,14 +296,9 @@ def post_receive(m: Words, queue: int, operation: int) -> None:
     if m[queue + Q_POSTED_COUNT] == m[H_DEPTH]:
         wait_for(m, operation, m[queue + Q_POSTED])
         drop_posted(m, queue)
-    m[operation + O_LATER_POSTED] = 0
     m[operation + O_REFERENCES] += 1
-    if m[queue + Q_POSTED_COUNT]:
-        m[m[queue + Q_POSTED_LATEST] + O_LATER_POSTED] = operation
-    else:
-        m[queue + Q_POSTED] = operation
-    m[queue + Q_POSTED_LATEST] = operation
-    m[queue + Q_POSTED_COUNT] += 1
+    latest = queue + Q_POSTED_LATEST
+    append(m, queue + Q_POSTED, latest, queue + Q_POSTED_COUNT, O_LATER_POSTED, operation)
 
 
 @compiled

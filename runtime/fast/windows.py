@@ -41,28 +41,28 @@ from .units import begin
 
 
 @compiled
+def append(m: Words, first: int, latest: int, count: int, link: int, operation: int) -> None:
+    """An operation is the latest of a chain, whose ends and length are kept at these places."""
+    m[operation + link] = 0
+    if m[count]:
+        m[m[latest] + link] = operation
+    else:
+        m[first] = operation
+    m[latest] = operation
+    m[count] += 1
+
+
+@compiled
 def append_entry(m: Words, queue: int, operation: int) -> None:
     """An operation is the latest of its queue."""
     m[operation + O_REFERENCES] += 1
-    m[operation + O_LATER] = 0
-    if m[queue + Q_ENTRIES]:
-        m[m[queue + Q_LATEST] + O_LATER] = operation
-    else:
-        m[queue + Q_FIRST] = operation
-    m[queue + Q_LATEST] = operation
-    m[queue + Q_ENTRIES] += 1
+    append(m, queue + Q_FIRST, queue + Q_LATEST, queue + Q_ENTRIES, O_LATER, operation)
 
 
 @compiled
 def append_pending(m: Words, queue: int, operation: int) -> None:
     """An operation waits in a window."""
-    m[operation + O_LATER] = 0
-    if m[queue + Q_PENDING]:
-        m[m[queue + Q_PENDING_LATEST] + O_LATER] = operation
-    else:
-        m[queue + Q_PENDING] = operation
-    m[queue + Q_PENDING_LATEST] = operation
-    m[queue + Q_PENDING_COUNT] += 1
+    append(m, queue + Q_PENDING, queue + Q_PENDING_LATEST, queue + Q_PENDING_COUNT, O_LATER, operation)
 
 
 @compiled

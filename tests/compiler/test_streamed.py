@@ -121,11 +121,13 @@ def test_what_a_cache_has_can_be_taken_out_and_put_in(program: Program) -> None:
     for ours, theirs in zip(taken, resident.read_cache(0, 1, 180), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     second.write_cache(0, 1, *taken)
+    for ours, theirs in zip(second.read_cache(0, 1, 180), taken, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2.5e-7, atol=0)  # scales are made again: the last bit
     expected, found = run(first, IDS[180:], 180, 1), run(second, IDS[180:], 180, 1)
-    # Scales that went through float32 rows may differ in the last bit, and with them now and then a rounding to int8.
+    # One row of fifty is rounded to another int8 because of that bit.
     is_close = np.isclose(found, expected, rtol=1e-5, atol=1e-5).all(axis=1)
-    assert is_close.mean() > 0.9
-    assert np.abs(found - expected).max() <= 0.03 * np.abs(expected).max()
+    assert is_close.mean() > 0.95
+    assert np.abs(found - expected).max() <= 0.01 * np.abs(expected).max()
 
 
 def test_programs_go_through_text(program: Program) -> None:
