@@ -14,7 +14,6 @@ from compiler.passes.emit_program import EmitProgram
 from compiler.passes.explain_program import ExplainProgram
 from compiler.passes.partition_placement import PartitionPlacement
 from compiler.passes.place_blocks import PlaceBlocks
-from compiler.passes.schedule_code import ScheduleCode
 from compiler.passes.take_lengths import TakeLengths
 from compiler.passes.verify_program import VerifyProgram
 from compiler.pipeline import Callback, Compilation, CompileOptions, Pass, run_pipeline
@@ -30,7 +29,6 @@ BACKEND_PIPELINE: tuple[Pass, ...] = (
     PartitionPlacement(),
     PlaceBlocks(),
     EmitProgram(),
-    ScheduleCode(),
     AttachHosts(),
     AttachInterface(),
     AttachWorkload(),

@@ -14,7 +14,6 @@ from isa.diagnostics import fail
 class Optimisation(Enum):
     """An optimisation; its value is its name on the command line."""
 
-    SCHEDULE = "schedule"
     DOUBLE_BUFFER = "double-buffer"
     HUB = "hub"
     FFN_GRID = "ffn-grid"
@@ -24,7 +23,6 @@ class Optimisation(Enum):
     PLACEMENT = "placement"
     PAGING = "paging"
     SPLIT_CONTEXT = "split-context"
-    SPLIT_SEQUENCES = "split-sequences"
     GROUP_HEADS = "group-heads"
     NORM_EXCHANGE = "norm-exchange"
     GATHER = "gather"
@@ -44,7 +42,6 @@ class Optimisation(Enum):
 
 
 _SUMMARIES = {
-    Optimisation.SCHEDULE: "reorder the instructions of straight pieces so that units work side by side",
     Optimisation.DOUBLE_BUFFER: "values of consecutive segments in several places of the buffer, taken in turn",
     Optimisation.HUB: "cut hub values by columns over as many tiles as pays, not over as few as fit",
     Optimisation.PLACEMENT: "lay tiles where messages travel least and the links of the mesh carry least",
@@ -61,7 +58,6 @@ _SUMMARIES = {
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
     Optimisation.SPLIT_CONTEXT: "deal a KV head's rows in blocks over several tiles, which attend side by side",
-    Optimisation.SPLIT_SEQUENCES: "deal the blocks of all sequences, so that tokens of a batch go to different tiles",
     Optimisation.GROUP_HEADS: "give the heads' output projection tiles that take the rows of several heads",
     Optimisation.RING: "KV arrays of attention with a window keep the rows that are in reach, and no more",
     Optimisation.PAGING: "sequences share KV arrays in pages where `--kv-tokens` is less than all of them could have",

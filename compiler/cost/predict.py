@@ -38,7 +38,7 @@ class Prediction:
 
 
 class Predictor:
-    """Predicts steps of a program. Its code is as it will run: emitted and scheduled.
+    """Predicts steps of a program. Its code is as it will run.
 
     `like` is the predictor of a program with the same tiles and channels but other code: ways over the mesh are the
     same then.

@@ -26,8 +26,7 @@ class Dealing:
     heads at an output projection, `copies` tiles with the same rows for the query heads that share them; 0 where a rule
     decides. `few_outputs`: an output projection on as few tiles as it fits.
 
-    `by_context`: a head may be dealt at all. `by_sequence`: the blocks of all sequences are, so that there may be more
-    tiles than a sequence has blocks. `groups_heads`: several heads may share an output projection.
+    `by_context`: a head may be dealt at all. `groups_heads`: several heads may share an output projection.
     """
 
     ways: int = 0
@@ -36,7 +35,6 @@ class Dealing:
     copies: int = 0
     few_outputs: bool = False
     by_context: bool = True
-    by_sequence: bool = True
     groups_heads: bool = True
 
 
@@ -56,20 +54,17 @@ class Deal:
 
 
 def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> Deal:
-    """The deal of a head. By rule there are as many tiles as blocks, up to `MOST_WAYS`; in any case as many as its
-    cache needs, if there can be so many. Pages are dealt as the limits say."""
+    """The deal of a head, block by block, one sequence behind another. By rule there are as many tiles as blocks, up to
+    `MOST_WAYS`; in any case as many as its cache needs, if there can be so many. Pages are dealt as the limits say."""
     limits = geometry.limits
     if limits.pages and domain is Domain.TOKENS:
         blocks = limits.pages_for(limits.max_context)
         return Deal(limits.page_ways, limits.page_rows, blocks, geometry.kv_rows(domain))
-    sequences = limits.sequences
     block = min(asked.block or block_rows(geometry, domain, op), geometry.block(domain))
     if not asked.block and asked.by_context:
         block = even_block(geometry, domain, block, asked.ways)
     blocks = -(-geometry.longest(domain) // block)
-    most = blocks * (sequences if asked.by_sequence else 1)
-    if block % LONGEST_CHUNK or not asked.by_context:
-        most = 1
+    most = blocks * limits.sequences if asked.by_context and block % LONGEST_CHUNK == 0 else 1
     ways = min(asked.ways or MOST_WAYS, most)
     most = min(most, max(geometry.hardware.tiles, ways))  # the search ends there: more tiles do not exist
     while True:

@@ -102,7 +102,7 @@ class StageBuilder:
             tile.is_hub, tile.rounds = True, [stage.round]
         for name in stage.holds:
             self.bring(name)
-        for node in stage.nodes:
+        for node in sorted(stage.nodes, key=self._waits_for_ids):
             self._node(node, self._rows(node.output.name, only_results))
         for name in tuple(self.found):
             self.bring(name)
@@ -126,6 +126,12 @@ class StageBuilder:
         for read in reads:
             if not read.is_whole:
                 self._columns(read)
+
+    def _waits_for_ids(self, node: Node) -> bool:
+        """Whether a node is anything but a look-up by position. That can begin at once, and behind one that waits for
+        ids from the host the DMA engine would hold it up."""
+        positions = {i.name for i in self.graph.inputs if i.role is Role.POSITIONS}
+        return not (isinstance(node.op, Embed) and node.inputs[0] in positions)
 
     @staticmethod
     def _rows(name: str, only_results: set[str]) -> Rows:

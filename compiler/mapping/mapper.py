@@ -235,7 +235,7 @@ class Mapper:
 
 def dealing_of(options: MapOptions) -> Dealing:
     """How attention is to be dealt over tiles."""
-    dealt = Optimisation.SPLIT_CONTEXT, Optimisation.SPLIT_SEQUENCES, Optimisation.GROUP_HEADS
+    dealt = Optimisation.SPLIT_CONTEXT, Optimisation.GROUP_HEADS
     copies = options.kv_copies if options.does(Optimisation.COPY_HEADS) else 1
     asked = options.context_ways, options.context_block, options.heads_together, copies, options.few_outputs
     return Dealing(*asked, *map(options.does, dealt))

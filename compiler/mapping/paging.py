@@ -60,8 +60,7 @@ def page_ways(geometry: Geometry, layout: Layout, tokens: int, page_rows: int, a
     ops = [s.attention.op for s in sections if s.attention is not None]
     if not asked.by_context or not all(map(_can_be_dealt, sections)) or page_rows % LONGEST_CHUNK:
         return 1
-    one = -(-geometry.longest(Domain.TOKENS) // page_rows)
-    most = _power_of_two(-(-tokens // page_rows) if asked.by_sequence else one)
+    most = _power_of_two(-(-tokens // page_rows))
     ways = min(_power_of_two(asked.ways or MOST_WAYS), most)
 
     def fits(ways: int) -> bool:

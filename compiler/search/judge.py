@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from compiler.backend.build import build_program, choose_chunk, with_chunk
 from compiler.backend.room import check_ports
-from compiler.backend.schedule import schedule
 from compiler.cost import Predictor
 from compiler.ir.mapping import Mapping
 from compiler.mapping.mapper import MapOptions
@@ -177,7 +176,4 @@ def with_segments(mapping: Mapping, chunk: int, hardware: Hardware, options: Map
 def program_of(mapping: Mapping, hardware: Hardware, options: MapOptions) -> Program:
     """The program as it will be emitted: costs only, no weights."""
     double = options.does(Optimisation.DOUBLE_BUFFER)
-    program = build_program(mapping, hardware, Origin(), shapes_only=True, double=double)
-    if not options.does(Optimisation.SCHEDULE):
-        return program
-    return replace(program, roles=tuple(schedule(role, hardware) for role in program.roles))
+    return build_program(mapping, hardware, Origin(), shapes_only=True, double=double)

@@ -221,13 +221,13 @@ def test_leaving_an_optimisation_out_is_measured(tmp_path: Path) -> None:
         Result("b", "m", 1, 1, "s", "prefill", 10),
     ]
     without = [replace(with_all[0], measured=200, energy_j=1.0), replace(with_all[1], refused="E0303")]
-    effect = effect_of(Optimisation.SCHEDULE, with_all, without)
+    effect = effect_of(Optimisation.HUB, with_all, without)
     assert (effect.decode, effect.prefill, effect.energy) == (pytest.approx(2.0), 0.0, pytest.approx(0.5))
     assert (effect.most, effect.case) == (pytest.approx(2.0), "a")
     assert (effect.changed, effect.cases, effect.lost) == (1, 1, ("b",))
     text = document([effect], list(ablation())[:1])
-    assert "| schedule | 2.000 | - | 0.500 | 2.000 (a) | 1 of 1; 1 no longer fit |" in text
-    assert "Generated" in text and "Without `schedule` these do not fit: b." in text
+    assert "| hub | 2.000 | - | 0.500 | 2.000 (a) | 1 of 1; 1 no longer fit |" in text
+    assert "Generated" in text and "Without `hub` these do not fit: b." in text
 
 
 def test_an_optimisation_without_effect_is_named() -> None:

@@ -52,11 +52,12 @@ def test_timing_of_a_source(cim: Cim, program: Path, tmp_path: Path) -> None:
     made = cim("compile", with_source(tmp_path), "--target", "dcim22", "--max-source", 40, "-o", crossed)
     assert made.code == 0
 
-    def cycles(*options: object) -> int:
-        return int(cim("run", crossed, "--timing-only", *options, "--json").data["cycles"])
+    def found(what: str, *options: object) -> int:
+        return int(cim("run", crossed, "--timing-only", *options, "--json").data[what])
 
-    assert cycles() == cycles("--source", 40) > cycles("--source", 4)
-    assert cycles("--source", 40) > cycles("--source", 40, "--position", 3)
+    assert found("cycles") == found("cycles", "--source", 40) > found("cycles", "--source", 4)
+    first, later = (found("instructions", "--source", 40, "--position", at) for at in (0, 3))
+    assert first > later
     assert "looks at no source" in cim("run", program, "--timing-only", "--source", 4).err
     assert cim("run", crossed, "--timing-only", "--source", 41).code == 1
     assert cim("run", crossed, "--source", 4).code == 2

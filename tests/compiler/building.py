@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compiler.backend.build import build_program, choose_chunk, with_chunk
-from compiler.backend.schedule import schedule
 from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Arithmetic, Mapping
@@ -37,7 +36,6 @@ class Choices:
     arithmetic: Arithmetic = Arithmetic.INT8
     hub_width: int = 1024
     block: int = 64
-    scheduled: bool = True
     sequences: int = 1
     chunk: int | None = None
     source: int = 0
@@ -100,9 +98,7 @@ def program_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
     program = build_program(mapping, hardware, Origin(), shapes_only=False, double=double)
     if chip.hosts:
         program = attached(program, chip, graph)
-    if not choices.scheduled or Optimisation.SCHEDULE in choices.without:
-        return program
-    return replace(program, roles=tuple(schedule(r, hardware) for r in program.roles))
+    return program
 
 
 def run(

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.backend.build import build_program, choose_chunk, with_chunk
-from compiler.backend.schedule import schedule
 from compiler.ir import meaning
 from compiler.ir.graph import Attention
 from compiler.ir.mapping import Arithmetic, Block, ConstantSlot, Format, Mapping, MapTile, MapValue, Template
@@ -146,14 +145,11 @@ def mapping(head: Head) -> Mapping:
     )
 
 
-def program(head: Head, *, scheduled: bool = True) -> Program:
+def program(head: Head) -> Program:
     """The head's program."""
     made = mapping(head)
     made = with_chunk(made, choose_chunk(made, TARGET, head.chunk))
-    built = build_program(made, TARGET, Origin(), shapes_only=False)
-    if not scheduled:
-        return built
-    return replace(built, roles=tuple(schedule(role, TARGET) for role in built.roles))
+    return build_program(made, TARGET, Origin(), shapes_only=False)
 
 
 def rows(head: Head, tokens: int, source: int = 0, seed: int = 0) -> dict[str, F32]:

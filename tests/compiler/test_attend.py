@@ -92,12 +92,12 @@ def test_cutting_into_steps_changes_no_bit(name: str, arithmetic: Arithmetic, cu
 
 @pytest.mark.parametrize("arithmetic", Arithmetic)
 @pytest.mark.parametrize("name", FED)
-def test_segment_length_and_schedule_change_no_bit(name: str, arithmetic: Arithmetic) -> None:
+def test_segment_length_changes_no_bit(name: str, arithmetic: Arithmetic) -> None:
     head = replace(HEADS[name], arithmetic=arithmetic)
     inputs = _rows(head)
     whole = run(Machine(program(head)), head, inputs, [])
     short = replace(head, chunk=2)
-    np.testing.assert_array_equal(run(Machine(program(short, scheduled=False)), short, inputs, []), whole)
+    np.testing.assert_array_equal(run(Machine(program(short)), short, inputs, []), whole)
 
 
 @pytest.mark.parametrize("arithmetic", Arithmetic)

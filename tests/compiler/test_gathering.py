@@ -14,6 +14,7 @@ from compiler.ir.tensor import DType
 from compiler.mapping.rules import gather_columns
 from compiler.optimisations import Optimisation
 from isa.hardware import Hardware, load_target
+from isa.instructions import Gather, Load, Recv
 from isa.program import Program
 from isa.timing.rates import ceil_div
 from isa.verifier import verify
@@ -93,3 +94,12 @@ def test_pieces_have_a_chip_each_and_whole_granules(
     each = gather_columns(cols, tiles, hardware)
     assert each * 4 % hardware.granule_bytes == 0
     assert ceil_div(cols, each) * tiles <= max(chips, tiles)
+
+
+def test_rows_by_position_do_not_wait_for_ids() -> None:
+    program = program_of(embeddings(), system(3), Choices(CONTEXT))
+    roles = [role for role in program.roles if role.name.startswith("gather")]
+    assert roles
+    for role in roles:
+        kinds = [type(inst) for inst in role.code]
+        assert kinds.index(Load) < kinds.index(Recv) < kinds.index(Gather)

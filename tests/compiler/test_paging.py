@@ -47,7 +47,7 @@ def _step(machine: Machine, pool: PagePool, pieces: list[tuple[int, int, int]]) 
     return {s: part for (s, _, _), part in zip(pieces, np.split(rows, borders), strict=True)}
 
 
-@pytest.mark.parametrize("ways", [1, 4])
+@pytest.mark.parametrize("ways", [1, 2])
 @pytest.mark.parametrize(
     ("name", "left_out"),
     [*((name, ()) for name in SHAPES), ("window", ("ring",)), ("window", ("ring", "skip-window"))],
@@ -56,8 +56,8 @@ def test_programs_with_pages_verify_and_compute_the_same(
     name: str, left_out: tuple[str, ...], ways: int
 ) -> None:
     graph = decoder(SHAPES[name])
-    # the first two look at the room that is left
-    without = frozenset(map(Optimisation, ("ffn-grid", "split-sequences", *left_out)))
+    # how feed-forward layers are cut looks at the room that is left
+    without = frozenset(map(Optimisation, ("ffn-grid", *left_out)))
     choices = Choices(192, sequences=2, kv_tokens=320, ways=ways, kv_block=64, copies=1, without=without)
     verify_mapping(mapping_of(graph, tiny(14), choices))
     paged = program_of(graph, tiny(14), choices)

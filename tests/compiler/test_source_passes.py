@@ -11,7 +11,6 @@ from compiler.backend.build import build_program, choose_chunk, with_chunk
 from compiler.backend.emitter import Emitter
 from compiler.backend.layout import plan_buffer
 from compiler.backend.registers import Unplaced
-from compiler.backend.schedule import schedule
 from compiler.ir import meaning
 from compiler.ir.graph import Attention
 from compiler.ir.mapping import Arithmetic, Block, Format, Mapping, MapTile, MapValue, Rows, Template
@@ -106,11 +105,10 @@ def _mapping(arithmetic: Arithmetic = Arithmetic.FLOAT32) -> Mapping:
     )
 
 
-def _program(arithmetic: Arithmetic, most: int, *, scheduled: bool = True) -> Program:
+def _program(arithmetic: Arithmetic, most: int) -> Program:
     made = _mapping(arithmetic)
     made = with_chunk(made, choose_chunk(made, TARGET, most))
-    built = build_program(made, TARGET, Origin(), shapes_only=False)
-    return replace(built, roles=tuple(schedule(r, TARGET) for r in built.roles)) if scheduled else built
+    return build_program(made, TARGET, Origin(), shapes_only=False)
 
 
 def _cuts(program: Program, s: F32, x: F32, sequence: int) -> tuple[list[Segment], list[Segment]]:
@@ -171,11 +169,11 @@ def test_two_sequences_share_a_step(arithmetic: Arithmetic) -> None:
 
 
 @pytest.mark.parametrize("arithmetic", Arithmetic)
-def test_segment_length_and_schedule_change_no_bit(arithmetic: Arithmetic) -> None:
+def test_segment_length_changes_no_bit(arithmetic: Arithmetic) -> None:
     s, x = _rows(41, 21)
     whole = _run(_program(arithmetic, 16), s, x)
     for most in (1, 4):
-        np.testing.assert_array_equal(_run(_program(arithmetic, most, scheduled=False), s, x), whole)
+        np.testing.assert_array_equal(_run(_program(arithmetic, most), s, x), whole)
 
 
 def test_what_is_kept_of_the_source_has_room_for_all_its_rows() -> None:

@@ -263,6 +263,6 @@ def test_what_was_chosen_is_said_with_its_reason() -> None:
 
 
 def test_listing_of_a_streamed_role(golden: Callable[[str, str], None]) -> None:
-    program = _program(SHAPES["groups"], POLICIES["streamed"], choices=Choices(scheduled=False))
+    program = _program(SHAPES["groups"], POLICIES["streamed"])
     role = next(role for role in program.roles if role.name.startswith("attention"))
     golden("attend/streamed.txt", "\n".join(text for text, _ in code_lines(role)) + "\n")

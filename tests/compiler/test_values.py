@@ -81,15 +81,6 @@ def test_a_norm_quantised_at_once_is_as_close(name: str) -> None:
     assert errors[0] < 1.3 * errors[1]
 
 
-def test_scheduling_changes_no_bit() -> None:
-    graph = decoder()
-    plain, scheduled = (program_of(graph, tiny(), Choices(scheduled=flag)) for flag in (False, True))
-    assert plain.roles != scheduled.roles
-    for a, b in zip(plain.roles, scheduled.roles, strict=True):
-        assert sorted(map(str, a.code)) == sorted(map(str, b.code))
-    np.testing.assert_array_equal(run(Machine(plain), IDS), run(Machine(scheduled), IDS))
-
-
 def test_segment_length_changes_no_bit() -> None:
     graph = decoder()
     long, short = (program_of(graph, tiny(), Choices(chunk=chunk)) for chunk in (16, 2))

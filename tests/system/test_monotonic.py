@@ -19,7 +19,6 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from compiler.backend.build import build_program
-from compiler.backend.schedule import schedule
 from compiler.passes.place_blocks import PlaceBlocks
 from compiler.pipeline import Compilation, CompileOptions
 from isa.diagnostics import CimError
@@ -107,8 +106,7 @@ def compiled(case: Case) -> Program:
     options = CompileOptions(max_context=case.context, place="all")
     c = Compilation(Path("sketch.onnx"), options, case.hardware, decoder(case.shape))
     PlaceBlocks().run(c)
-    program = build_program(c.require_mapping(), case.hardware, Origin(), shapes_only=True)
-    return replace(program, roles=tuple(schedule(role, case.hardware) for role in program.roles))
+    return build_program(c.require_mapping(), case.hardware, Origin(), shapes_only=True)
 
 
 def compiled_if_it_fits(case: Case) -> Program:

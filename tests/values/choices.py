@@ -158,7 +158,6 @@ _ORDER = "instructions and tiles are the same, in another order or elsewhere"
 _NOTHING = "what it leaves out would have added exactly nothing"
 
 LEFT_OUT = {
-    Optimisation.SCHEDULE: Choice("schedule", Agreement.BIT, _ORDER),
     Optimisation.DOUBLE_BUFFER: Choice("double-buffer", Agreement.BIT, _ORDER),
     Optimisation.PLACEMENT: Choice("placement", Agreement.BIT, _ORDER),
     Optimisation.COPY_ARRAYS: Choice(
@@ -169,9 +168,6 @@ LEFT_OUT = {
     Optimisation.SKIP_WINDOW: Choice("skip-window", Agreement.BIT, _NOTHING, {"ways": 1}),
     Optimisation.RING: Choice("ring", Agreement.BIT, "rows lie elsewhere", {"ways": 1}),
     Optimisation.PAGING: Choice("paging", Agreement.BIT, "rows lie elsewhere", {**_SHARED, "ways": 2}),
-    Optimisation.SPLIT_SEQUENCES: Choice(
-        "split-sequences", Agreement.BIT, "a sequence's sums are paired in the same way", {"sequences": 3}
-    ),
     Optimisation.SPLIT_CONTEXT: Choice("split-context", Agreement.SCALES, _PARTS),
     Optimisation.GROUP_HEADS: Choice(
         "group-heads", Agreement.SCALES, "the heads' rows of the output projection have a scale each"
