@@ -282,15 +282,10 @@ class SplitBuilder:
         """Add up the parts of a head on tile `at`, and do what follows attention; returns the value's name there."""
         if self.deal.ways == 1:
             return self._after(head, tiles[0], "attended")
-        builder, names = self.parts.builder, []
+        names = []
         for name, cols in (("sums", 2 * self.group), ("attended", self.out_cols)):
             whole = f"{name}_sum"
-            port = at.port(whole, Direction.IN)
-            for tile in tiles:
-                out = tile.port(f"{name}_out", Direction.OUT)
-                tile.add(Send(name, ((out, 0, cols),)), "merge", [self.node])
-            ends = [tile.end(f"{name}_out") for tile in tiles]
-            builder.connect(f"{name}{len(builder.channels)}", ends, [at.end(port)], Reduce.SUM)
+            port = self._merge(name, cols, tiles, at, whole)
             at.value(whole, Format.F32, cols)
             keeps = name if at in tiles else ""
             at.add(Receive(whole, ((port, 0, cols),), keeps=keeps), "merge", [self.node])
@@ -300,13 +295,46 @@ class SplitBuilder:
         at.add(Finish(out, attended, sums, self.group), "merge", [self.node])
         return self._after(head, at, out)
 
-    def _after(self, head: int, tile: TileBuilder, value: str) -> str:
+    def _after(self, head: int, tile: TileBuilder, value: str, heads: int = 1) -> str:
+        """What follows attention, on `heads` KV heads from `head` on; returns the value's name."""
         local, name = {self.node.output.name: value}, self.node.output.name
         at = head * self.out_cols, self.op.heads * self.op.v_head_dim
         for node in self.section.inner[1:]:
-            self.parts.headwise(tile, node, local, self.group, at)
+            self.parts.headwise(tile, node, local, heads * self.group, at)
             name = node.output.name
         return local[name]
+
+    def _finish_all(self, heads: dict[int, list[TileBuilder]], at: TileBuilder) -> str:
+        """`finish` for all heads of a group on one tile, side by side: one operation each for all of them, and nothing
+        to be exchanged before the row is quantised. Returns the name of the row as arrays take it."""
+        names = []
+        for name, cols in (("sums", 2 * self.group), ("attended", self.out_cols)):
+            if name == "sums" and self.deal.ways == 1:
+                continue
+            whole = at.value(f"{name}_sum", Format.F32, len(heads) * cols)
+            received = tuple(
+                (self._merge(name, cols, own, at, f"{whole}{number}"), number * cols, cols)
+                for number, own in enumerate(heads.values())
+            )
+            at.add(Receive(whole, received), "merge", [self.node])
+            names.append(whole)
+        out = names[-1]
+        if self.deal.ways > 1:
+            out = at.value("heads", Format.F32, len(heads) * self.out_cols)
+            at.add(Finish(out, names[1], names[0], len(heads) * self.group), "merge", [self.node])
+        return self.parts.quantise(at, self._after(min(heads), at, out, len(heads)), [self.node])
+
+    def _merge(self, name: str, cols: int, tiles: Sequence[TileBuilder], at: TileBuilder, stem: str) -> str:
+        """Let a head's tiles send a value to tile `at`, added up on the way; returns its port there."""
+        port = at.port(stem, Direction.IN)
+        for tile in tiles:
+            out = tile.port(f"{name}_out", Direction.OUT)
+            tile.add(Send(name, ((out, 0, cols),)), "merge", [self.node])
+        ends = [tile.end(f"{name}_out") for tile in tiles]
+        self.parts.builder.connect(
+            f"{name}{len(self.parts.builder.channels)}", ends, [at.end(port)], Reduce.SUM
+        )
+        return port
 
     def combine(
         self, last_node: Node, heads: dict[int, list[TileBuilder]], cols_each: int, last: LastLayer
@@ -321,6 +349,12 @@ class SplitBuilder:
         columns = list(ranges(width, cols_each))
         self.parts.builder.begin_part()
         tiles = [self.parts.builder.new_tile("combine", is_source=is_source) for _ in columns]
+        if len(tiles) == 1 and len(heads) > 1:
+            x = self._finish_all(heads, tiles[0])
+            at_ = first * self.out_cols, 0
+            y = self.parts.multiply(tiles[0], last_node, x, "o", at_, (rows, width), bias=False)
+            last.add(tiles[0], y, 0, width)
+            return
         makers: list[Shard] = []
         for number, (head, own) in enumerate(heads.items()):
             at = tiles[number] if len(own) > 1 and len(heads) <= len(tiles) else own[0]

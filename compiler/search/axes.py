@@ -11,6 +11,7 @@ from compiler.mapping.cutting import cut
 from compiler.mapping.rules import WIDEST, hub_columns
 
 from .judge import Choice, Judge, Score
+from .starts import settled
 
 SHORTEST_CHUNK, LONGEST_CHUNK = 1, 16
 """Tokens of a segment: short ones are soon through all layers, long ones have fewer instructions a token."""
@@ -61,7 +62,15 @@ def _ways(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     if now > 1:
         yield _with(choice, context_ways=now // 2)
         if now * 2 <= MOST_WAYS:
-            yield _with(choice, context_ways=now * 2)
+            yield _with_room(judge, _with(choice, context_ways=now * 2))
+
+
+def _with_room(judge: Judge, choice: Choice) -> Choice:
+    """The choice; where it takes too many tiles, what the rules make of it: other sections on fewer tiles."""
+    if judge.mappings(choice.options) is not None:
+        return choice
+    judge.work += judge.problem.hardware.tiles  # the whole graph is mapped, some times
+    return settled(judge.problem, _with(choice, spread=0.0)) or choice
 
 
 def _copies(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:

@@ -20,8 +20,9 @@ from .judge import Choice, Judge, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
-WORK, WORK_PER_TILE, MOST_WORK = 3_000, 3, 30_000
-"""What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule, and no more."""
+WORK, WORK_PER_TILE, WORK_PER_SEQUENCE, MOST_WORK = 3_000, 3, 100, 30_000
+"""What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule and each sequence
+behind the first, and no more."""
 
 WORTH = 1 << 20
 """Weights from which on all axes are searched; of smaller graphs, only whether fewer chips are better."""
@@ -69,7 +70,8 @@ def search(problem: Problem, asked: Choice) -> Found:
     score = judge.score(rules.choice)
     if score is None:
         return rules
-    most = min(WORK + WORK_PER_TILE * len(rules.mapping.tiles), MOST_WORK)
+    asked_for = WORK_PER_SEQUENCE * (problem.limits.sequences - 1)
+    most = min(WORK + WORK_PER_TILE * len(rules.mapping.tiles) + asked_for, MOST_WORK)
     descent = _Descent(judge, rules.choice, score, most)
     for name, choices in starts(problem, asked, rules.choice, rules.mapping):
         descent.compare(name, choices)

@@ -40,7 +40,7 @@ def _on_fewer_chips(problem: Problem, asked: Choice, mapping: Mapping) -> Iterat
         if must_stream(problem.graph, hardware.with_chips(*chips)):
             return
         options = replace(asked.options, chips=chips, stream=False)
-        found = _settled(problem, replace(asked, options=options))
+        found = settled(problem, replace(asked, options=options))
         if found is not None:
             yield f"{chips[0]} x {chips[1]}", found
 
@@ -60,12 +60,12 @@ def _policies(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Sta
         return
     for policy in KvPolicy:
         options = replace(asked.options, kv=KvChoice(policy))
-        found = _settled(problem, replace(asked, options=options))
+        found = settled(problem, replace(asked, options=options))
         if found is not None:
             yield policy.value, found
 
 
-def _settled(problem: Problem, choice: Choice) -> Choice | None:
+def settled(problem: Problem, choice: Choice) -> Choice | None:
     """What the rules make of a choice, of the whole graph; None if it does not fit."""
     try:
         found = settle(problem, choice.options)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compiler.ir.mapping import Arithmetic, Mapping
-from compiler.ir.operations import Attend
+from compiler.ir.operations import Attend, Finish
 from compiler.mapping.policies import KvChoice
 from isa import instructions as t
 from isa.diagnostics import CimError
@@ -86,6 +86,21 @@ def test_output_projections_on_few_tiles_equal_the_reference() -> None:
         expected = reference(graph, IDS)
         np.testing.assert_allclose(run(Machine(program), IDS), expected, atol=1e-5 * np.abs(expected).max())
     assert found[0] > found[1] > 0
+
+
+@pytest.mark.parametrize("arithmetic", [Arithmetic.FLOAT32, Arithmetic.INT8])
+def test_heads_of_one_output_tile_are_finished_there_together(arithmetic: Arithmetic) -> None:
+    graph = decoder(SHAPES["groups"])
+    choices = Choices(128, arithmetic, ways=2, kv_block=32, together=2, few_outputs=True)
+    mapping = mapping_of(graph, tiny(14), choices)
+    (tile,) = (m for m in mapping.templates if m.name == "combine")
+    (finish,) = (b.op for b in tile.blocks if isinstance(b.op, Finish))
+    assert finish.heads == 4  # two KV heads with two query heads each, whose rows are quantised as one
+    assert not any(port.name.endswith("_to") for port in tile.ports)
+    expected, got = reference(graph, IDS), run(Machine(program_of(graph, tiny(14), choices)), IDS)
+    assert np.sqrt(np.mean((got - expected) ** 2)) / np.std(expected) < (
+        1e-5 if choices.arithmetic is Arithmetic.FLOAT32 else 0.1
+    )
 
 
 def test_output_projections_take_few_tiles_where_there_are_few() -> None:
