@@ -110,8 +110,8 @@ def work_of(model: Path) -> Workload:
     return workload_of(compilation.require_graph())
 
 
-def steps_of(setup: Setup, phase: Phase, chunk: int) -> tuple[Segment, ...]:
-    """The segments of a phase's step: every sequence takes part."""
+def steps_of(setup: Setup, phase: Phase, chunk: int, sequences: int = 0) -> tuple[Segment, ...]:
+    """The segments of a phase's step: every sequence takes part, or as many `sequences`."""
     if setup.model.encoder:
         tokens, position = setup.context, 0
     else:
@@ -120,7 +120,7 @@ def steps_of(setup: Setup, phase: Phase, chunk: int) -> tuple[Segment, ...]:
     last_only = not setup.model.encoder
     return tuple(
         segment
-        for sequence in range(setup.batch)
+        for sequence in range(sequences or setup.batch)
         for segment in segments_of(tokens, position, chunk, last_only=last_only, sequence=sequence)
     )
 
@@ -203,14 +203,17 @@ def windowed(graph: Graph, window: int) -> Graph:
 
 def _measured(setup: Setup, program: Program, blank: Result, predicts: bool) -> Result:
     began = time.perf_counter()
-    segments = steps_of(setup, Phase(blank.phase), program.limits.chunk)
+    phase, limits = Phase(blank.phase), program.limits
+    whole = steps_of(setup, phase, limits.chunk)
+    segments = steps_of(setup, phase, limits.chunk, limits.sequences)
+    turns = setup.batch // limits.sequences  # an encoder takes a sequence a step
     cost = with_hosts(program, segments, timer_of(program, [segments]).step(segments))
     simulated = time.perf_counter()
     predictor = Predictor(program)
     is_told = predicts and predictor.is_possible
-    predicted = predictor.step(segments).cycles if is_told else 0
-    least, target = bound_of(program, segments), program.target
-    is_far = predicts and least is not None and cost.cycles > FAR * least.cycles
+    predicted = predictor.step(segments).cycles * turns if is_told else 0
+    least, target = bound_of(program, whole), program.target
+    is_far = predicts and least is not None and cost.cycles * turns > FAR * least.cycles
     on_chip = setup.system is not System.HYBRID
     layers, layers_bound = layers_of(program, segments, cost) if on_chip else (0, 0)
     return replace(
@@ -221,14 +224,14 @@ def _measured(setup: Setup, program: Program, blank: Result, predicts: bool) -> 
         far=reason_of(program, segments, cost) if is_far else "",
         predicted=predicted,
         predict_s=time.perf_counter() - simulated,
-        measured=cost.cycles,
+        measured=cost.cycles * turns,
         bound=least.cycles if least is not None else 0,
         binding=least.binding.value if least is not None else "",
         spent_on=cost.bound_by.value,
         policy=policy_of(program),
-        energy_j=energy(target, program, [cost]).total,
-        tokens=cost.tokens,
-        latency_s=cost.cycles / target.clock.si,
+        energy_j=energy(target, program, [cost] * turns).total,
+        tokens=cost.tokens * turns,
+        latency_s=cost.cycles * turns / target.clock.si,
         chips=int(target.system.chips_x.value * target.system.chips_y.value),
         tiles=len(program.tiles),
         simulate_s=simulated - began,

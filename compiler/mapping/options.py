@@ -62,6 +62,13 @@ def kv_choice(policy: str) -> KvChoice:
     return KvChoice(None if policy == "auto" else KvPolicy(policy))
 
 
+def keeps_nothing(graph: Graph) -> bool:
+    """Whether sequences leave nothing behind: all attention sees later tokens, so a step takes a whole sequence, and
+    none has a cache. Then sequences of a batch take turns, a step each, through the same tiles."""
+    attentions = [node.op for node in graph.nodes if isinstance(node.op, Attention)]
+    return bool(attentions) and all(not op.causal and not op.cross and op.cache is None for op in attentions)
+
+
 def check_positions(graph: Graph, context: int, source: int) -> None:
     """Refuse (E0308) sequences longer than the positions that the host looks up."""
     for domain, longest, option in (

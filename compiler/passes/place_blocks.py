@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from compiler.explain import Heading, Note
 from compiler.passes.partition_placement import PartitionPlacement, first_that_fits
 from compiler.pipeline import DEFAULT_CONTEXT, Compilation, CompileOptions, Pass, run_pipeline
 from isa.diagnostics import CimError
@@ -81,7 +82,7 @@ class PlaceBlocks(Pass):
 
     def _place(self, c: Compilation, chip: Graph) -> None:
         """Place the chip's part of the graph: by the choices that a search finds, or by the mapper's own rules."""
-        from compiler.mapping.options import arithmetic_of, check_positions, source_rows
+        from compiler.mapping.options import arithmetic_of, check_positions, keeps_nothing, source_rows
         from compiler.mapping.rules import segment_rows
         from compiler.optimisations import Optimisation
         from compiler.search import Choice, Problem, by_rule, search
@@ -89,7 +90,9 @@ class PlaceBlocks(Pass):
 
         graph, options, context = c.require_graph(), c.options, _context(c)
         source = source_rows(graph, options.max_source, context)
-        limits = Limits(context, chunk=1, sequences=options.batch, max_source=source)
+        takes_turns = chip is graph and keeps_nothing(graph)
+        sequences = 1 if takes_turns else options.batch
+        limits = Limits(context, chunk=1, sequences=sequences, max_source=source)
         if chip is not graph:
             check_positions(graph, context, source)
         rows = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else 0
@@ -98,6 +101,8 @@ class PlaceBlocks(Pass):
         found = (search if may_search else by_rule)(problem, Choice(self._asked(options), rows))
         c.mapping = found.mapping
         c.notes += found.notes
+        if sequences < options.batch:
+            c.notes.append(_turns(options.batch))
 
     def _asked(self, options: CompileOptions) -> MapOptions:
         """What the command line asks of the mapper."""
@@ -107,6 +112,15 @@ class PlaceBlocks(Pass):
         kv, bits = kv_choice(options.kv), weight_bits(options.weights)
         asked = MapOptions(self.hub_width, self.block, bits, options.without, kv)
         return replace(asked, kv_tokens=options.kv_tokens)
+
+
+def _turns(batch: int) -> Note:
+    """Why the program takes one sequence a step."""
+    return Note(
+        Heading.CHOICES,
+        f"Batch: the {batch} sequences take turns, one a step. Tokens see later ones and nothing is kept from step to "
+        "step, so the same tiles serve any number of sequences.",
+    )
 
 
 def _context(c: Compilation) -> int:

@@ -63,6 +63,20 @@ def test_images_do_not_see_each_other(program: Program) -> None:
     np.testing.assert_array_equal(both[1:], one)
 
 
+def test_sequences_of_any_batch_take_turns(model: Path, program: Program) -> None:
+    """Nothing is kept between steps, so one sequence's room is enough for all; a target for one takes 64."""
+    options = CompileOptions(max_context=TOKENS, weights="float32", batch=64)
+    made = compile_model(model, options, TARGET)
+    many = made.require_program()
+    assert (many.limits, many.tiles) == (program.limits, program.tiles)
+    assert any("take turns, one a step" in note.text for note in made.notes)
+    inference = Inference(many)
+    together = inference.run(images(3))["logits"]
+    alone = [Inference(program).run({"pixels": images(3)["pixels"][[n]]})["logits"] for n in range(3)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+    assert len(inference.steps) == 3
+
+
 def test_a_program_file_carries_the_host_parts(program: Program, tmp_path: Path) -> None:
     write_program(program, tmp_path / "m.cim")
     again = read_program(tmp_path / "m.cim")
