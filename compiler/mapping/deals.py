@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from compiler.ir.graph import Attention
 
 from .parts import Geometry
+from .rules import MOST_WAYS, ways_wanted
 from .sections import Domain
 
-MOST_WAYS = (
-    16  # tiles of a head, if nothing else is said: more of them wait for each other longer than they work
-)
 LAST_ROWS = (
     2048  # rows of an output projection's arrays: few of its columns are then on a tile, which go as float32
 )
@@ -26,7 +24,8 @@ class Dealing:
     heads at an output projection, `copies` tiles with the same rows for the query heads that share them; 0 where a rule
     decides. `few_outputs`: an output projection on as few tiles as it fits.
 
-    `by_context`: a head may be dealt at all. `groups_heads`: several heads may share an output projection.
+    `by_context`: a head may be dealt at all. `groups_heads`: several heads may share an output projection. `room`: how
+    many tiles a head with a long context may have by rule.
     """
 
     ways: int = 0
@@ -36,6 +35,7 @@ class Dealing:
     few_outputs: bool = False
     by_context: bool = True
     groups_heads: bool = True
+    room: int = MOST_WAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +55,36 @@ class Deal:
 
 def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> Deal:
     """The deal of a head, block by block, one sequence behind another. By rule there are as many tiles as blocks, up to
-    `MOST_WAYS`; in any case as many as its cache needs, if there can be so many. Pages are dealt as the limits say."""
+    `ways_by_rule`; in any case as many as its cache needs, if there can be so many. Pages are dealt as the limits
+    say."""
     limits = geometry.limits
     if limits.pages and domain is Domain.TOKENS:
         blocks = limits.pages_for(limits.max_context)
         return Deal(limits.page_ways, limits.page_rows, blocks, geometry.kv_rows(domain))
     block = min(asked.block or block_rows(geometry, domain, op), geometry.block(domain))
-    if not asked.block and asked.by_context:
-        block = even_block(geometry, domain, block, asked.ways)
+    wanted = asked.ways or ways_by_rule(geometry, domain, op, asked)
+    if not asked.block and asked.by_context and (asked.ways or wanted > MOST_WAYS):
+        block = even_block(geometry, domain, block, wanted, shorter=is_long(geometry, domain, op))
     blocks = -(-geometry.longest(domain) // block)
     most = blocks * limits.sequences if asked.by_context and block % LONGEST_CHUNK == 0 else 1
-    ways = min(asked.ways or MOST_WAYS, most)
+    ways = min(wanted, most)
     most = min(most, max(geometry.hardware.tiles, ways))  # the search ends there: more tiles do not exist
     while True:
         found = _dealt(geometry, domain, ways, block, blocks)
         if ways >= most or found.macros(geometry, op) <= geometry.hardware.macros_per_tile:
             return found
         ways += 1
+
+
+def is_long(geometry: Geometry, domain: Domain, op: Attention) -> bool:
+    """Whether a head has so many rows that `MOST_WAYS` tiles take longer for a token than the hub does."""
+    return ways_wanted(op, geometry.longest(domain), geometry.hardware) > MOST_WAYS
+
+
+def ways_by_rule(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> int:
+    """Over how many tiles a head goes if nobody says: `MOST_WAYS`, with a long context more, as there is room."""
+    wanted = ways_wanted(op, geometry.longest(domain), geometry.hardware)
+    return max(min(wanted, asked.room), MOST_WAYS)
 
 
 def block_rows(geometry: Geometry, domain: Domain, op: Attention) -> int:
@@ -82,12 +95,12 @@ def block_rows(geometry: Geometry, domain: Domain, op: Attention) -> int:
     return half if op.heads > op.kv_heads and is_enough and half % LONGEST_CHUNK == 0 else whole
 
 
-def even_block(geometry: Geometry, domain: Domain, block: int, ways: int) -> int:
-    """Rows of a block if a sequence's blocks of `block` rows are more than the `ways` tiles that are asked for: as long
-    as it may be such that all tiles have equally many. One long block takes less time than two that must be merged, and
-    all wait for the tile that has most."""
+def even_block(geometry: Geometry, domain: Domain, block: int, ways: int, *, shorter: bool) -> int:
+    """Rows of a block if a sequence's blocks of `block` rows are more than the `ways` tiles: as long as it may be such
+    that all tiles have equally many. One long block takes less time than two that must be merged, and all wait for the
+    tile that has most. `shorter`: also if there are fewer blocks than tiles."""
     longest = geometry.longest(domain)
-    if ways <= 1 or -(-longest // block) <= ways:
+    if ways <= 1 or (-(-longest // block) <= ways and not shorter):
         return block
     own = -(-longest // ways)
     each = -(-own // (-(-own // geometry.block(domain))))

@@ -29,7 +29,7 @@ from .parts import Geometry, PartBuilder, linear_shape
 from .passing import PassingBuilder, passing_section
 from .policies import KvChoice
 from .problem import Problem
-from .rules import WIDEST, hub_columns, spread_by_rule
+from .rules import MOST_WAYS, WIDEST, hub_columns, spread_by_rule, ways_with_room
 from .sections import Domain, Layout, Section, Stage
 from .weights import Weights
 
@@ -190,7 +190,8 @@ class Mapper:
                 is_source = read.domain is Domain.SOURCE
                 self.state.add(HostColumns(read.name, width, is_source, self.state.made), read)
         if section.lanes:
-            pieces = AttentionBuilder(self.parts, section, self.state, dealing_of(self.options)).build()
+            dealing = dealing_of(self.options, ways_with_room(self.graph, self.builder.hardware))
+            pieces = AttentionBuilder(self.parts, section, self.state, dealing).build()
         else:
             (read,) = section.reads
             feed = self.state.feeds[read]
@@ -233,12 +234,13 @@ class Mapper:
         return self.cuts[shape]
 
 
-def dealing_of(options: MapOptions) -> Dealing:
-    """How attention is to be dealt over tiles."""
+def dealing_of(options: MapOptions, room: int = MOST_WAYS) -> Dealing:
+    """How attention is to be dealt over tiles; by rule a head may have `room` of them."""
     dealt = Optimisation.SPLIT_CONTEXT, Optimisation.GROUP_HEADS
     copies = options.kv_copies if options.does(Optimisation.COPY_HEADS) else 1
     asked = options.context_ways, options.context_block, options.heads_together, copies, options.few_outputs
-    return Dealing(*asked, *map(options.does, dealt))
+    by_context, groups_heads = map(options.does, dealt)
+    return Dealing(*asked, by_context, groups_heads, room)
 
 
 def _paged(

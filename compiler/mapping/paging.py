@@ -10,9 +10,10 @@ from isa.hardware import Hardware
 from isa.operands import WORD_BYTES
 from isa.program import Limits
 
-from .deals import LONGEST_CHUNK, MOST_WAYS, Dealing
+from .deals import LONGEST_CHUNK, Dealing
 from .parts import Geometry
 from .policies import ring_rows
+from .rules import MOST_WAYS
 from .sections import Domain, Layout, Section
 
 PAGES = 8

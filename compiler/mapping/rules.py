@@ -6,6 +6,7 @@ import math
 
 from compiler.ir.graph import Attention, Graph, Linear
 from isa.hardware import Hardware
+from isa.instructions import Quantw, Smxi
 from isa.operands import WORD_BYTES
 from isa.program import Limits
 
@@ -40,20 +41,55 @@ def hub_cost(width: int, cols: int, hardware: Hardware) -> float:
 
 def room(graph: Graph, hardware: Hardware, limits: Limits) -> float:
     """How many times as many tiles as weights and KV cache need at least the target lets them have."""
-    block = hardware.macro_rows * hardware.macro_cols
-    weights = sum(
-        int(graph.constants[node.inputs[1]].count) for node in graph.nodes if isinstance(node.op, Linear)
-    )
-    cached = sum(
-        node.op.kv_heads
-        * (node.op.head_dim + node.op.v_head_dim)
-        * (limits.max_source if node.op.cross else limits.max_context)
-        * limits.sequences
-        for node in graph.nodes
-        if isinstance(node.op, Attention)
-    )
-    need = (weights + cached) / block / hardware.macros_per_tile
+    attentions = [node.op for node in graph.nodes if isinstance(node.op, Attention)]
+    need = weight_tiles(graph, hardware) + sum(_cache_tiles(op, hardware, limits) for op in attentions)
     return FULL * hardware.tiles / max(need, 1)
+
+
+def weight_tiles(graph: Graph, hardware: Hardware) -> float:
+    """Tiles whose macros hold the weights of all linear layers."""
+    linear = [node for node in graph.nodes if isinstance(node.op, Linear)]
+    weights = sum(int(graph.constants[node.inputs[1]].count) for node in linear)
+    return weights / _cells(hardware)
+
+
+def _cache_tiles(op: Attention, hardware: Hardware, limits: Limits) -> float:
+    """Tiles that an attention's cached rows need, or that heads with very many of them are to have."""
+    longest = limits.max_source if op.cross else limits.max_context
+    cached = (op.head_dim + op.v_head_dim) * longest * limits.sequences
+    ways = ways_wanted(op, longest, hardware)
+    return op.kv_heads * max(cached / _cells(hardware), ways if ways > MOST_WAYS else 0)
+
+
+def _cells(hardware: Hardware) -> int:
+    """Weights that a tile holds."""
+    return hardware.macro_rows * hardware.macro_cols * hardware.macros_per_tile
+
+
+MOST_WAYS = 16
+"""Tiles of a head up to which it gets one for each of its blocks: they wait for each other longer than they work. More
+of them are for heads whose rows take long (`ways_wanted`)."""
+
+BESIDE = 1.05
+"""Tiles that a model needs for its weights and what is between its layers, in tiles of its weights."""
+
+
+def ways_wanted(op: Attention, longest: int, hardware: Hardware) -> int:
+    """Over how many tiles a KV head's `longest` rows would have to be dealt for a token's softmax to take no longer on
+    each than a stage of the hub takes for it; each has half of a macro's rows or more."""
+    pace = Pace(hardware)
+    seen, width = min(op.window or longest, longest), op.heads * op.v_head_dim
+    group = op.heads // op.kv_heads
+    stage = pace.stage(hub_columns(width, hardware))
+    wanted = math.ceil(group * pace.vector([Smxi, Quantw], seen) / stage)
+    return max(min(wanted, 2 * longest // hardware.macro_rows), 1)
+
+
+def ways_with_room(graph: Graph, hardware: Hardware) -> int:
+    """Over how many tiles each KV head may be dealt such that the weights have tiles, too; `MOST_WAYS` at least."""
+    heads = sum(node.op.kv_heads for node in graph.nodes if isinstance(node.op, Attention))
+    left = hardware.tiles - BESIDE * weight_tiles(graph, hardware)
+    return max(int(left / max(heads, 1)), MOST_WAYS)
 
 
 MOST_SPREAD = 4.0

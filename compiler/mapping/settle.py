@@ -35,6 +35,7 @@ from .weighed import weighed
 TOO_FEW_TILES = "E0303"
 ATTEND = ("attend", "cross_attend")  # kinds of tiles over which a head's rows are dealt
 FUSED = ("attention", "cross_attention")  # kinds of tiles with all of a head
+SMALLER = 2.0  # spread of feed-forward layers that is tried before heads get fewer tiles
 OUTPUTS = "combine"  # kind of tiles with output projections
 
 
@@ -92,7 +93,7 @@ def _map_resident(problem: Problem, options: MapOptions, notes: list[Note] | Non
             if any(d.code != TOO_FEW_TILES for d in error.diagnostics):
                 raise
             most = len(mapper.builder.tiles)
-            tried = _smaller(options, tried, mapper.builder.tiles, hardware.tiles)
+            tried = _smaller(problem, options, tried, mapper.builder.tiles, hardware.tiles)
             if tried is None:
                 raise
     assert tried is not None
@@ -129,14 +130,14 @@ def _layers_kept(problem: Problem, options: MapOptions, notes: list[Note] | None
     if not may or section is None or weight_cells(graph, without=section.first) > cells(hardware):
         return None
     small: MapOptions | None = None
-    taken, tried = hardware.tiles, _next_passing(options, options, ())
+    taken, tried = hardware.tiles, _next_passing(problem, options, options, ())
     while tried is not None:
         mapper = Mapper(problem, tried)
         with suppress(CimError):
             mapper.run()
         if 0 < mapper.layer_tiles < taken:
             small, taken = tried, mapper.layer_tiles
-        tried = _next_passing(options, tried, mapper.builder.tiles)
+        tried = _next_passing(problem, options, tried, mapper.builder.tiles)
     if small is None:
         return None
     small = replace(small, passing=hardware.tiles - taken)
@@ -150,11 +151,13 @@ def _layers_kept(problem: Problem, options: MapOptions, notes: list[Note] | None
     return _settled(mapper, mapping, small, notes)
 
 
-def _next_passing(asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder]) -> MapOptions | None:
+def _next_passing(
+    problem: Problem, asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder]
+) -> MapOptions | None:
     """What to try next for as few tiles of layers as can be; None if only rows in memory would take fewer."""
     if not tried.passing:
         return replace(tried, passing=1)
-    fewer = _smaller(asked, tried, tiles, 0)
+    fewer = _smaller(problem, asked, tried, tiles, 0)
     return None if fewer is None or (fewer.kv.one_tile and not asked.kv.one_tile) else fewer
 
 
@@ -169,16 +172,19 @@ def _spared(mapper: Mapper, most: int, have: int) -> Iterator[int]:
 
 
 def _smaller(
-    asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
+    problem: Problem, asked: MapOptions, tried: MapOptions, tiles: Sequence[TileBuilder], have: int
 ) -> MapOptions | None:
-    """Options that take fewer of the `tiles` than were `tried`: smaller sections, heads over as many tiles as are left
-    for them, sections as small as can be, output projections on few tiles, fewer copies of heads (whose softmax takes
-    longer than a section's columns), then the hub, then heads over one tile each with rows in memory. None if there
-    are none."""
+    """Options that take fewer of the `tiles` than were `tried`: smaller sections, if the rule has them large; heads
+    over as many tiles as are left for them, sections as small as can be, output projections on few tiles, fewer copies
+    of heads (whose softmax takes longer than a section's columns), then the hub, then heads over one tile each with
+    rows in memory. None if there are none."""
     attend = [tile for tile in tiles if tile.kind in ATTEND]
     ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
     if not tried.spread:
-        return replace(tried, spread=2.0)
+        by_rule = spread_by_rule(problem.graph, problem.hardware, problem.limits)
+        tried = replace(tried, spread=min(by_rule, SMALLER))
+        if by_rule > SMALLER:
+            return tried
     if not asked.context_ways and ways > 1:
         left = len(attend) - (len(tiles) - have)
         fewer = max(min(left * ways // len(attend), ways - 1), 1)
