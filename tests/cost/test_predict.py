@@ -49,6 +49,7 @@ def test_the_trained_model(batch: int) -> None:
         (Model("gpt2", 1), 512, 1, System.DCIM22, BOTH),
         (Model("opt-6.7b", 1), 512, 1, System.DENSE, (Phase.DECODE,)),
         (Model("llama-3-8b", 1), 2048, 1, System.DCIM22, (Phase.DECODE,)),
+        (Model("gpt2", 2), 512, 1, System.SMALL, BOTH),
         (Model("bert-base", 1, 512, encoder=True), 128, 1, System.DCIM22, (Phase.PREFILL,)),
     ],
 )
