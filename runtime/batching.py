@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isa.diagnostics import fail
 from isa.program import Segment, segments_of
+from isa.turns import in_turns, turns_of
 
 from .paging import KvUse
 from .session import Generation, Session, Step, Stopped, choose
@@ -82,6 +84,15 @@ class _Running:
         return Stopped.LENGTH if len(self.tokens) == self.request.max_new_tokens else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A segment of a request that runs, and its tokens."""
+
+    running: _Running
+    segment: Segment
+    tokens: tuple[int, ...]
+
+
 class Batcher:
     """Runs requests on a session, which is its own while it runs.
 
@@ -143,26 +154,28 @@ class Batcher:
             self._waiting.pop(0)
 
     def _step(self) -> dict[int, Generation]:
-        """One step of all that have room in it, in the order in which they began; who has ended, by number."""
+        """One step of all that have room in it, in the order in which they began, or in turns; who has ended, by
+        number."""
         limits = self.session.program.limits
-        segments: list[Segment] = []
-        tokens: list[int] = []
-        served: list[_Running] = []
-        budget = self.prefill_tokens
+        each: list[list[_Cut]] = []
+        budget, left = self.prefill_tokens, limits.segments
         for running in self._running:
             is_prompt = running.at < len(running.request.prompt)
             taken = running.next_tokens(budget if is_prompt else 1)
             cuts = running.segments(len(taken), limits.chunk)
-            while len(segments) + len(cuts) > limits.segments and taken:
+            while len(cuts) > left and taken:
                 taken = taken[: len(taken) // 2]
                 cuts = running.segments(len(taken), limits.chunk)
             if taken:
-                segments += cuts
-                tokens += taken
-                served.append(running)
+                left -= len(cuts)
+                rest = iter(taken)
+                each.append([_Cut(running, cut, tuple(islice(rest, cut.tokens))) for cut in cuts])
                 budget -= len(taken) if is_prompt else 0
                 running.at += len(taken)
-        rows = iter(self.session.run(segments, tokens))
+        step = in_turns(each, turns_of(self.session.program))
+        rows = iter(self.session.run([cut.segment for cut in step], [t for cut in step for t in cut.tokens]))
+        last = {cuts[-1].running.sequence: cuts[-1] for cuts in each}
+        served = [cut.running for cut in step if cut is last[cut.running.sequence]]
         return dict(e for r in served if (e := self._came_out(r, rows)) is not None)
 
     def _came_out(

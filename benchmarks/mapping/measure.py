@@ -23,6 +23,7 @@ from isa.hardware import Hardware
 from isa.instructions import Wrowc, Wscale
 from isa.interface import KvPolicy
 from isa.program import Program, Segment, segments_of
+from isa.turns import in_turns, turns_of
 from isa.workload import Workload
 from runtime.bounds import bound_of
 from runtime.energy import energy
@@ -110,19 +111,21 @@ def work_of(model: Path) -> Workload:
     return workload_of(compilation.require_graph())
 
 
-def steps_of(setup: Setup, phase: Phase, chunk: int, sequences: int = 0) -> tuple[Segment, ...]:
-    """The segments of a phase's step: every sequence takes part, or as many `sequences`."""
+def steps_of(
+    setup: Setup, phase: Phase, chunk: int, sequences: int = 0, in_turn: int = 1
+) -> tuple[Segment, ...]:
+    """The segments of a phase's step: every sequence takes part, or as many `sequences`; `in_turn` of them take turns."""
     if setup.model.encoder:
         tokens, position = setup.context, 0
     else:
         tokens = 1 if phase is Phase.DECODE else PREFILL
         position = setup.length - tokens
     last_only = not setup.model.encoder
-    return tuple(
-        segment
+    each = [
+        segments_of(tokens, position, chunk, last_only=last_only, sequence=sequence)
         for sequence in range(sequences or setup.batch)
-        for segment in segments_of(tokens, position, chunk, last_only=last_only, sequence=sequence)
-    )
+    ]
+    return tuple(in_turns(each, in_turn))
 
 
 def measure(
@@ -205,7 +208,7 @@ def _measured(setup: Setup, program: Program, blank: Result, predicts: bool) -> 
     began = time.perf_counter()
     phase, limits = Phase(blank.phase), program.limits
     whole = steps_of(setup, phase, limits.chunk)
-    segments = steps_of(setup, phase, limits.chunk, limits.sequences)
+    segments = steps_of(setup, phase, limits.chunk, limits.sequences, turns_of(program))
     turns = setup.batch // limits.sequences  # an encoder takes a sequence a step
     cost = with_hosts(program, segments, timer_of(program, [segments]).step(segments))
     simulated = time.perf_counter()

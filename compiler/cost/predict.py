@@ -15,6 +15,7 @@ from isa.timing.ledger import Ledger
 from isa.timing.machine import Machine
 from isa.timing.rates import rates_of
 from isa.timing.tile import Group, TileState
+from isa.turns import turns_of
 
 from .classes import Classes, classes_of
 from .flows import Flows
@@ -50,6 +51,11 @@ class Predictor:
         self._ops = {role.name: decode_role(role, rates) for role in program.roles}
         self.classes: Classes = like.classes if like else classes_of(program)
         self._flows: Flows = like._flows if like else Flows(program, self.classes, Links(program.target))
+
+    @property
+    def turns(self) -> int:
+        """How many sequences take turns in a step."""
+        return turns_of(self._program)
 
     @property
     def is_possible(self) -> bool:

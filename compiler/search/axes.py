@@ -65,6 +65,20 @@ def _ways(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
             yield _with_room(judge, _with(choice, context_ways=now * 2))
 
 
+def _whole_sequences(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    """Blocks as long as a sequence, where there are no fewer sequences than tiles over which a head is dealt: each
+    sequence then is on one of them, and they take turns."""
+    mappings, limits = judge.mappings(choice.options), judge.problem.limits
+    longest, ways = min(limits.max_context, choice.options.block), ways_of(mappings)
+    if 1 < ways <= limits.sequences and block_of(mappings) < longest == limits.max_context:
+        yield _with(choice, context_block=longest, context_ways=ways)
+
+
+def block_of(mappings: list[Mapping] | None) -> int:
+    """Rows of the blocks in which heads are dealt."""
+    return max((c.block for m in mappings or [] for c in m.caches if c.ways > 1), default=0)
+
+
 def _with_room(judge: Judge, choice: Choice) -> Choice:
     """The choice; where it takes too many tiles, what the rules make of it: other sections on fewer tiles."""
     if judge.mappings(choice.options) is not None:
@@ -106,6 +120,7 @@ def _with(choice: Choice, **changes: object) -> Choice:
 
 AXES = (
     Axis("tiles a head", lambda c, s: str(c.options.context_ways or "by rule"), _ways),
+    Axis("rows of a block", lambda c, s: str(c.options.context_block or "by rule"), _whole_sequences),
     Axis("copies of a head", lambda c, s: str(c.options.kv_copies or "by rule"), _copies),
     Axis("tokens a segment", lambda c, s: str(s.chunk), _chunks),
     Axis("columns of a hub tile", lambda c, s: str(c.options.hub_width or "by rule"), _hub_widths),

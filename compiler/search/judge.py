@@ -123,7 +123,7 @@ class Judge:
         predictors = self._predictors(choice.options, chunk)
         if predictors is None:
             return None
-        steps = steps_of(p.graph, with_chunk(mappings[-1], chunk).limits)
+        steps = steps_of(p.graph, with_chunk(mappings[-1], chunk).limits, predictors[-1].turns)
         decode = self._deep(predictors, steps.decode) if steps.decode else 0.0
         if than is not None and decode > PATIENCE * than.decode:
             return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Attention, Graph
 from isa.program import Limits, Segment, segments_of
+from isa.turns import in_turns
 
 PREFILL, WHOLE = 64, 128
 """Tokens of a sequence in a prefill (of many the pace alone would count, and not how soon the first of them are through
@@ -40,21 +41,25 @@ class Standard:
     prefill: Prefill
 
 
-def steps_of(graph: Graph, limits: Limits) -> Standard:
-    """A token of each sequence at the full context, and the last tokens of its context; for a graph with attention that
-    sees later tokens, the first tokens of a sequence."""
+def steps_of(graph: Graph, limits: Limits, turns: int = 1) -> Standard:
+    """A token of each sequence at the full context, and the last tokens of its context, `turns` sequences at a time;
+    for a graph with attention that sees later tokens, the first tokens of a sequence."""
     tokens, sequences = min(PREFILL, limits.max_context), range(limits.sequences)
     attentions = [node.op for node in graph.nodes if isinstance(node.op, Attention)]
     if any(not op.causal and not op.cross for op in attentions):
         return Standard((), _prefill(_segments(limits, min(WHOLE, limits.max_context), 0, range(1))))
     decode = _segments(limits, 1, limits.max_context - 1, sequences)
-    return Standard(decode, _prefill(_segments(limits, tokens, limits.max_context - tokens, sequences)))
+    return Standard(
+        decode, _prefill(_segments(limits, tokens, limits.max_context - tokens, sequences, turns))
+    )
 
 
-def _segments(limits: Limits, tokens: int, position: int, sequences: range) -> tuple[Segment, ...]:
+def _segments(
+    limits: Limits, tokens: int, position: int, sequences: range, turns: int = 1
+) -> tuple[Segment, ...]:
     """So many tokens of each sequence, as far as a step can have so many segments."""
-    each = (segments_of(tokens, position, limits.chunk, sequence=q) for q in sequences)
-    cut = [replace(s, source=limits.max_source) for segments in each for s in segments]
+    each = [segments_of(tokens, position, limits.chunk, sequence=q) for q in sequences]
+    cut = [replace(s, source=limits.max_source) for s in in_turns(each, turns)]
     return tuple(cut[: limits.segments])
 
 
