@@ -114,7 +114,7 @@ def work_of(model: Path) -> Workload:
 def steps_of(
     setup: Setup, phase: Phase, chunk: int, sequences: int = 0, in_turn: int = 1
 ) -> tuple[Segment, ...]:
-    """The segments of a phase's step: every sequence takes part, or as many `sequences`; `in_turn` of them take turns."""
+    """The segments of a phase's step: every sequence takes part, or as many `sequences`, `in_turn` at a time."""
     if setup.model.encoder:
         tokens, position = setup.context, 0
     else:
