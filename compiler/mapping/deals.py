@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 
 from compiler.ir.graph import Attention
+from isa.hardware import Hardware
+from isa.operands import WORD_BYTES
 
 from .parts import Geometry
 from .rules import MOST_WAYS, ways_wanted
@@ -15,6 +17,8 @@ from .sections import Domain
 LAST_ROWS = (
     2048  # rows of an output projection's arrays: few of its columns are then on a tile, which go as float32
 )
+LONGEST_BLOCK = 1024  # rows of a block of long heads: longer ones save little
+SCORES, SCORED_TOKENS = 1 / 8, 4  # share of a buffer that scores of a block may take, of so many tokens
 LONGEST_CHUNK = 16  # tokens of a segment, at most: it lies within a block
 
 
@@ -63,8 +67,8 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
         return Deal(limits.page_ways, limits.page_rows, blocks, geometry.kv_rows(domain))
     block = min(asked.block or block_rows(geometry, domain, op), geometry.block(domain))
     wanted = asked.ways or ways_by_rule(geometry, domain, op, asked)
-    if not asked.block and asked.by_context and (asked.ways or wanted > MOST_WAYS):
-        block = even_block(geometry, domain, block, wanted, shorter=is_long(geometry, domain, op))
+    if not asked.block and asked.by_context and (asked.ways or is_long(geometry, domain, op)):
+        block = even_block(geometry, domain, op, block, wanted)
     blocks = -(-geometry.longest(domain) // block)
     most = blocks * limits.sequences if asked.by_context and block % LONGEST_CHUNK == 0 else 1
     ways = min(wanted, most)
@@ -77,8 +81,8 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
 
 
 def is_long(geometry: Geometry, domain: Domain, op: Attention) -> bool:
-    """Whether a head has so many rows that `MOST_WAYS` tiles take longer for a token than the hub does."""
-    return ways_wanted(op, geometry.longest(domain), geometry.hardware) > MOST_WAYS
+    """Whether a head has so many rows that all of `MOST_WAYS` tiles are wanted, or more."""
+    return ways_wanted(op, geometry.longest(domain), geometry.hardware) >= MOST_WAYS
 
 
 def ways_by_rule(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> int:
@@ -95,16 +99,25 @@ def block_rows(geometry: Geometry, domain: Domain, op: Attention) -> int:
     return half if op.heads > op.kv_heads and is_enough and half % LONGEST_CHUNK == 0 else whole
 
 
-def even_block(geometry: Geometry, domain: Domain, block: int, ways: int, *, shorter: bool) -> int:
+def even_block(geometry: Geometry, domain: Domain, op: Attention, block: int, ways: int) -> int:
     """Rows of a block if a sequence's blocks of `block` rows are more than the `ways` tiles: as long as it may be such
     that all tiles have equally many. One long block takes less time than two that must be merged, and all wait for the
-    tile that has most. `shorter`: also if there are fewer blocks than tiles."""
-    longest = geometry.longest(domain)
-    if ways <= 1 or (-(-longest // block) <= ways and not shorter):
+    tile that has most. Of long heads also if there are fewer blocks than tiles, and blocks may be longer."""
+    longest, most = geometry.longest(domain), geometry.block(domain)
+    if is_long(geometry, domain, op):
+        most = max(most, min(LONGEST_BLOCK, score_rows(geometry.hardware, op)))
+    elif -(-longest // block) <= ways:
+        return block
+    if ways <= 1:
         return block
     own = -(-longest // ways)
-    each = -(-own // (-(-own // geometry.block(domain))))
+    each = -(-own // (-(-own // most)))
     return -(-each // LONGEST_CHUNK) * LONGEST_CHUNK
+
+
+def score_rows(hardware: Hardware, op: Attention) -> int:
+    """Cached rows of which the scores of some tokens take a small part of a tile's buffer (`SCORES`)."""
+    return int(SCORES * hardware.buffer_bytes) // (SCORED_TOKENS * op.heads // op.kv_heads * WORD_BYTES)
 
 
 def _dealt(geometry: Geometry, domain: Domain, ways: int, block: int, blocks: int) -> Deal:

@@ -58,7 +58,7 @@ def _cache_tiles(op: Attention, hardware: Hardware, limits: Limits) -> float:
     longest = limits.max_source if op.cross else limits.max_context
     cached = (op.head_dim + op.v_head_dim) * longest * limits.sequences
     ways = ways_wanted(op, longest, hardware)
-    return op.kv_heads * max(cached / _cells(hardware), ways if ways > MOST_WAYS else 0)
+    return op.kv_heads * max(cached / _cells(hardware), ways if ways >= MOST_WAYS else 0)
 
 
 def _cells(hardware: Hardware) -> int:
@@ -92,13 +92,13 @@ def ways_with_room(graph: Graph, hardware: Hardware) -> int:
     return max(int(left / max(heads, 1)), MOST_WAYS)
 
 
-MOST_SPREAD = 4.0
-"""Times the tiles that feed-forward sections need: more of them gain little."""
+LEAST_SPREAD, MOST_SPREAD = 1.05, 4.0
+"""Times the tiles that feed-forward sections need: a few more allow much better cuts, very many gain little."""
 
 
 def spread_by_rule(graph: Graph, hardware: Hardware, limits: Limits) -> float:
     """How many times as many tiles as it needs a feed-forward section may take: as the target has room for."""
-    return max(min(room(graph, hardware, limits), MOST_SPREAD), 1.0)
+    return max(min(room(graph, hardware, limits), MOST_SPREAD), LEAST_SPREAD)
 
 
 def gather_columns(cols: int, tiles: int, hardware: Hardware) -> int:

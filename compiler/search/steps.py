@@ -64,10 +64,12 @@ def _segments(
 
 
 def _prefill(whole: tuple[Segment, ...]) -> Prefill:
-    """A step, by its first segments if it has many."""
+    """A step, by its last segments if it has many of one sequence, the last of which has the outputs; by its first ones
+    if it has those of several."""
     few, many = SAMPLES
-    samples = (whole[:few], whole[:many]) if many < len(whole) else (whole,)
-    return Prefill(samples, whole[:1], _tokens(whole))
+    alone = len({segment.sequence for segment in whole}) == 1
+    samples = (whole[-few:], whole[-many:]) if alone else (whole[:few], whole[:many])
+    return Prefill(samples if many < len(whole) else (whole,), whole[:1], _tokens(whole))
 
 
 def _tokens(segments: Sequence[Segment]) -> int:
