@@ -21,7 +21,7 @@ _EVENTS = (Event.HOP_BYTE, Event.CHIP_LINK_BYTE, Event.HOST_LINK_BYTE)  # of `KI
 @dataclass(slots=True)
 class Flow:
     """The channels with these ends. `posts` are those that have come to its next message, `early` to later ones; the
-    latest message has `arrived`."""
+    latest message has `arrived`; of those to the host, `ends` has each."""
 
     sources: tuple[End, ...]
     dests: tuple[End, ...]
@@ -31,6 +31,12 @@ class Flow:
     early: list[tuple[End, Operation]] = field(default_factory=list)
     is_gathering: bool = True
     arrived: int = 0
+    ends: list[int] = field(default_factory=list)
+
+    @property
+    def is_output(self) -> bool:
+        """Whether it goes to the host."""
+        return HOST_END in self.dests
 
     @property
     def needed(self) -> int:
@@ -81,10 +87,18 @@ class Flows:
             for end in (*flow.sources, *flow.dests):
                 self._at[end].append(flow)
 
+    def output(self, messages: int) -> int | None:
+        """When the host had the first `messages` messages of each flow in the last step, which had twice as many; None
+        if some had another number of them."""
+        found = [flow.ends for flow in self.flows if flow.is_output]
+        if not found or any(len(ends) != 2 * messages for ends in found):
+            return None
+        return max(ends[messages - 1] for ends in found)
+
     def connect(self, agenda: Agenda) -> Meetings:
         """The meetings of one step."""
         for flow in self.flows:
-            flow.posts, flow.early, flow.is_gathering, flow.arrived = {}, [], True, 0
+            flow.posts, flow.early, flow.is_gathering, flow.arrived, flow.ends = {}, [], True, 0, []
         self._links.free[:] = 0
         return Meetings(self._at, self._links, agenda)
 
@@ -129,6 +143,8 @@ class Meetings:
         record = self._ledger.records.add(start, last.started, True, tile, index, INDEX_OF[route.bound])
         left, arrived = self._links.transmit(route, size, start)
         arrived = flow.arrived = max(flow.arrived, arrived)
+        if flow.is_output:
+            flow.ends.append(arrived)
         self._ledger.finish(arrived, record)
         self._count(flow, last, size)
         for operation in posts:

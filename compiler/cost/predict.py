@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from isa.events import Bound
 from isa.interface import KvPolicy
-from isa.program import Moment, Program, Segment
+from isa.program import Direction, Moment, Program, Segment
 from isa.timing.agenda import Agenda
 from isa.timing.collection import no_collection
 from isa.timing.decode import decode_role
@@ -21,6 +21,7 @@ from .classes import Classes, classes_of
 from .flows import Flows
 from .links import Links
 from .memories import ClassMemories
+from .samples import THIN, Step, first_of, runs_of, thinned
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,13 @@ class Prediction:
     def bound_by(self) -> Bound:
         """What most of the critical path was spent on."""
         return max(Bound, key=lambda bound: self.critical.get(bound, 0))
+
+    def longer(self, more: int, instructions: int = 0) -> Prediction:
+        """A step that takes `more` cycles, spent in the same shares, and so many instructions more to predict."""
+        cycles = self.cycles + more
+        shares = {bound: spent * cycles // self.cycles for bound, spent in self.critical.items()}
+        shares[self.bound_by] += cycles - sum(shares.values())
+        return Prediction(cycles, shares, self.instructions + instructions)
 
 
 class Predictor:
@@ -69,7 +77,37 @@ class Predictor:
         return any(cache.policy is not KvPolicy.RESIDENT for cache in self._program.caches)
 
     def step(self, segments: Sequence[Segment]) -> Prediction:
-        """The cycles of one step."""
+        """The cycles of one step. Of a long one not all segments are run (`compiler/cost/samples.py`)."""
+        runs = runs_of(segments)
+        if len(runs) == 1:
+            return self._thinned(runs[0])
+        return (self._batch(runs) if runs else None) or self.whole(segments)
+
+    def _thinned(self, run: Step) -> Prediction:
+        """The cycles of many segments of one sequence."""
+        few, many = (self.whole(thinned(run, size)) for size in (THIN, 2 * THIN))
+        more = (len(run) - 2 * THIN) * (many.cycles - few.cycles) // THIN
+        return many.longer(max(more, 0), few.instructions)
+
+    def _batch(self, runs: Sequence[Step]) -> Prediction | None:
+        """The cycles of many sequences; None if their outputs do not tell when each is through."""
+        count = first_of(runs)
+        if not count or not self._gives_rows_once:
+            return None
+        first = [segment for run in runs[:count] for segment in run]
+        told, half = self.whole(first), self._flows.output(len(first) // 2)
+        if half is None:
+            return None
+        return told.longer((len(runs) - count) * (told.cycles - half) // (count // 2))
+
+    @property
+    def _gives_rows_once(self) -> bool:
+        """Whether each segment is one message on each channel to the host."""
+        channels = [p.channel for s in self._program.streams if s.direction is Direction.OUT for p in s.parts]
+        return len(set(channels)) == len(channels)
+
+    def whole(self, segments: Sequence[Segment]) -> Prediction:
+        """The cycles of one step, of which every segment is run."""
         with no_collection():
             tiles = [
                 self._tile(number, each.members[0], segments)

@@ -10,6 +10,7 @@ from benchmarks.mapping.cases import PYTINY, Model, Phase, Setup, System
 from benchmarks.mapping.measure import measure
 from benchmarks.mapping.table import text
 from compiler.cost import Predictor, predict
+from compiler.cost.samples import LONG, runs_of, thinned
 from compiler.driver import compile_model
 from compiler.explain.binds import binds_of
 from compiler.explain.expected import Expectation
@@ -20,6 +21,8 @@ from isa.program import Program, Segment, segments_of
 from models import PYTINY as FILE
 from models import path
 from models.make import make
+from tests.compiler.building import Choices, program_of, tiny
+from tests.compiler.graphs import Shape, decoder
 
 OFF = 0.15
 BOTH = (Phase.DECODE, Phase.PREFILL)
@@ -88,6 +91,46 @@ def test_longer_steps_take_longer(pytiny: Program) -> None:
     predictor = Predictor(pytiny)
     cycles = [predictor.step(segments_of(n, 0, pytiny.limits.chunk)).cycles for n in (1, 16, 32, 64)]
     assert cycles == sorted(set(cycles))
+
+
+@pytest.fixture(scope="module")
+def batch() -> Program:
+    return program_of(decoder(Shape(32, 1)), tiny(14), Choices(64, sequences=12, chunk=8))
+
+
+def _sequences(program: Program, tokens: int, sequences: int) -> tuple[Segment, ...]:
+    cuts = (segments_of(tokens, 64 - tokens, program.limits.chunk, sequence=q) for q in range(sequences))
+    return tuple(segment for cut in cuts for segment in cut)
+
+
+def test_of_many_sequences_some_tell_how_long_all_take(batch: Program) -> None:
+    segments, predictor = _sequences(batch, 64, 12), Predictor(batch)
+    assert len(segments) > LONG
+    told, whole = predictor.step(segments), predictor.whole(segments)
+    assert told.cycles == pytest.approx(whole.cycles, rel=0.03)
+    assert told.instructions < 0.6 * whole.instructions
+    assert sum(told.critical.values()) == told.cycles
+
+
+def test_of_many_segments_some_tell_how_long_all_take(pytiny: Program) -> None:
+    segments, predictor = segments_of(100, 28, 1), Predictor(pytiny)
+    told, whole = predictor.step(segments), predictor.whole(segments)
+    assert told.cycles == pytest.approx(whole.cycles, rel=0.03)
+    assert told.instructions < 0.8 * whole.instructions
+    assert sum(told.critical.values()) == told.cycles
+
+
+def test_short_and_mixed_steps_are_run_as_a_whole(batch: Program) -> None:
+    assert runs_of(_sequences(batch, 16, 12)) == []
+    mixed = (*_sequences(batch, 64, 11), *segments_of(1, 63, 8, sequence=11))
+    assert len(mixed) > LONG and runs_of(mixed) == []
+
+
+def test_segments_at_even_distances_end_with_the_last() -> None:
+    run = segments_of(1000, 0, 4)
+    for size in (1, 7, 24):
+        assert len(set(thinned(run, size))) == size
+        assert thinned(run, size)[-1] == run[-1]
 
 
 def test_what_is_expected_is_explained(pytiny: Program) -> None:
