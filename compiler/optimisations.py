@@ -34,6 +34,9 @@ class Optimisation(Enum):
     SEARCH = "search"
     COPY_ARRAYS = "copy-arrays"
     KEEP_LAYERS = "keep-layers"
+    WANTED_ROWS = "wanted-rows"
+    KEEP_ANGLES = "keep-angles"
+    SHARE_ANGLES = "share-angles"
 
     @property
     def summary(self) -> str:
@@ -55,6 +58,9 @@ _SUMMARIES = {
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",
     Optimisation.SEARCH: "try other cuts and segments of large models, and take what is predicted to be fastest",
     Optimisation.KEEP_LAYERS: "layers that fit without the output layer stay; of that, what does not fit is streamed",
+    Optimisation.WANTED_ROWS: "behind the last attention's keys and values only rows whose outputs are wanted",
+    Optimisation.KEEP_ANGLES: "rotary angles of all positions lie in the tile buffers that use them, if they fit",
+    Optimisation.SHARE_ANGLES: "one tile looks up rotary angles for others of its section, and multicasts them",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
     Optimisation.SPLIT_CONTEXT: "deal a KV head's rows in blocks over several tiles, which attend side by side",

@@ -60,7 +60,7 @@ from isa.instructions import (
 from isa.operands import ZERO, Addr, Reg
 
 from .blocks import first_block, next_block
-from .emitter import END, LENGTH, POSITION, TOKENS, Emitter
+from .emitter import END, LENGTH, POSITION, Emitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def queries(op: Attend, e: Emitter) -> Reg:
         if op.scale != 1:
             e.add(Vmuli(scale, scale, n, 1, op.scale))
     elif op.scale != 1:
-        e.add(Vmuli(e.tmp("q"), e.at(op.q), TOKENS, op.group * op.dim, op.scale))
+        e.add(Vmuli(e.tmp("q"), e.at(op.q), e.rows(op.q), op.group * op.dim, op.scale))
     return n
 
 

@@ -169,8 +169,9 @@ class Emitter:
             size *= self.limits.chunk
             base = self.shared(f"segment*{size}", lambda rd: Mul(rd, INDEX, size))
         if name in self.stacked:
-            size = 4 * self.stacked[name].cols
-            base = self.shared(f"layer*{size}", lambda rd: Mul(rd, self.counters[0], size))
+            size, by_position = 4 * self.stacked[name].cols, self.stacked[name].by_position
+            at = self.fact(POSITION) if by_position else self.counters[0]
+            base = self.shared(f"{at}*{size}", lambda rd: Mul(rd, at, size))
         return Addr(base, self.plan.offsets[name])
 
     def longest(self, *, of_source: bool = False) -> int:

@@ -162,11 +162,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ConstantSlot:
-    """A constant of one row that lies in the buffer; with `times`, one row for each iteration of the outermost loop."""
+    """A constant of one row that lies in the buffer; with `times`, one row for each iteration of the outermost loop, or
+    `by_position` for each position of a token."""
 
     name: str
     cols: int
     times: int = 0
+    by_position: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compiler.ir.graph import Attention, Node
-from compiler.ir.mapping import Format, Receive, Send
+from compiler.ir.mapping import Format, Receive, Rows, Send
 from isa.interface import KvPolicy
 from isa.operands import WORD_BYTES
 from isa.program import Direction, Endpoint
@@ -18,7 +18,7 @@ from .builder import TileBuilder
 from .core import append, attend, check_attention
 from .deals import Deal, Dealing, copies_of, deal, heads_together, last_columns, stays_whole
 from .feeds import HubState, Partial, Shard, ranges
-from .lanes import Share, shares_of
+from .lanes import Share, of_all_rows, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
 from .policies import KvPlan, Room, choose_policy, macros, resident, ways_out
 from .sections import Domain, Section, refuse
@@ -32,14 +32,16 @@ _Piece = tuple[TileBuilder, str, int, int]  # tile, value, first column, columns
 class AttentionBuilder:
     """Builds one attention section."""
 
-    def __init__(self, parts: PartBuilder, section: Section, state: HubState, dealing: Dealing) -> None:
+    def __init__(
+        self, parts: PartBuilder, section: Section, state: HubState, dealing: Dealing, rows: Rows
+    ) -> None:
         self.parts, self.section, self.state, self.dealing = parts, section, state, dealing
         node = section.attention
         assert node is not None and isinstance(node.op, Attention)
         self.node, self.op = node, node.op
         self.group = self.op.heads // self.op.kv_heads
         self.out_cols = self.group * self.op.v_head_dim
-        self.shares, self.copies = shares_of(section, self.op), 1
+        self.shares, self.copies = shares_of(section, self.op, rows), 1
         self.is_source = section.domain is Domain.SOURCE
         self.rows_of = Domain.SOURCE if self.op.cross else section.domain  # whose rows the KV arrays hold
 
@@ -48,6 +50,8 @@ class AttentionBuilder:
         check_attention(self.parts, self.node, self.op)
         self.parts.plans[self.node.output.name] = self.plan = self._plan()
         last = LastLayer({})
+        if self.plan.policy is not KvPolicy.RESIDENT:
+            self.shares = of_all_rows(self.shares)  # keys stream past the queries of a segment
         dealt, is_fused = self._deal(), self._fused_macros() <= self.parts.geometry.hardware.macros_per_tile
         is_short = is_fused and stays_whole(self.parts.geometry, self.rows_of, self.group, self.dealing)
         is_apart = (dealt.ways > 1 and not is_short) or (self.dealing.groups_heads and not is_fused)
@@ -225,19 +229,19 @@ class AttentionBuilder:
         ready = pieces or {}
         received = self._receive(tile, [share for share in shares if share.name not in ready])
         starts = self._columns(tile, head, [share for share in shares if share.lane.linear is None])
-        projected: dict[tuple[str, int], str] = {}
+        projected: dict[tuple[str, int, Rows], str] = {}
         for share in shares:
             linear = share.lane.linear
             if linear is None:
                 continue
-            key = linear.output.name, share.cols
+            key = linear.output.name, share.cols, share.rows
             if key not in projected and share.name in ready:
                 projected[key] = self._gather(tile, share, linear, ready[share.name])
             elif key not in projected:
                 rows, _ = linear_shape(self.parts.weights, linear)
                 at, size = (0, self._first_column(share, head)), (rows, share.cols)
                 x = received[share.lane.input]
-                projected[key] = self.parts.multiply(tile, linear, x, share.name, at, size, bias=True)
+                projected[key] = self.parts.multiply(tile, linear, x, share.name, at, size, True, share.rows)
             starts[share.name] = projected[key]
         return {share.name: self._chain(tile, share, head, starts[share.name]) for share in shares}
 
@@ -304,11 +308,11 @@ class AttentionBuilder:
     def _spread(self, head: int, last: LastLayer) -> None:
         """Projections, attention and output projection on tiles of their own."""
         self._check()
-        made: dict[tuple[str, int], list[_Piece]] = {}
+        made: dict[tuple[str, int, Rows], list[_Piece]] = {}
         pieces: dict[str, list[_Piece]] = {}
         for share in self.shares:
             if share.lane.linear is not None:
-                key = share.lane.linear.output.name, share.cols
+                key = share.lane.linear.output.name, share.cols, share.rows
                 if key not in made:
                     made[key] = self._first(share, share.lane.linear, head)
                 pieces[share.name] = made[key]
@@ -335,7 +339,7 @@ class AttentionBuilder:
         scale_ends: list[Endpoint] = []
         for col, cols in ranges(self._width(), self.parts.geometry.columns(self.out_cols)):
             tile = builder.new_tile("combine", is_source=self.is_source)
-            tile.value("x", Format.Q8 if quantised else Format.F32, self.out_cols)
+            tile.value("x", Format.Q8 if quantised else Format.F32, self.out_cols, core.values[sent].rows)
             port = tile.port("x", Direction.IN)
             scale_port = tile.port("x_scale", Direction.IN) if quantised else ""
             tile.add(Receive("x", ((port, 0, self.out_cols),), scale_port), "input", [self.node])
@@ -377,12 +381,12 @@ class AttentionBuilder:
             tile = self.parts.builder.new_tile("project", is_source=is_source)
             x = self.parts.receive(feed, tile)
             at = (0, head * share.cols + col)
-            value = self.parts.multiply(tile, linear, x, "y", at, (rows, cols), bias=True)
+            value = self.parts.multiply(tile, linear, x, "y", at, (rows, cols), True, share.rows)
             pieces.append((tile, value, col, cols))
         return pieces
 
     def _gather(self, core: TileBuilder, share: Share, linear: Node, pieces: list[_Piece]) -> str:
-        core.value(share.name, Format.F32, share.cols)
+        core.value(share.name, Format.F32, share.cols, pieces[0][0].values[pieces[0][1]].rows)
         received = []
         for index, (tile, value, col, cols) in enumerate(pieces):
             out = tile.port("y_out", Direction.OUT)

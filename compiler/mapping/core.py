@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compiler.ir.graph import Attention, Node
-from compiler.ir.mapping import Append, Attend, Format
+from compiler.ir.mapping import Append, Attend, Format, Rows
 from isa.interface import KvCache
 from isa.program import ArrayKind, ArraySpec
 
@@ -59,7 +59,7 @@ def attend(
     group = op.heads // (op.kv_heads * copies)
     bias, reach = bias_of(parts, tile, node, group, head)
     block = Attend(
-        tile.value("attended", Format.F32, group * op.v_head_dim),
+        tile.value("attended", Format.F32, group * op.v_head_dim, answered(tile, query)),
         query,
         keys,
         values,
@@ -79,6 +79,11 @@ def attend(
     )
     tile.add(block, "attention", [node])
     return block.out
+
+
+def answered(tile: TileBuilder, query: str) -> Rows:
+    """The rows of a segment for which a tile has answers: those of its queries, which it may keep for longer."""
+    return Rows.OUTPUTS if tile.values[query].rows is Rows.OUTPUTS else Rows.TOKENS
 
 
 def _attention(node: Node) -> Attention:

@@ -15,6 +15,7 @@ from compiler.ir.mapping import Add as AddBlock
 from compiler.ir.mapping import Format, LoadRows, Lookup, Part, Receive, Send
 from isa.diagnostics import fail
 from isa.instruction import DType
+from isa.operands import WORD_BYTES
 from isa.program import Direction, Stream, StreamPart
 
 from .builder import TileBuilder
@@ -40,7 +41,7 @@ def embed(stage: StageBuilder, node: Node) -> None:
     assert isinstance(node.op, Embed)
     source = next(i for i in stage.graph.inputs if i.name == node.inputs[0])
     is_position = source.role is Role.POSITIONS
-    rows = int(stage.graph.constants[node.inputs[1]].shape[0])
+    rows, used = int(stage.graph.constants[node.inputs[1]].shape[0]), _rows_used(stage, node, node.op)
     if is_position:
         _check_positions(stage, node, rows - node.op.offset)
     elif node.op.offset:
@@ -51,7 +52,7 @@ def embed(stage: StageBuilder, node: Node) -> None:
     out = _found(stage, node) if looking is stage.gatherers else stage.out(node)
     for looker in looking:
         tile, slot = looker.tile, f"table{len(looker.tile.tables)}"
-        table = stage.weights.columns(node.inputs[1], looker.col, looker.cols)
+        table = stage.weights.columns(node.inputs[1], looker.col, looker.cols, used)
         space = stage.builder.table(tile, slot, table)
         if is_position:
             tile.add(LoadRows(out, slot, space, node.op.offset), "position_embedding", [node])
@@ -59,16 +60,23 @@ def embed(stage: StageBuilder, node: Node) -> None:
             tile.add(Lookup(out, ids, slot, rows, space), "embedding", [node])
 
 
+def _rows_used(stage: StageBuilder, node: Node, op: Embed) -> int:
+    """Rows of a table that can be asked for: of positions, those of the context."""
+    rows = int(stage.graph.constants[node.inputs[1]].shape[0])
+    source = next(i for i in stage.graph.inputs if i.name == node.inputs[0])
+    return min(rows, stage.sizes.context + op.offset) if source.role is Role.POSITIONS else rows
+
+
 def _lookers(stage: StageBuilder) -> list[Looker]:
     """The tiles that look up: the stage's own, or some for each of them on other chips."""
     own = [Looker(tile, *slot) for tile, slot in zip(stage.tiles, stage.slots, strict=True)]
-    hardware, constants = stage.builder.hardware, stage.graph.constants
-    rows = max(int(constants[n.inputs[1]].shape[0]) for n in stage.nodes if isinstance(n.op, Embed))
-    is_small = 4 * rows * own[0].cols <= int(hardware.gbuf.capacity.si)
+    hardware = stage.builder.hardware
+    rows = [_rows_used(stage, node, node.op) for node in stage.nodes if isinstance(node.op, Embed)]
+    is_small = WORD_BYTES * max(rows) * own[0].cols <= int(hardware.gbuf.capacity.si)
     if is_small or not stage.sizes.gathers or hardware.tiles == hardware.tiles_per_chip:
         return own
     if not stage.gatherers:
-        each = gather_columns(own[0].cols, len(own), hardware)
+        each = gather_columns(own[0].cols, len(own), hardware, rows)
         pieces = [(slot.col + col, cols) for slot in own for col, cols in ranges(slot.cols, each)]
         if len(pieces) == 1:
             return own

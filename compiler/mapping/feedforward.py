@@ -18,11 +18,14 @@ from .sharing import share_rows
 class FeedForwardBuilder:
     """Builds one section of linear layers with column-wise operators between them.
 
-    `cut` says how: None if nothing fits a tile, which is refused (E0302).
+    `cut` says how: None if nothing fits a tile, which is refused (E0302). `rows`: those that it works on.
     """
 
-    def __init__(self, parts: PartBuilder, section: Section, feed: Feed, cut: Cut | None) -> None:
+    def __init__(
+        self, parts: PartBuilder, section: Section, feed: Feed, cut: Cut | None, rows: Rows = Rows.TOKENS
+    ) -> None:
         self.parts, self.section, self.feed, self.cut = parts, section, feed, cut
+        self.taken = rows
         self.rows, self.inner = linear_shape(parts.weights, section.first[0])
         assert section.last is not None
         self.last_node, self.is_source = section.last, section.domain is Domain.SOURCE
@@ -76,7 +79,8 @@ class FeedForwardBuilder:
         for index, node in enumerate(self.section.first):
             name = f"y{index}"
             at, size = (0, col), (self.rows, cols)
-            local[node.output.name] = self.parts.multiply(tile, node, x, name, at, size, bias=True)
+            y = self.parts.multiply(tile, node, x, name, at, size, bias=True, rows=self.taken)
+            local[node.output.name] = y
         for node in self.section.inner:
             self.parts.columnwise(tile, node, local, col, self.inner)
         return local[self.last_node.inputs[0]]

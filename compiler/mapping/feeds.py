@@ -112,7 +112,8 @@ class ColumnFeed:
     def receive(self, tile: TileBuilder, name: str, at: tuple[int, int]) -> str:
         """Let `tile` receive `cols` columns from `col` on (`at`) under `name`; returns the name."""
         col, cols = at
-        tile.value(name, Format.F32, cols)
+        first = self.shards[0]
+        tile.value(name, Format.F32, cols, first.tile.values[first.name].rows)
         parts: list[Part] = []
         for index, shard in enumerate(self.shards):
             start, stop = max(col, shard.col), min(col + cols, shard.col + shard.cols)

@@ -39,11 +39,11 @@ from isa.diagnostics import NamedPlace, fail
 from isa.instruction import DType
 from isa.program import Direction, Endpoint, Reduce, Stream, StreamPart
 
+from .angles import Angles
 from .builder import MappingBuilder, TileBuilder
 from .embeddings import Looker, add_found, embed, send_on
 from .feeds import ColumnFeed, HubState, Partial, Shard, ranges
 from .norms import norm
-from .parts import load_angles
 from .sections import Domain, Read, Stage, refuse
 from .sharing import offer, send_rows
 from .weights import Weights
@@ -56,9 +56,9 @@ class Sizes:
     """What bounds a stage: columns of a hub value a tile takes, rows of the longest sequence, and of all.
 
     `joins_norms`: norms that only arrays read are normalised and quantised in one (`NormQuantise`), `folds_gains`: with
-    their gains in the weights. `gathers`:
-    embeddings whose tables lie in DRAM have tiles of their own, on several chips. `early_bias`:
-    a section's bias is added to what its result is added to. `carried`: values that more than one stage works on.
+    their gains in the weights. `gathers`: embeddings whose tables lie in DRAM have tiles of their own, on several
+    chips. `early_bias`: a section's bias is added to what its result is added to. `keeps_angles`: rotary tables lie in
+    tile buffers. `carried`: values that more than one stage works on.
     """
 
     columns: int
@@ -68,6 +68,7 @@ class Sizes:
     gathers: bool = True
     early_bias: bool = True
     folds_gains: bool = True
+    keeps_angles: bool = True
     carried: frozenset[str] = frozenset()
 
 
@@ -84,17 +85,20 @@ class StageBuilder:
         self.tiles: list[TileBuilder] = []
         self.slots: list[tuple[int, int]] = []
         self.is_source, self.round = False, 0
+        self.rows = Rows.TOKENS
         self.gatherers: list[Looker] = []  # tiles of their own that look up rows for the stage's
         self.found: dict[str, str] = {}  # values on them that have not been sent on, and their names there
         self.nodes: tuple[Node, ...] = ()
         self.early: set[str] = set()  # results of sections whose bias has been added already
         self.quantised: dict[str, list[Shard]] = {}  # norms that were quantised at once
 
-    def build(self, stage: Stage, only_results: set[str], kind: str) -> None:
+    def build(self, stage: Stage, only_results: set[str], kind: str, rows: Rows = Rows.TOKENS) -> None:
         """Make the stage's tiles and record its values and feeds in the state.
 
-        Of the values `only_results` no rows are needed but those whose outputs are wanted.
+        `rows` are those that the stage works on. Of the values `only_results` no rows are needed but those whose
+        outputs are wanted.
         """
+        self.rows = rows
         self.is_source, self.round, self.reads = stage.domain is Domain.SOURCE, stage.round, stage.reads
         self.slots, self.nodes = list(ranges(stage.width, self.sizes.columns)), stage.nodes
         self.tiles = [self.builder.new_tile(kind, is_source=self.is_source) for _ in self.slots]
@@ -133,9 +137,13 @@ class StageBuilder:
         positions = {i.name for i in self.graph.inputs if i.role is Role.POSITIONS}
         return not (isinstance(node.op, Embed) and node.inputs[0] in positions)
 
-    @staticmethod
-    def _rows(name: str, only_results: set[str]) -> Rows:
-        return Rows.OUTPUTS if name in only_results else Rows.TOKENS
+    def _rows(self, name: str, only_results: set[str]) -> Rows:
+        return Rows.OUTPUTS if name in only_results else self.rows
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether it takes in wanted rows alone, of what other tiles may have all rows of."""
+        return self.rows is Rows.OUTPUTS
 
     def to_host(self, name: str) -> None:
         """Send a hub value to the host: the rows whose outputs are wanted, or all of the source."""
@@ -202,9 +210,10 @@ class StageBuilder:
             if later:
                 source.tile.keep(source.name)
             out = source.tile.port(f"carry_{source.name}", Direction.OUT)
-            source.tile.add(Send(source.name, ((out, 0, source.cols),)), "carry", made_by, later)
+            send = Send(source.name, ((out, 0, source.cols),), wanted=self._is_wanted)
+            source.tile.add(send, "carry", made_by, later)
             port = tile.port(f"{local}_in", Direction.IN)
-            tile.value(local, Format.F32, cols)
+            tile.value(local, Format.F32, cols, self.rows)
             tile.add(Receive(local, ((port, 0, cols),)), "carry", made_by)
             self.builder.connect(
                 f"carry{len(self.builder.channels)}", [source.tile.end(out)], [tile.end(port)]
@@ -224,10 +233,10 @@ class StageBuilder:
                 parts.append((port, start - col, stop - start))
                 ends = [self._send_part(sends, t, partial, start, stop) for t in partial.tiles]
                 self.builder.connect(f"sum{len(self.builder.channels)}", ends, [tile.end(port)], Reduce.SUM)
-            tile.value(local, Format.F32, cols)
+            tile.value(local, Format.F32, cols, self.rows)
             tile.add(Receive(local, tuple(parts)), site, made_by)
         for source, value, parts in sends.values():
-            source.add(Send(value, tuple(parts)), site, made_by)
+            source.add(Send(value, tuple(parts), wanted=self._is_wanted), site, made_by)
         bias = self.state.bias.get(name)
         if bias is not None and name not in self.early:
             self._bias(local, local, bias)
@@ -293,12 +302,13 @@ class StageBuilder:
             case _:
                 raise refuse(self.graph, node, "this operator cannot work on whole rows", "report this model")
 
-    def out(self, node: Node, rows: Rows = Rows.TOKENS) -> str:
-        """Declare a node's value on the stage's tiles; returns its local name."""
+    def out(self, node: Node, rows: Rows | None = None) -> str:
+        """Declare a node's value on the stage's tiles, of the stage's rows if nothing else is said; returns its local
+        name."""
         name = f"x{len(self.local)}"
         self.local[node.output.name] = name
         for tile, (_, cols) in zip(self.tiles, self.slots, strict=True):
-            tile.value(name, Format.F32, cols, rows)
+            tile.value(name, Format.F32, cols, rows or self.rows)
         self._record(node.output.name, name)
         return name
 
@@ -306,8 +316,9 @@ class StageBuilder:
         x = self.bring(node.inputs[0])
         out = self.out(node)
         tensor = self.weights.rotary_table(node, self.sizes.positions)
+        own = Angles(self.builder, self.sizes.keeps_angles, most=1)
         for tile in self.tiles:
-            angles = load_angles(self.builder, tile, tensor, op.rotary_dim, node)
+            angles = own.on(tile, tensor, op.rotary_dim, node)
             tile.add(Rotate(out, x, angles, op.head_dim, op.rotary_dim, op.interleaved), "rotary", [node])
 
     def _activation(self, node: Node, kind: Function) -> None:

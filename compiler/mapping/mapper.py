@@ -31,6 +31,7 @@ from .policies import KvChoice
 from .problem import Problem
 from .rules import MOST_WAYS, WIDEST, hub_columns, spread_by_rule, ways_with_room
 from .sections import Domain, Layout, Section, Stage
+from .wanted import Wanted, wanted_of
 from .weights import Weights
 
 HELD_SHARE = 0.6  # of a tile's buffer, for what is kept of a whole sequence
@@ -95,6 +96,8 @@ class Mapper:
         self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
         self.state = HubState()
         self.only_results, self.carried = _only_results(graph, self.layout), _carried(self.layout)
+        leaves_out = options.does(Optimisation.WANTED_ROWS)
+        self.wanted = wanted_of(graph, self.layout) if leaves_out else Wanted()
         self.passing = passing_section(graph, self.layout) if options.passing else None
         self.notes: list[Note] = []
         self.layer_tiles, self.loaded = (
@@ -128,9 +131,12 @@ class Mapper:
         does, width = self.options.does, self._shard(stage.domain, stage.width)
         joins, gathers = does(Optimisation.NORM_EXCHANGE), does(Optimisation.GATHER)
         is_early, folds = does(Optimisation.EARLY_BIAS), does(Optimisation.FOLD_GAINS)
-        sizes = Sizes(width, longest(stage.domain), most, joins, gathers, is_early, folds, self.carried)
+        keeps = does(Optimisation.KEEP_ANGLES)
+        sizes = Sizes(
+            width, longest(stage.domain), most, joins, gathers, is_early, folds, keeps, self.carried
+        )
         builder = StageBuilder(self.graph, self.builder, self.weights, self.state, sizes)
-        builder.build(stage, self.only_results, kind)
+        builder.build(stage, self.only_results, kind, self.wanted.of_stage(stage))
 
     def _shard(self, domain: Domain, width: int) -> int:
         """`_slot_width`, found once."""
@@ -191,7 +197,8 @@ class Mapper:
                 self.state.add(HostColumns(read.name, width, is_source, self.state.made), read)
         if section.lanes:
             dealing = dealing_of(self.options, ways_with_room(self.graph, self.builder.hardware))
-            pieces = AttentionBuilder(self.parts, section, self.state, dealing).build()
+            rows = self.wanted.of_section(section)
+            pieces = AttentionBuilder(self.parts, section, self.state, dealing, rows).build()
         else:
             (read,) = section.reads
             feed = self.state.feeds[read]
@@ -201,7 +208,9 @@ class Mapper:
             if section.last is None:
                 pieces = DirectBuilder(self.parts, section, feed).build()
             else:
-                pieces = FeedForwardBuilder(self.parts, section, feed, self._cut(section)).build()
+                rows, cut_ = self.wanted.of_section(section), self._cut(section)
+                pieces = FeedForwardBuilder(self.parts, section, feed, cut_, rows).build()
+        self.parts.angles.connect()
         if section.is_result:
             node = (*section.inner, *section.first)[0] if section.lanes else section.first[0]
             to_host(self.parts, section, pieces, node)

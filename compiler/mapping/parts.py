@@ -17,12 +17,12 @@ from compiler.ir.mapping import (
     AddRow,
     Arithmetic,
     Format,
-    LoadRows,
     MulRow,
     Multiply,
     Normalise,
     Quantise,
     Rotate,
+    Rows,
     Scale,
 )
 from compiler.ir.mapping import Add as AddBlock
@@ -30,8 +30,10 @@ from compiler.ir.mapping import Mul as MulBlock
 from compiler.optimisations import Optimisation
 from isa.diagnostics import fail
 from isa.hardware import Hardware
+from isa.operands import WORD_BYTES
 from isa.program import ArrayKind, ArraySpec, Limits
 
+from .angles import SHARED, Angles
 from .builder import MappingBuilder, TileBuilder
 from .feeds import Feed, Partial
 from .policies import KvChoice, KvPlan
@@ -86,6 +88,8 @@ class PartBuilder:
 
     def __init__(self, graph: Graph, builder: MappingBuilder, weights: Weights, geometry: Geometry) -> None:
         self.graph, self.builder, self.weights, self.geometry = graph, builder, weights, geometry
+        shared = SHARED if geometry.does(Optimisation.SHARE_ANGLES) else 1
+        self.angles = Angles(builder, geometry.does(Optimisation.KEEP_ANGLES), shared)
         self.plans: dict[str, KvPlan] = {}  # where attention's rows lie, by the name of its output
 
     @property
@@ -102,14 +106,21 @@ class PartBuilder:
         at: tuple[int, int],
         size: tuple[int, int],
         bias: bool,
+        rows: Rows = Rows.TOKENS,
     ) -> str:
-        """name = x times weight[at:at+size] of a linear layer, on `tile`; returns the value's name."""
+        """name = x times weight[at:at+size] of a linear layer, on `tile`; returns the value's name.
+
+        With `rows` OUTPUTS only wanted rows are multiplied, of x that may have all: if its rows are whole words, else
+        the verifier does not see that those lie among all.
+        """
         dtype, block = self.builder.arithmetic.dtype, self.weights.block(node, at[0], size[0])
         spec = ArraySpec(f"w_{name}", ArrayKind.WEIGHT, size[0], size[1], dtype, block)
         array = tile.array(spec, self.weights.array(node, *at, block=block))
         content = self.weights.bias(node, at[1]) if bias else None
         constant = tile.constant(f"b_{name}", size[1], content) if content is not None else ""
-        tile.value(name, Format.F32, size[1], tile.values[x].rows)
+        whole = tile.values[x].cols % WORD_BYTES == 0 or tile.values[x].format is not Format.Q8
+        taken = rows if rows is Rows.OUTPUTS and whole else tile.values[x].rows
+        tile.value(name, Format.F32, size[1], taken)
         shift = self.weights.offset(node, at[1])
         offset = tile.constant(f"z_{name}", size[1], shift) if shift is not None else ""
         tile.add(Multiply(name, x, array, constant, offset), name, [node])
@@ -187,7 +198,7 @@ class PartBuilder:
             case Rotary(head_dim=dim, rotary_dim=rot, interleaved=interleaved):
                 limits = self.geometry.limits
                 tensor = self.weights.rotary_table(node, max(limits.max_context, limits.max_source))
-                angles = load_angles(self.builder, tile, tensor, rot, node)
+                angles = self.angles.on(tile, tensor, rot, node)
                 tile.add(Rotate(out, x, angles, dim, rot, interleaved), "rotary", [node])
             case Norm(kind=kind, eps=eps):
                 width = value.cols // heads
@@ -198,18 +209,6 @@ class PartBuilder:
                 tile.add(Normalise(out, x, kind, eps, width, gain, shift, groups=heads), "head_norm", [node])
             case _:
                 raise refuse(self.graph, node, "the operator does not work head by head", "report this model")
-
-
-def load_angles(builder: MappingBuilder, tile: TileBuilder, tensor: str, rot: int, node: Node) -> str:
-    """Let `tile` load the angles of its rows from a rotary table, once a pass; returns the value's name."""
-    key = tensor, tile.phase
-    if key not in tile.angles:
-        stem = f"rotary_{rot}"
-        table = tile.angles[key] = _fresh(tile, stem)
-        space = builder.table(tile, table, tensor)
-        tile.value(table, Format.F32, rot)
-        tile.add(LoadRows(table, table, space), "angles", [node])
-    return tile.angles[key]
 
 
 def _fresh(tile: TileBuilder, stem: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from compiler.ir.graph import Attention, Graph, Linear
 from isa.hardware import Hardware
@@ -101,17 +102,23 @@ def spread_by_rule(graph: Graph, hardware: Hardware, limits: Limits) -> float:
     return max(min(room(graph, hardware, limits), MOST_SPREAD), LEAST_SPREAD)
 
 
-def gather_columns(cols: int, tiles: int, hardware: Hardware) -> int:
-    """Columns of a row of float32 that one chip's DRAM should look up, if each of `tiles` of a hub stage has `cols`: as
-    many as it gives while an array takes a row, or more, where there are not as many chips; whole granules of a buffer,
-    so that the pieces of a row can come side by side."""
+def gather_columns(cols: int, tiles: int, hardware: Hardware, rows: Sequence[int]) -> int:
+    """Columns of a row of float32 that one chip should look up in tables of so many `rows`, if each of `tiles` of a hub
+    stage has `cols`: as many as its DRAM gives while an array takes a row (tables that fit a global buffer come from
+    there), or more, where there are not as many chips; whole granules of a buffer, so that the pieces of a row can come
+    side by side."""
     memory = hardware.dram
     width = int(memory.channels.value) * hardware.bytes_per_cycle(memory.bandwidth)
-    wanted = max(int(hardware.cycles(hardware.macro.mvm_latency) * width / WORD_BYTES), 1)
+    most = hardware.cycles(hardware.macro.mvm_latency) * width
     chips = hardware.tiles // hardware.tiles_per_chip
-    pieces = max(min(cols // wanted, chips // tiles), 1)
     step = max(hardware.granule_bytes // WORD_BYTES, 1)
-    return -(-cols // pieces // step) * step
+    each = cols
+    for pieces in range(1, max(min(cols // step, chips // tiles), 1) + 1):
+        each = -(-cols // pieces // step) * step
+        in_dram = sum(WORD_BYTES * each * count > int(hardware.gbuf.capacity.si) for count in rows)
+        if WORD_BYTES * each * max(in_dram, 1) <= most:
+            break
+    return each
 
 
 LONG = 256

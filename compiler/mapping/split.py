@@ -21,7 +21,7 @@ from isa.operands import WORD_BYTES
 from isa.program import ArrayKind, ArraySpec, Direction, Endpoint, Reduce
 
 from .builder import TileBuilder
-from .core import bias_of
+from .core import answered, bias_of
 from .deals import Deal
 from .feeds import Feed, HubState, Shard, ranges
 from .lanes import Share
@@ -118,14 +118,14 @@ class SplitBuilder:
         for start, count in ranges(len(feed.shards), shards):
             tile = self._project_tile(share)
             x = self.parts.receive(feed, tile, only=range(start, start + count))
-            at, rows = (feed.shards[start].col, head * share.cols + col), tile.values[x].cols
-            y = self.parts.multiply(tile, linear, x, share.name, at, (rows, share.dim), bias=first is None)
+            at, size = (feed.shards[start].col, head * share.cols + col), (tile.values[x].cols, share.dim)
+            y = self.parts.multiply(tile, linear, x, share.name, at, size, first is None, share.rows)
             out = tile.port("part", Direction.OUT)
             tile.add(Send(y, ((out, 0, share.dim),)), "sum", [linear])
             ends.append(tile.end(out))
             first = first or tile
         assert first is not None
-        whole = first.value(f"{share.name}_sum", Format.F32, share.dim)
+        whole = first.value(f"{share.name}_sum", Format.F32, share.dim, first.values[share.name].rows)
         port = first.port("sum", Direction.IN)
         first.add(Receive(whole, ((port, 0, share.dim),), keeps=share.name), "sum", [linear])
         builder.connect(f"{share.name}_sum{len(builder.channels)}", ends, [first.end(port)], Reduce.SUM)
@@ -157,7 +157,8 @@ class SplitBuilder:
         assert linear is not None
         rows, _ = linear_shape(weights, linear)
         stem = share.name if share.name not in tile.values else f"{share.name}{col}"
-        y = self.parts.multiply(tile, linear, x, stem, (0, head * share.cols + col), (rows, cols), bias=True)
+        at = 0, head * share.cols + col
+        y = self.parts.multiply(tile, linear, x, stem, at, (rows, cols), True, share.rows)
         return self._chain(tile, share, head, y, col, cols)
 
     def _chain(self, tile: TileBuilder, share: Share, head: int, y: str, col: int, cols: int) -> _Piece:
@@ -186,8 +187,10 @@ class SplitBuilder:
         format_ = Format.Q8 if quantised else Format.F32
         data: list[Part] = []
         scales: list[Part] = []
+        rows = pieces[0].tile.values[pieces[0].name].rows
         for reader in readers:
-            reader.value(share.name, format_, share.cols, scales=share.cols // share.dim if quantised else 1)
+            scales_each = share.cols // share.dim if quantised else 1
+            reader.value(share.name, format_, share.cols, rows, scales_each)
         for index, piece in enumerate(pieces):
             out = piece.tile.port(f"{piece.name}_out", Direction.OUT)
             scale = piece.tile.port(f"{piece.name}_scale", Direction.OUT) if quantised else ""
@@ -254,8 +257,9 @@ class SplitBuilder:
             tile.keep("q")
             tile.phase = 1
         bias, reach = bias_of(self.parts, tile, self.node, self.group, head)
+        rows = answered(tile, "q")
         block = Attend(
-            tile.value("attended", Format.F32, self.out_cols),
+            tile.value("attended", Format.F32, self.out_cols, rows),
             "q",
             keys,
             values,
@@ -272,7 +276,7 @@ class SplitBuilder:
             reach,
         )
         if deal.ways > 1:
-            sums = tile.value("sums", Format.F32, 2 * self.group)
+            sums = tile.value("sums", Format.F32, 2 * self.group, rows)
             block = replace(block, ways=deal.ways, way="way", blocks=deal.blocks, sums=sums, to=to, back=back)
         tile.add(block, "attention", [self.node])
 
@@ -282,16 +286,16 @@ class SplitBuilder:
         """Add up the parts of a head on tile `at`, and do what follows attention; returns the value's name there."""
         if self.deal.ways == 1:
             return self._after(head, tiles[0], "attended")
-        names = []
+        names, rows = [], tiles[0].values["attended"].rows
         for name, cols in (("sums", 2 * self.group), ("attended", self.out_cols)):
             whole = f"{name}_sum"
             port = self._merge(name, cols, tiles, at, whole)
-            at.value(whole, Format.F32, cols)
+            at.value(whole, Format.F32, cols, rows)
             keeps = name if at in tiles else ""
             at.add(Receive(whole, ((port, 0, cols),), keeps=keeps), "merge", [self.node])
             names.append(whole)
         sums, attended = names
-        out = at.value("head", Format.F32, self.out_cols)
+        out = at.value("head", Format.F32, self.out_cols, rows)
         at.add(Finish(out, attended, sums, self.group), "merge", [self.node])
         return self._after(head, at, out)
 
@@ -307,11 +311,11 @@ class SplitBuilder:
     def _finish_all(self, heads: dict[int, list[TileBuilder]], at: TileBuilder) -> str:
         """`finish` for all heads of a group on one tile, side by side: one operation each for all of them, and nothing
         to be exchanged before the row is quantised. Returns the name of the row as arrays take it."""
-        names = []
+        names, rows = [], next(iter(heads.values()))[0].values["attended"].rows
         for name, cols in (("sums", 2 * self.group), ("attended", self.out_cols)):
             if name == "sums" and self.deal.ways == 1:
                 continue
-            whole = at.value(f"{name}_sum", Format.F32, len(heads) * cols)
+            whole = at.value(f"{name}_sum", Format.F32, len(heads) * cols, rows)
             received = tuple(
                 (self._merge(name, cols, own, at, f"{whole}{number}"), number * cols, cols)
                 for number, own in enumerate(heads.values())
@@ -320,7 +324,7 @@ class SplitBuilder:
             names.append(whole)
         out = names[-1]
         if self.deal.ways > 1:
-            out = at.value("heads", Format.F32, len(heads) * self.out_cols)
+            out = at.value("heads", Format.F32, len(heads) * self.out_cols, rows)
             at.add(Finish(out, names[1], names[0], len(heads) * self.group), "merge", [self.node])
         return self.parts.quantise(at, self._after(min(heads), at, out, len(heads)), [self.node])
 

@@ -290,14 +290,16 @@ class Weights:
         constant = self.graph.constants[name]
         return float(float32(constant).reshape(-1)[0]) if constant.count == 1 else None
 
-    def columns(self, name: str, col: int, cols: int) -> str:
-        """A table [rows, cols] made of columns of a constant [rows, all]."""
+    def columns(self, name: str, col: int, cols: int, rows: int = 0) -> str:
+        """A table [rows, cols] made of columns of a constant, of its first `rows` (0: of all)."""
         constant = self.graph.constants[name]
-        rows, total = (int(extent) for extent in constant.shape)
+        have, total = (int(extent) for extent in constant.shape)
+        rows = rows or have
         table = name if (col, cols) == (0, total) else f"{name}[{col}:{col + cols}]"
+        table += f"[:{rows}]" if rows < have else ""
 
         def make() -> NDArray[np.float32]:
-            return np.ascontiguousarray(float32(constant)[:, col : col + cols])
+            return np.ascontiguousarray(float32(constant)[:rows, col : col + cols])
 
         return self.builder.tensor(table, DType.F32, (rows, cols), make)
 

@@ -85,15 +85,17 @@ def test_tables_that_fit_the_global_buffer_are_looked_up_by_the_hub() -> None:
     tiles=st.integers(1, 16),
     chips=st.integers(2, 40),
     gigabytes=st.sampled_from([0.8, 6.4, 25.6, 100.0]),
+    rows=st.lists(st.sampled_from([10, 500, 50_000]), min_size=1, max_size=3),
 )
 @settings(max_examples=100)
 def test_pieces_have_a_chip_each_and_whole_granules(
-    cols: int, tiles: int, chips: int, gigabytes: float
+    cols: int, tiles: int, chips: int, gigabytes: float, rows: list[int]
 ) -> None:
     hardware = system(chips, gigabytes=gigabytes)
-    each = gather_columns(cols, tiles, hardware)
+    each = gather_columns(cols, tiles, hardware, rows)
     assert each * 4 % hardware.granule_bytes == 0
     assert ceil_div(cols, each) * tiles <= max(chips, tiles)
+    assert gather_columns(cols, tiles, hardware, [*rows, 50_000]) <= each
 
 
 def test_rows_by_position_do_not_wait_for_ids() -> None:
@@ -103,3 +105,9 @@ def test_rows_by_position_do_not_wait_for_ids() -> None:
     for role in roles:
         kinds = [type(inst) for inst in role.code]
         assert kinds.index(Load) < kinds.index(Recv) < kinds.index(Gather)
+
+
+def test_positions_beyond_the_context_are_not_kept() -> None:
+    program = program_of(embeddings(), system(4), Choices(CONTEXT // 2, hub_width=64))
+    tables = {tensor.shape for tensor in program.tensors if tensor.name.startswith("places")}
+    assert {shape[0] for shape in tables} == {CONTEXT // 2}

@@ -138,7 +138,7 @@ def check_left_out(graph: Graph, optimisation: Optimisation, arithmetic: Arithme
     choice = LEFT_OUT[optimisation]
     choices = replace(choice.of(DEFAULT), arithmetic=arithmetic)
     programs = [
-        program_of(graph, target(), replace(choices, without=frozenset(without)))
+        program_of(graph, target(), replace(choices, without=choices.without.union(without)))
         for without in ((), (optimisation,))
     ]
     made = [(program.roles, program.tiles, program.limits) for program in programs]
