@@ -45,6 +45,7 @@ def program_facts(program: Program) -> dict[str, object]:
         "kv_macros": macros(ArrayKind.KV),
         "macros_available": target.tiles * target.macros_per_tile,
         "kv_bytes": kv_bytes,
+        "kv_copy_bytes": _copied(program),
         "kv_memory_bytes": kv_memory,
         "kv_layers": dict(Counter(cache.policy.value for cache in program.caches)),
         "max_context": program.limits.max_context,
@@ -65,7 +66,7 @@ def program_summary(program: Program) -> str:
             f"target      {f['target']}: {f['tiles']:,} of {f['tiles_available']:,} tiles; "
             f"macros: {f['weight_macros']:,} for weights{_streamed(program)}, {f['kv_macros']:,} for KV, "
             f"of {f['macros_available']:,}",
-            f"KV cache    {f['kv_bytes']:,} bytes in arrays{_in_memory(program)}, for {sequences} of "
+            f"KV cache    {f['kv_bytes']:,} bytes in arrays{_copies(program)}{_in_memory(program)}, for {sequences} of "
             f"{limits.max_context:,} tokens{_pages(program)}; segments of up to {limits.chunk} tokens",
             f"program     {f['roles']} roles, {f['instructions']:,} instructions"
             + ("" if f["has_weights"] else ", no weights (shapes only)"),
@@ -93,6 +94,28 @@ def _pages(program: Program) -> str:
         return ""
     rows = limits.pages * limits.page_rows
     return f" each, {rows:,} together in {limits.pages:,} pages"
+
+
+def _copied(program: Program) -> int:
+    """Bytes of KV arrays that have rows which another tile has, too."""
+    roles = {role.name: role for role in program.roles}
+    total = 0
+    for cache in program.caches:
+        for head in cache.heads:
+            arrays = roles[program.tiles[head.tile].role].arrays
+            own = (arrays[number] for number in (head.keys, head.values))
+            each = sum(array.rows * array.cols * array.dtype.bytes for array in own)
+            total += each * (cache.copies - 1) // cache.copies
+    return total
+
+
+def _copies(program: Program) -> str:
+    """What of the KV arrays are copies, if any are."""
+    most = max((cache.copies for cache in program.caches), default=1)
+    if most == 1:
+        return ""
+    each = f"{most} tiles" if all(c.copies == most for c in program.caches) else f"up to {most} tiles"
+    return f" ({_copied(program):,} of them copies: query heads that share rows are on {each})"
 
 
 def _in_memory(program: Program) -> str:

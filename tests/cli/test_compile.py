@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from isa.binary import read_program
+from runtime.cli.summary import program_facts, program_summary
 from tests.cli.conftest import Cim
+from tests.compiler.building import Choices, program_of, tiny
+from tests.compiler.graphs import decoder
 from tests.house.source import ROOT
 
 SHORT = ("--max-context", 64)
@@ -163,3 +166,12 @@ def test_output_into_a_missing_folder(cim: Cim, model: Path, tmp_path: Path) -> 
     assert done.code == 1
     assert "error[E0003]" in done.err
     assert "help:" in done.err
+
+
+def test_copies_of_keys_and_values_are_named() -> None:
+    copied, alone = (program_of(decoder(), tiny(14), Choices(64, ways=1, copies=copies)) for copies in (2, 1))
+    facts = program_facts(copied)
+    assert facts["kv_copy_bytes"] == program_facts(alone)["kv_bytes"] == facts["kv_bytes"] / 2
+    assert "of them copies: query heads that share rows are on 2 tiles)" in program_summary(copied)
+    assert program_facts(alone)["kv_copy_bytes"] == 0
+    assert "copies" not in program_summary(alone)
