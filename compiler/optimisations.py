@@ -33,6 +33,7 @@ class Optimisation(Enum):
     FOLD_GAINS = "fold-gains"
     SEARCH = "search"
     COPY_ARRAYS = "copy-arrays"
+    JOIN_HEADS = "join-heads"
     KEEP_LAYERS = "keep-layers"
     WANTED_ROWS = "wanted-rows"
     KEEP_ANGLES = "keep-angles"
@@ -53,6 +54,7 @@ _SUMMARIES = {
     Optimisation.COPY_HEADS: "query heads that share a KV head on tiles of their own, each with a copy of its rows",
     Optimisation.EARLY_BIAS: "add a section's bias to the residual while the section works, not to its result",
     Optimisation.COPY_ARRAYS: "copies of arrays on a tile's free macros, over which a segment's vectors are dealt",
+    Optimisation.JOIN_HEADS: "queries, keys and values of a head made by one array on its tile, and quantised at once",
     Optimisation.CENTRE: "take means out of what makes rows, so that LayerNorm of their sums needs no mean",
     Optimisation.FOLD_GAINS: "take gains of norms into the weights behind them, before these are quantised",
     Optimisation.SEGMENTS: "segments so short that many layers work at once, not as long as fit",

@@ -103,9 +103,10 @@ def queries(op: Attend, e: Emitter) -> Reg:
     Of quantised queries the scales are multiplied, which nothing waits for until the scores are there.
     """
     n = e.rows(op.q, op.group)
-    if e.int8 and not _is_ready(op, e):
-        scale = e.tmp("q_scale")
-        e.add(Quant(e.tmp("q8"), scale, e.at(op.q), n, op.dim))
+    if e.int8:
+        scale = e.at(f"{op.q}.scale") if _is_ready(op, e) else e.tmp("q_scale")
+        if not _is_ready(op, e):
+            e.add(Quant(e.tmp("q8"), scale, e.at(op.q), n, op.dim))
         if op.scale != 1:
             e.add(Vmuli(scale, scale, n, 1, op.scale))
     elif op.scale != 1:

@@ -85,7 +85,7 @@ def choose_chunk(mapping: Mapping, hardware: Hardware, most: int | None) -> int:
 def _largest(template: Template, mapping: Mapping) -> str:
     """The three largest values of a template, in words."""
     limits = replace(mapping.limits, chunk=1)
-    sizes = [(need.bytes(limits), need.name) for need in needs(template, mapping.arithmetic)]
+    sizes = [(need.bytes(limits), need.name) for need in needs(template, mapping.arithmetic, limits)]
     return ", ".join(f"{name} {size:,}" for size, name in sorted(sizes, reverse=True)[:3])
 
 

@@ -25,6 +25,7 @@ from compiler.ir.operations import (
     Rotate,
     Scale,
     Send,
+    Take,
 )
 from compiler.ir.operations import Add as AddValues
 from compiler.ir.operations import Attend as AttendOperation
@@ -32,6 +33,7 @@ from compiler.ir.operations import Mul as MulValues
 from isa.instruction import Inst
 from isa.instructions import (
     Add,
+    Copy,
     Deqc,
     Gather,
     Li,
@@ -257,6 +259,19 @@ def _(op: Quantise, e: Emitter) -> None:
         e.add(Quant(out, scale, x, e.rows(op.out, scales), cols // scales))
     if op.factor != 1:
         e.add(Vmuli(scale, scale, n, scales, op.factor))
+
+
+@emit.register
+def _(op: Take, e: Emitter) -> None:
+    if op.out in e.plan.inside:
+        return
+    n, x, out = e.rows(op.out), e.value(op.x), e.value(op.out)
+    first = op.col * x.scales // x.cols
+    start, scales = e.at(op.x), e.at(f"{op.x}.scale")
+    rows = Addr(start.base, start.offset + op.col), words(out, out.cols), words(x, x.cols)
+    e.add(Copy(e.at(op.out), rows[0], n, rows[1], 0, rows[2]))
+    at = Addr(scales.base, scales.offset + 4 * first)
+    e.add(Copy(e.at(f"{op.out}.scale"), at, n, out.scales, 0, x.scales))
 
 
 @emit.register

@@ -30,6 +30,7 @@ from compiler.ir.operations import (
     Quantise,
     Receive,
     Send,
+    Take,
 )
 from isa.hardware import Hardware
 from isa.instruction import DType
@@ -98,7 +99,8 @@ _Placing = Callable[[list[_Sized], int], dict[str, int]]
 class BufferPlan:
     """Offsets in bytes by name, and the bytes used in all.
 
-    The values in `turned` have `places` places `distance` bytes apart, which segments take in turn.
+    The values in `turned` have `places` places `distance` bytes apart, which segments take in turn. Those `inside`
+    others are columns of them.
     """
 
     offsets: dict[str, int]
@@ -108,6 +110,7 @@ class BufferPlan:
     distance: int = 0
     turned: frozenset[str] = frozenset()
     places: int = 1
+    inside: frozenset[str] = frozenset()
 
 
 def operands(op: Operation) -> tuple[str, ...]:
@@ -193,13 +196,20 @@ def scratch_name(index: int, name: str) -> str:
     return f"tmp{index}.{name}"
 
 
-def needs(template: Template, arithmetic: Arithmetic) -> tuple[Need, ...]:
+def taken(template: Template, limits: Limits) -> dict[str, Take]:
+    """The values that are columns of another, which lies where its columns follow each other: in segments of a row."""
+    takes = [block.op for block in template.blocks if isinstance(block.op, Take)]
+    return {op.out: op for op in takes} if limits.chunk == 1 else {}
+
+
+def needs(template: Template, arithmetic: Arithmetic, limits: Limits) -> tuple[Need, ...]:
     """Every range of the buffer that a template's blocks use, in the order of first use."""
     uses: dict[str, list[int]] = {v.name: [] for v in template.values}
+    inside = taken(template, limits)
     for index, block in enumerate(template.blocks):
         for name in operands(block.op):
             if name in uses:
-                uses[name].append(index)
+                uses[inside[name].x if name in inside else name].append(index)
     found = list(_value_needs(template, uses))
     for index, block in enumerate(template.blocks):
         found += _scratch_needs(index, block, template, arithmetic)
@@ -250,7 +260,7 @@ def plan_buffer(
         count = slot.cols * max(slot.times, 1)
         constants.append(Constant(slot.name, at, DType.F32, (count,)))
         at += align(4 * count)
-    wanted = [(need, align(need.bytes(limits))) for need in needs(template, arithmetic)]
+    wanted = [(need, align(need.bytes(limits))) for need in needs(template, arithmetic, limits)]
     choices = _turns(template, wanted, limits) if double else []
     once = frozenset[str](), 1
     for place, (turned, places) in [*product((_apart, _shared), choices), (_apart, once), (_shared, once)]:
@@ -260,7 +270,23 @@ def plan_buffer(
     regions = [Region(need.name, placed[need.name], size) for need, size in wanted]
     regions += [Region(further(n), at + n * distance, distance) for n in range(1, places)]
     offsets = {c.name: c.offset for c in constants} | placed
-    return BufferPlan(offsets, tuple(constants), tuple(regions), total, distance, turned, places)
+    inside, turned = _inside(template, limits, offsets, turned)
+    return BufferPlan(
+        offsets | inside, tuple(constants), tuple(regions), total, distance, turned, places, frozenset(inside)
+    )
+
+
+def _inside(
+    template: Template, limits: Limits, offsets: dict[str, int], turned: frozenset[str]
+) -> tuple[dict[str, int], frozenset[str]]:
+    """Where values lie that are columns of others, and what has several places with them."""
+    found: dict[str, int] = {}
+    for out, op in taken(template, limits).items():
+        x = _value(template, op.x)
+        found[out] = offsets[op.x] + op.col
+        found[f"{out}.scale"] = offsets[f"{op.x}.scale"] + 4 * (op.col * x.scales // x.cols)
+        turned |= {out, f"{out}.scale"} if op.x in turned else set()
+    return found, turned
 
 
 def _turns(template: Template, wanted: list[_Sized], limits: Limits) -> list[tuple[frozenset[str], int]]:

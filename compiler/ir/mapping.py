@@ -57,6 +57,7 @@ from .operations import (
     Rotate,
     Scale,
     Send,
+    Take,
 )
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ __all__ = [
     "Rows",
     "Scale",
     "Send",
+    "Take",
     "Template",
 ]
 

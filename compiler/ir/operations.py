@@ -181,6 +181,16 @@ class Quantise:
 
 
 @dataclass(frozen=True, slots=True)
+class Take:
+    """out (Q8) = columns of x (Q8) from `col` on, with their scales, which x has for equal parts of its columns: of as
+    many as out has, out begins at a border. Where segments are one token, out lies in x."""
+
+    out: str
+    x: str
+    col: int
+
+
+@dataclass(frozen=True, slots=True)
 class Multiply:
     """out = x times the weights in `array`, dequantised; plus the constant `bias` ("" for none).
 
@@ -238,7 +248,7 @@ class Attend:
     `bias` is a constant ("" for none) that adds to the score of query head g and distance d = key - query position:
     entry g * (2 reach + 1) + reach + clip(d, -reach, reach), or, if `reach` is 0, entry g times d.
 
-    A q that is Q8 has a scale for each query head, and is scaled already.
+    A q that is Q8 has a scale for each query head, which is multiplied by `scale` in place.
 
     With `ways` > 1 this tile has some blocks of the head (see `Append`), and out is a sum that is to be divided, once
     the sums of all tiles have been added, by the sums of probabilities that value `sums` gets: pairs (0, l), one for
@@ -340,6 +350,7 @@ Operation = (
     | Normalise
     | NormQuantise
     | Quantise
+    | Take
     | Multiply
     | Rotate
     | Append
@@ -370,6 +381,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Normalise,
         NormQuantise,
         Quantise,
+        Take,
         Multiply,
         Rotate,
         Append,

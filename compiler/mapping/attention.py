@@ -18,15 +18,16 @@ from .builder import TileBuilder
 from .core import append, attend, check_attention
 from .deals import Deal, Dealing, copies_of, deal, heads_together, last_columns, stays_whole
 from .feeds import HubState, Partial, Shard, ranges
+from .joined import JoinedWeights
+from .joining import joined_weights, make_joined, may_join, on_own_tiles
 from .lanes import Share, of_all_rows, shares_of
 from .parts import LastLayer, PartBuilder, check_macros, linear_shape
 from .policies import KvPlan, Room, choose_policy, macros, resident, ways_out
 from .sections import Domain, Section, refuse
 from .sharing import send_rows
 from .split import SplitBuilder, shards_each
+from .spread import Piece, gather, project
 from .streaming import attend_streamed
-
-_Piece = tuple[TileBuilder, str, int, int]  # tile, value, first column, columns
 
 
 class AttentionBuilder:
@@ -42,6 +43,7 @@ class AttentionBuilder:
         self.group = self.op.heads // self.op.kv_heads
         self.out_cols = self.group * self.op.v_head_dim
         self.shares, self.copies = shares_of(section, self.op, rows), 1
+        self.joined: JoinedWeights | None = None
         self.is_source = section.domain is Domain.SOURCE
         self.rows_of = Domain.SOURCE if self.op.cross else section.domain  # whose rows the KV arrays hold
 
@@ -196,11 +198,13 @@ class AttentionBuilder:
 
     # ------------------------------------------------------------------------------------------ one KV head
 
-    def _core(self, tile: TileBuilder, head: int, pieces: dict[str, list[_Piece]] | None) -> str:
+    def _core(self, tile: TileBuilder, head: int, pieces: dict[str, list[Piece]] | None) -> str:
         """Everything from the lanes to the end of attention on `tile`; returns the name of what comes out.
 
         `pieces` are the projections if other tiles make them.
         """
+        if pieces is None and self._may_join():
+            return self._after(tile, head, self._joined(tile, head))
         early = [share for share in self.shares if share.lane.domain is not self.section.domain]
         values: dict[str, str] = {}
         if early:
@@ -215,6 +219,25 @@ class AttentionBuilder:
             if "k" in values and not early:
                 append(self.parts, tile, self.node, values["k"], values["v"])
             out = attend(self.parts, tile, self.node, self.rows_of, values["q"], head, self.copies)
+        return self._after(tile, head, out)
+
+    def _may_join(self) -> bool:
+        """Whether a head's queries, keys and values come of one array."""
+        is_plain = self.plan.policy is KvPolicy.RESIDENT and self.op.causal and not self.op.cross
+        return is_plain and may_join(self.parts, self.section, self.shares)
+
+    def _joined(self, tile: TileBuilder, head: int) -> str:
+        """Attention of a head whose queries, keys and values come of one array; returns the name of what it gives."""
+        if self.joined is None:
+            heads = range(self.op.kv_heads * self.copies)
+            self.joined = joined_weights(self.parts, self.shares, heads, self._first_column)
+        (x,) = self._receive(tile, list(self.shares)).values()
+        make_joined(self.parts, tile, self.joined, (x, head), self.shares, [self.node])
+        append(self.parts, tile, self.node, "k", "v")
+        return attend(self.parts, tile, self.node, self.rows_of, "q", head, self.copies)
+
+    def _after(self, tile: TileBuilder, head: int, out: str) -> str:
+        """What follows attention on a head's tile; returns the value's name."""
         local, name = {self.node.output.name: out}, self.node.output.name
         at = head * self.out_cols, self.op.heads * self.op.v_head_dim
         for node in self.section.inner[1:]:
@@ -223,7 +246,7 @@ class AttentionBuilder:
         return local[name]
 
     def _lanes(
-        self, tile: TileBuilder, head: int, shares: list[Share], pieces: dict[str, list[_Piece]] | None
+        self, tile: TileBuilder, head: int, shares: list[Share], pieces: dict[str, list[Piece]] | None
     ) -> dict[str, str]:
         """The lanes' values on `tile`, by name: first what they begin with, then their operators."""
         ready = pieces or {}
@@ -236,7 +259,7 @@ class AttentionBuilder:
                 continue
             key = linear.output.name, share.cols, share.rows
             if key not in projected and share.name in ready:
-                projected[key] = self._gather(tile, share, linear, ready[share.name])
+                projected[key] = gather(self.parts, tile, share, ready[share.name])
             elif key not in projected:
                 rows, _ = linear_shape(self.parts.weights, linear)
                 at, size = (0, self._first_column(share, head)), (rows, share.cols)
@@ -289,8 +312,11 @@ class AttentionBuilder:
         for number, head in enumerate(heads):
             tile = builder.new_tile(kind, is_source=self.is_source)
             made.append(Shard(tile, self._core(tile, head, None), number * self.out_cols, self.out_cols))
-        feed = send_rows(made, [self.node], made[0].tile.values[made[0].name].rows)
         rows = len(heads) * self.out_cols
+        if self.dealing.own_outputs:
+            on_own_tiles(self.parts, made, (self.node, self._output), heads.start, last)
+            return
+        feed = send_rows(made, [self.node], made[0].tile.values[made[0].name].rows)
         for col, cols in ranges(self._width(), last_columns(self.parts.geometry, self._width(), rows, 1)):
             tile = builder.new_tile("combine", is_source=self.is_source)
             x = self.parts.receive(feed, tile)
@@ -308,13 +334,15 @@ class AttentionBuilder:
     def _spread(self, head: int, last: LastLayer) -> None:
         """Projections, attention and output projection on tiles of their own."""
         self._check()
-        made: dict[tuple[str, int, Rows], list[_Piece]] = {}
-        pieces: dict[str, list[_Piece]] = {}
+        made: dict[tuple[str, int, Rows], list[Piece]] = {}
+        pieces: dict[str, list[Piece]] = {}
         for share in self.shares:
             if share.lane.linear is not None:
                 key = share.lane.linear.output.name, share.cols, share.rows
                 if key not in made:
-                    made[key] = self._first(share, share.lane.linear, head)
+                    made[key] = project(
+                        self.parts, self.state.feeds[self.section.read(share.lane)], share, head
+                    )
                 pieces[share.name] = made[key]
         kind = "cross_attend" if self.op.cross else "attend"
         core = self.parts.builder.new_tile(kind, is_source=self.is_source)
@@ -370,31 +398,3 @@ class AttentionBuilder:
             stacked = geometry.macros(self.out_cols, 1)
             what = f"a column of {self.out_cols:,} rows"
             check_macros(graph, self.section.last, stacked, have, what, "a target with larger tiles")
-
-    def _first(self, share: Share, linear: Node, head: int) -> list[_Piece]:
-        """A projection cut by columns over tiles."""
-        rows, _ = linear_shape(self.parts.weights, linear)
-        feed = self.state.feeds[self.section.read(share.lane)]
-        is_source = share.lane.domain is Domain.SOURCE
-        pieces = []
-        for col, cols in ranges(share.cols, self.parts.geometry.columns(rows)):
-            tile = self.parts.builder.new_tile("project", is_source=is_source)
-            x = self.parts.receive(feed, tile)
-            at = (0, head * share.cols + col)
-            value = self.parts.multiply(tile, linear, x, "y", at, (rows, cols), True, share.rows)
-            pieces.append((tile, value, col, cols))
-        return pieces
-
-    def _gather(self, core: TileBuilder, share: Share, linear: Node, pieces: list[_Piece]) -> str:
-        core.value(share.name, Format.F32, share.cols, pieces[0][0].values[pieces[0][1]].rows)
-        received = []
-        for index, (tile, value, col, cols) in enumerate(pieces):
-            out = tile.port("y_out", Direction.OUT)
-            tile.add(Send(value, ((out, 0, cols),)), "send", [linear])
-            port = core.port(f"{share.name}{index}", Direction.IN)
-            received.append((port, col, cols))
-            self.parts.builder.connect(
-                f"{share.name}{len(self.parts.builder.channels)}", [tile.end(out)], [core.end(port)]
-            )
-        core.add(Receive(share.name, tuple(received)), f"{share.name}_in", [linear])
-        return share.name

@@ -51,7 +51,8 @@ class MapOptions:
     `context_ways`: over how many tiles a KV head's rows are dealt (1: no more than they need), `context_block`: in
     blocks of how many rows; `heads_together`: KV heads (or copies of them) that share tiles of the output projection;
     `kv_copies`: tiles with the same rows, among which the query heads that look at them are divided. 0: `deals`.
-    `few_outputs`: an output projection on as few tiles as it fits.
+    `few_outputs`: an output projection on as few tiles as it fits; `own_outputs`: by columns on the tiles of the heads
+    that share it, where each head has one.
 
     `chips`: how many chips along x and y may be used ((0, 0): all); fewer along x only of one row. `passing`: tiles of
     an output layer whose weights pass through their arrays as far as they do not fit (0: all of them stay).
@@ -73,6 +74,7 @@ class MapOptions:
     heads_together: int = 0
     kv_copies: int = 0
     few_outputs: bool = False
+    own_outputs: bool = False
     stream: bool | None = None
     chips: tuple[int, int] = (0, 0)
     passing: int = 0
@@ -247,9 +249,10 @@ def dealing_of(options: MapOptions, room: int = MOST_WAYS) -> Dealing:
     """How attention is to be dealt over tiles; by rule a head may have `room` of them."""
     dealt = Optimisation.SPLIT_CONTEXT, Optimisation.GROUP_HEADS
     copies = options.kv_copies if options.does(Optimisation.COPY_HEADS) else 1
-    asked = options.context_ways, options.context_block, options.heads_together, copies, options.few_outputs
+    asked = options.context_ways, options.context_block, options.heads_together, copies
+    outputs = options.few_outputs, options.own_outputs
     by_context, groups_heads = map(options.does, dealt)
-    return Dealing(*asked, by_context, groups_heads, room)
+    return Dealing(*asked, *outputs, by_context, groups_heads, room)
 
 
 def _paged(

@@ -36,6 +36,7 @@ from isa.program import ArrayKind, ArraySpec, Limits
 from .angles import SHARED, Angles
 from .builder import MappingBuilder, TileBuilder
 from .feeds import Feed, Partial
+from .joined import JoinedWeights
 from .policies import KvChoice, KvPlan
 from .sections import Domain, node_place, refuse
 from .weights import Weights
@@ -125,6 +126,16 @@ class PartBuilder:
         offset = tile.constant(f"z_{name}", size[1], shift) if shift is not None else ""
         tile.add(Multiply(name, x, array, constant, offset), name, [node])
         return name
+
+    def multiply_joined(self, tile: TileBuilder, joined: JoinedWeights, x: str, head: int) -> str:
+        """The columns of several linear layers that a head has, with their biases; returns the value's name."""
+        rows, cols = linear_shape(self.weights, joined.nodes[0])[0], joined.cols
+        spec = ArraySpec("w_joined", ArrayKind.WEIGHT, rows, cols, self.builder.arithmetic.dtype)
+        array, content = tile.array(spec, joined.array(head)), joined.bias(head)
+        constant = tile.constant("b_joined", cols, content) if content is not None else ""
+        tile.value("joined", Format.F32, cols, tile.values[x].rows)
+        tile.add(Multiply("joined", x, array, constant), "joined", joined.nodes)
+        return "joined"
 
     def receive(
         self, feed: Feed, tile: TileBuilder, name: str = "x", site: str = "input", only: range | None = None

@@ -93,7 +93,8 @@ def _copies(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     now = choice.options.kv_copies or max((cache.copies for cache in caches), default=1)
     if now > 1:
         yield _with(choice, kv_copies=now // 2)
-    if choice.options.kv_copies:
+    ops = [node.op for node in judge.problem.graph.nodes if isinstance(node.op, Attention)]
+    if choice.options.kv_copies and now < max((op.heads // op.kv_heads for op in ops), default=1):
         yield _with(choice, kv_copies=now * 2)
 
 
@@ -103,9 +104,17 @@ def _groups(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     )  # else a head may have its output projection itself
     ops = (node.op for node in judge.problem.graph.nodes)
     heads = max((op.heads for op in ops if isinstance(op, Attention)), default=1)
-    for together in GROUPS if is_dealt else (1, heads):
-        if together != (choice.options.heads_together or (0 if is_dealt else 1)):
-            yield _with(choice, heads_together=together)
+    now = choice.options.heads_together, choice.options.own_outputs
+    forms = [(n, False) for n in GROUPS] if is_dealt else [(heads, True), (heads, False), (0, False)]
+    for together, own in forms:
+        if (together, own) != now:
+            yield _with(choice, heads_together=together, own_outputs=own)
+
+
+def _grouping(choice: Choice, score: Score) -> str:
+    """Heads at an output projection, in words."""
+    together = str(choice.options.heads_together or "by rule")
+    return f"{together} on their own tiles" if choice.options.own_outputs else together
 
 
 def _spreads(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
@@ -124,6 +133,6 @@ AXES = (
     Axis("copies of a head", lambda c, s: str(c.options.kv_copies or "by rule"), _copies),
     Axis("tokens a segment", lambda c, s: str(s.chunk), _chunks),
     Axis("columns of a hub tile", lambda c, s: str(c.options.hub_width or "by rule"), _hub_widths),
-    Axis("heads at an output projection", lambda c, s: str(c.options.heads_together or "by rule"), _groups),
+    Axis("heads at an output projection", _grouping, _groups),
     Axis("spread of feed-forward layers", lambda c, s: f"{c.options.spread:.2f}", _spreads),
 )

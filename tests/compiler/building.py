@@ -47,6 +47,7 @@ class Choices:
     together: int = 0
     copies: int = 0
     few_outputs: bool = False
+    own_outputs: bool = False
     passing: int = 0
     place: Placement = Placement.ALL
     kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
@@ -82,6 +83,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         heads_together=choices.together,
         kv_copies=choices.copies,
         few_outputs=choices.few_outputs,
+        own_outputs=choices.own_outputs,
         passing=choices.passing,
     )
     mapping = settle(Problem(graph, hardware, limits, choices.arithmetic), options).mapping

@@ -81,7 +81,7 @@ def test_what_has_two_places_depends_on_the_room() -> None:
     template = widest(made)
     received = {b.op.out for b in template.blocks if isinstance(b.op, Receive)}
     sent = {b.op.value for b in template.blocks if isinstance(b.op, Send)}
-    values = {need.name for need in needs(template, made.arithmetic)}
+    values = {need.name for need in needs(template, made.arithmetic, made.limits)}
     found = []
     for kib in range(1, 128):
         plan = plan_buffer(template, made.arithmetic, made.limits, with_buffer(kib))

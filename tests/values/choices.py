@@ -87,6 +87,12 @@ CHOICES = (
         {"ways": 1, "together": 2, "without": EVERY},
     ),
     Choice(
+        "heads on a tile each, which share an output projection for 2 heads by columns",
+        Agreement.SCALES,
+        "the heads' rows of the projection have one scale, and are added up by the array",
+        {"ways": 1, "together": 2, "own_outputs": True, "without": EVERY},
+    ),
+    Choice(
         "heads over 2 tiles, output projections on few tiles",
         Agreement.SCALES,
         _PARTS,
@@ -181,6 +187,7 @@ LEFT_OUT = {
         "group-heads", Agreement.SCALES, "the heads' rows of the output projection have a scale each"
     ),
     Optimisation.COPY_HEADS: Choice("copy-heads", Agreement.SCALES, _COPIES, {"ways": 1}),
+    Optimisation.JOIN_HEADS: Choice("join-heads", Agreement.BIT, _ORDER, {"ways": 1}),
     Optimisation.EARLY_BIAS: Choice(
         "early-bias", Agreement.SUMS, "a bias is added before the sum it belongs to, not behind it"
     ),
@@ -200,9 +207,10 @@ LEFT_OUT = {
 }
 """Agreement of programs with and without an optimisation; in ideal arithmetic they may agree better."""
 
-NEED_BIASES = {Optimisation.EARLY_BIAS, Optimisation.CENTRE}
-"""They change nothing of the trained model, which has no biases (tests/compiler/test_early_bias.py) and no LayerNorms
-(tests/compiler/test_centring.py)."""
+NEED_BIASES = {Optimisation.EARLY_BIAS, Optimisation.CENTRE, Optimisation.JOIN_HEADS}
+"""They change nothing of the trained model, which has no biases (tests/compiler/test_early_bias.py), no LayerNorms
+(tests/compiler/test_centring.py), and rotary embedding between projections and attention
+(tests/compiler/test_joined.py)."""
 
 ELSEWHERE = {
     Optimisation.SEGMENTS: "segments of 2 tokens",

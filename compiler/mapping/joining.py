@@ -1,0 +1,81 @@
+"""What heads on tiles of their own have together: one array for a head's queries, keys and values, and an output
+projection that the heads' tiles share by columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from compiler.ir.graph import Node
+from compiler.ir.mapping import Format, Take
+from compiler.optimisations import Optimisation
+from isa.operands import WORD_BYTES
+
+from .builder import TileBuilder
+from .deals import last_columns
+from .feeds import Shard, ranges
+from .joined import Columns, JoinedWeights
+from .lanes import Share
+from .parts import LastLayer, PartBuilder, linear_shape
+from .sections import Section
+from .sharing import share_rows
+
+
+def may_join(parts: PartBuilder, section: Section, shares: Sequence[Share]) -> bool:
+    """Whether a head's queries, keys and values can be made by one array: of one input, in int8, with a scale a column,
+    nothing between them and attention, in equal words, of the same rows."""
+    linears = [share.lane.linear for share in shares]
+    reads = {section.read(share.lane) for share in shares}
+    dims, rows = {share.dim for share in shares}, {share.rows for share in shares}
+    is_plain = len(shares) == len("qkv") and not any(share.lane.chain for share in shares)
+    return (
+        is_plain
+        and len(dims) == len(reads) == len(rows) == 1
+        and parts.quantised
+        and parts.geometry.does(Optimisation.JOIN_HEADS)
+        and not any(dim % WORD_BYTES for dim in dims)
+        and all(linear is not None and parts.weights.is_plain(linear) for linear in linears)
+    )
+
+
+def joined_weights(
+    parts: PartBuilder, shares: Sequence[Share], heads: range, first: Callable[[Share, int], int]
+) -> JoinedWeights:
+    """The weights of the heads' queries, keys and values; `first` says where a head's columns of a share begin."""
+    columns = [
+        Columns(share.lane.linear, share.cols, tuple(first(share, head) for head in heads))
+        for share in shares
+        if share.lane.linear is not None
+    ]
+    return JoinedWeights(parts.weights, columns)
+
+
+def make_joined(
+    parts: PartBuilder,
+    tile: TileBuilder,
+    joined: JoinedWeights,
+    at: tuple[str, int],
+    shares: Sequence[Share],
+    nodes: list[Node],
+) -> None:
+    """Make q, k and v of a head, quantised, under these names; `at` is the input's name and the head."""
+    whole = parts.multiply_joined(tile, joined, *at)
+    made = parts.quantise(tile, whole, joined.nodes, joined.cols // shares[0].dim)
+    firsts = {share.name: sum(s.cols for s in shares[:index]) for index, share in enumerate(shares)}
+    for share in sorted(shares, key=lambda share: "kqv".index(share.name)):  # keys are waited for first
+        tile.value(share.name, Format.Q8, share.cols, scales=share.heads)
+        tile.add(Take(share.name, made, firsts[share.name]), "columns", nodes)
+
+
+def on_own_tiles(
+    parts: PartBuilder, made: list[Shard], nodes: tuple[Node, Node], first: int, last: LastLayer
+) -> None:
+    """The output projection of heads by columns on the heads' own tiles, which exchange what attention gave, quantised
+    with one scale. `made` is that, from head `first` on; `nodes` are attention and projection."""
+    (attention, output), each = nodes, made[0].cols
+    rows, width = len(made) * each, linear_shape(parts.weights, output)[1]
+    columns = list(ranges(width, last_columns(parts.geometry, width, rows, len(made))))
+    tiles = [shard.tile for shard in made[: len(columns)]]
+    x = share_rows(parts, made, tiles, "heads", [attention])
+    for tile, (col, cols) in zip(tiles, columns, strict=True):
+        y = parts.multiply(tile, output, x, "o", (first * each, col), (rows, cols), bias=False)
+        last.add(tile, y, col, cols)
