@@ -17,6 +17,7 @@ SHORTEST_CHUNK, LONGEST_CHUNK = 1, 16
 """Tokens of a segment: short ones are soon through all layers, long ones have fewer instructions a token."""
 NARROWEST = 32  # columns of a hub tile, at least
 MOST_WAYS = 64
+MOST_TILES = 1024  # of a target on which the whole graph is mapped anew to make room: that takes seconds on larger ones
 GROUPS = (1, 4)  # KV heads that share an output projection, of heads over several tiles; of others all do
 SPREADS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0)  # times the tiles that feed-forward layers need
 SAME_WAY = "way"  # the parameter of tiles over which a head is dealt
@@ -60,9 +61,18 @@ def ways_of(mappings: list[Mapping] | None) -> int:
 def _ways(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     now = choice.options.context_ways or ways_of(judge.mappings(choice.options))
     if now > 1:
-        yield _with(choice, context_ways=now // 2)
+        yield _with(choice, context_ways=now // 2, context_block=0)
         if now * 2 <= MOST_WAYS:
-            yield _with_room(judge, _with(choice, context_ways=now * 2))
+            block = _shorter(judge, choice, now * 2)
+            yield _with_room(judge, _with(choice, context_ways=now * 2, context_block=block))
+
+
+def _shorter(judge: Judge, choice: Choice, ways: int) -> int:
+    """Rows of a block such that a single sequence has one for each of so many tiles; 0 if it has them by rule. Tiles
+    that several sequences share have work anyway."""
+    longest, now = judge.problem.limits.max_context, block_of(judge.mappings(choice.options))
+    own = -(-longest // ways // LONGEST_CHUNK) * LONGEST_CHUNK
+    return own if judge.problem.limits.sequences == 1 and own < now else choice.options.context_block
 
 
 def _whole_sequences(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
@@ -81,7 +91,7 @@ def block_of(mappings: list[Mapping] | None) -> int:
 
 def _with_room(judge: Judge, choice: Choice) -> Choice:
     """The choice; where it takes too many tiles, what the rules make of it: other sections on fewer tiles."""
-    if judge.mappings(choice.options) is not None:
+    if judge.mappings(choice.options) is not None or judge.problem.hardware.tiles > MOST_TILES:
         return choice
     judge.work += judge.problem.hardware.tiles  # the whole graph is mapped, some times
     return settled(judge.problem, _with(choice, spread=0.0)) or choice
