@@ -25,7 +25,7 @@ TEXT = tuple(np.random.default_rng(6).integers(0, 64, CONTEXT).tolist())
 def program() -> Program:
     """Four sequences, each on one of the four tiles of a head."""
     choices = Choices(CONTEXT, sequences=SEQUENCES, ways=SEQUENCES, kv_block=CONTEXT, block=CONTEXT)
-    found = program_of(decoder(Shape(layers=1)), tiny(14), choices)
+    found = program_of(decoder(Shape(layers=2)), tiny(14), choices)
     assert {(cache.ways, cache.blocks) for cache in found.caches} == {(SEQUENCES, 1)}
     return found
 

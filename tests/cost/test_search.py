@@ -18,7 +18,8 @@ from compiler.optimisations import Optimisation
 from compiler.passes import GRAPH_PIPELINE
 from compiler.pipeline import Compilation, CompileOptions, run_pipeline
 from compiler.search import Choice, Problem, by_rule, search
-from compiler.search.judge import Judge, program_of
+from compiler.search.axes import AXES
+from compiler.search.judge import Judge, Score, program_of
 from compiler.search.shorten import depths_of
 from compiler.search.steps import steps_of
 from isa.hardware import load_target
@@ -88,6 +89,32 @@ def test_the_choice_is_no_slower_than_the_rules(graph: Graph) -> None:
     assert score is not None
     assert chosen.key <= score.key
     assert "mappings were predicted" in found.notes[0].text
+
+
+def test_more_tiles_a_head_bring_blocks_for_each_of_them(graph: Graph) -> None:
+    dense = load_target("dense")
+    judge = Judge(Problem(graph, dense, Limits(512, 1), Arithmetic.INT8, None))
+    now = Choice(MapOptions(context_ways=4, context_block=128, stream=False, spread=1.0), 4)
+    score = judge.score(now)
+    assert score is not None
+    (axis,) = (axis for axis in AXES if axis.name == "tiles a head")
+    fewer, more = axis.neighbours(judge, now, score)
+    assert (fewer.options.context_ways, more.options.context_ways) == (2, 8)
+    assert more.options.context_block * 8 == 512
+    better = judge.score(more)
+    assert better is not None
+    assert better.prefill < score.prefill
+
+
+def test_where_more_tiles_do_not_fit_the_rules_make_room(graph: Graph) -> None:
+    problem = replace(_problem(graph, 512), limits=Limits(512, 1, sequences=32))
+    judge = Judge(problem)
+    now = Choice(MapOptions(context_ways=2, stream=False, spread=2.0), 4)
+    assert judge.mappings(replace(now.options, context_ways=4)) is None
+    (axis,) = (axis for axis in AXES if axis.name == "tiles a head")
+    _, more = axis.neighbours(judge, now, Score(1.0, 1.0, 1, 4))
+    assert more.options.context_ways == 4
+    assert judge.mappings(more.options) is not None
 
 
 def test_what_is_asked_for_is_not_searched(graph: Graph) -> None:
