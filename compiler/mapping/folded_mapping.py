@@ -13,6 +13,7 @@ from isa.diagnostics import CimError, Diagnostic, NamedPlace
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
 
+from .angles import Angles
 from .builder import MappingBuilder
 from .cutting import cut
 from .fold_sizes import choose_sizes
@@ -61,6 +62,7 @@ def map_streamed(task: Problem, options: MapOptions, notes: list[Note] | None = 
     weights = Weights(graph, builder, options.weight_bits)
     geometry = Geometry(hardware, limits, options.block, options.without, options.kv)
     parts = PartBuilder(graph, builder, weights, geometry)
+    parts.angles = Angles(builder, keeps=False, most=1)  # buffers are for weights on their way
     folded = fold(graph, cut(graph))
     why = _choices_problem(options) or problem(graph, parts, folded)
     if why or folded is None:

@@ -60,3 +60,9 @@ def test_a_prompt_is_faster() -> None:
 def test_tables_that_are_too_long_are_looked_up() -> None:
     long = program_of(decoder(Shape(layers=1)), tiny(14), Choices(4096, hub_width=64))
     assert loading(long) > 0
+
+
+def test_streamed_layers_look_angles_up_on_each_tile() -> None:
+    folded = program_of(decoder(Shape(layers=3)), tiny(4), Choices(2048, stream=True))
+    verify(folded)
+    assert loading(folded) > 1
