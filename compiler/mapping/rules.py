@@ -71,7 +71,7 @@ MOST_WAYS = 16
 """Tiles of a head up to which it gets one for each of its blocks: they wait for each other longer than they work. More
 of them are for heads whose rows take long (`ways_wanted`)."""
 
-BESIDE = 1.05
+BESIDE = 1.03
 """Tiles that a model needs for its weights and what is between its layers, in tiles of its weights."""
 
 
