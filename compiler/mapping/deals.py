@@ -11,13 +11,13 @@ from isa.hardware import Hardware
 from isa.operands import WORD_BYTES
 
 from .parts import Geometry
-from .rules import MOST_WAYS, ways_wanted
+from .rules import FEWER, MOST_WAYS, cache_ways, ways_wanted
 from .sections import Domain
 
 LAST_ROWS = (
     2048  # rows of an output projection's arrays: few of its columns are then on a tile, which go as float32
 )
-LONGEST_BLOCK = 1024  # rows of a block of long heads: longer ones save little
+LONGEST_BLOCK = 2048  # rows of a block of long heads: longer ones save little
 SCORES, SCORED_TOKENS = 1 / 8, 4  # share of a buffer that scores of a block may take, of so many tokens
 LONGEST_CHUNK = 16  # tokens of a segment, at most: it lies within a block
 
@@ -30,7 +30,8 @@ class Dealing:
     the heads that share it, where each head has one.
 
     `by_context`: a head may be dealt at all. `groups_heads`: several heads may share an output projection. `room`: how
-    many tiles a head with a long context may have by rule.
+    many tiles a head with a long context may have by rule. `is_behind`: only rows with outputs look at the heads, of
+    others all rows do.
     """
 
     ways: int = 0
@@ -42,6 +43,7 @@ class Dealing:
     by_context: bool = True
     groups_heads: bool = True
     room: int = MOST_WAYS
+    is_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,9 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
         return Deal(limits.page_ways, limits.page_rows, blocks, geometry.kv_rows(domain))
     block = min(asked.block or block_rows(geometry, domain, op), geometry.block(domain))
     wanted = asked.ways or ways_by_rule(geometry, domain, op, asked)
+    if asked.is_behind and is_long(geometry, domain, op):
+        need = cache_ways(op, geometry.longest(domain), limits.sequences, geometry.hardware)
+        wanted = max(wanted // FEWER, need)
     if not asked.block and asked.by_context and (asked.ways or is_long(geometry, domain, op)):
         block = even_block(geometry, domain, op, block, wanted)
     blocks = -(-geometry.longest(domain) // block)

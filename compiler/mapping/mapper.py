@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from compiler.explain import Note
 from compiler.ir.graph import Attention, Graph, Norm, Rotary
 from compiler.ir.hosted import every_row
-from compiler.ir.mapping import Mapping
+from compiler.ir.mapping import Mapping, Rows
 from compiler.optimisations import Optimisation
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
@@ -29,7 +29,7 @@ from .parts import Geometry, PartBuilder, linear_shape
 from .passing import PassingBuilder, passing_section
 from .policies import KvChoice
 from .problem import Problem
-from .rules import MOST_WAYS, WIDEST, hub_columns, spread_by_rule, ways_with_room
+from .rules import WIDEST, hub_columns, spread_by_rule, ways_with_room
 from .sections import Domain, Layout, Section, Stage
 from .wanted import Wanted, wanted_of
 from .weights import Weights
@@ -198,9 +198,8 @@ class Mapper:
                 is_source = read.domain is Domain.SOURCE
                 self.state.add(HostColumns(read.name, width, is_source, self.state.made), read)
         if section.lanes:
-            dealing = dealing_of(self.options, ways_with_room(self.graph, self.builder.hardware))
             rows = self.wanted.of_section(section)
-            pieces = AttentionBuilder(self.parts, section, self.state, dealing, rows).build()
+            pieces = AttentionBuilder(self.parts, section, self.state, self._dealing(rows), rows).build()
         else:
             (read,) = section.reads
             feed = self.state.feeds[read]
@@ -220,6 +219,16 @@ class Mapper:
         self.state.partials[section.output] = pieces
         if section.last is not None:
             self.state.bias[section.output] = section.last
+
+    def _dealing(self, rows: Rows) -> Dealing:
+        """How heads that `rows` look at are to be dealt."""
+        heads: Counter[Rows] = Counter()
+        for section in self.layout.sections:
+            if section.attention is not None and isinstance(section.attention.op, Attention):
+                heads[self.wanted.of_section(section)] += section.attention.op.kv_heads
+        room = ways_with_room(self.graph, self.builder.hardware, self.limits, heads[Rows.OUTPUTS])
+        is_behind = rows is Rows.OUTPUTS and heads[Rows.TOKENS] > 0
+        return replace(dealing_of(self.options), room=room, is_behind=is_behind)
 
     def _pass(self, section: Section, feed: Feed) -> None:
         """An output layer whose weights pass through arrays."""
@@ -245,14 +254,13 @@ class Mapper:
         return self.cuts[shape]
 
 
-def dealing_of(options: MapOptions, room: int = MOST_WAYS) -> Dealing:
-    """How attention is to be dealt over tiles; by rule a head may have `room` of them."""
+def dealing_of(options: MapOptions) -> Dealing:
+    """How attention is to be dealt over tiles."""
     dealt = Optimisation.SPLIT_CONTEXT, Optimisation.GROUP_HEADS
     copies = options.kv_copies if options.does(Optimisation.COPY_HEADS) else 1
     asked = options.context_ways, options.context_block, options.heads_together, copies
     outputs = options.few_outputs, options.own_outputs
-    by_context, groups_heads = map(options.does, dealt)
-    return Dealing(*asked, *outputs, by_context, groups_heads, room)
+    return Dealing(*asked, *outputs, *map(options.does, dealt))
 
 
 def _paged(

@@ -8,6 +8,7 @@ import pytest
 
 from compiler.ir.graph import Attention, Graph
 from compiler.mapping.rules import MOST_WAYS, spread_by_rule, ways_wanted, ways_with_room
+from compiler.optimisations import Optimisation
 from isa.hardware import load_target
 from isa.program import Limits, segments_of
 from runtime.timing import Simulator
@@ -43,13 +44,23 @@ def test_longer_contexts_want_more_tiles_and_windows_count_what_is_seen() -> Non
 
 def test_a_head_gets_tiles_that_are_free() -> None:
     graph = _graph()
-    assert ways_with_room(graph, CHIP) < CHIP.tiles
-    assert MOST_WAYS < _ways(graph, CHOICES) <= ways_with_room(graph, CHIP)
+    room = ways_with_room(graph, CHIP, Limits(LONG, 1))
+    assert room < CHIP.tiles
+    assert MOST_WAYS < _ways(graph, CHOICES) <= room
     assert _ways(graph, replace(CHOICES, context=SHORT)) <= MOST_WAYS
 
 
 def test_heads_share_what_is_free() -> None:
     assert _ways(_graph(kv_heads=2), CHOICES) < _ways(_graph(), CHOICES)
+
+
+def test_heads_that_few_rows_look_at_get_fewer_tiles() -> None:
+    front, behind = mapping_of(_graph(layers=2), CHIP, CHOICES).caches
+    assert front.ways > MOST_WAYS > behind.ways
+    everywhere = mapping_of(
+        _graph(layers=2), CHIP, replace(CHOICES, without=frozenset({Optimisation.WANTED_ROWS}))
+    )
+    assert len({cache.ways for cache in everywhere.caches}) == 1
 
 
 def test_other_sections_leave_tiles_to_long_contexts() -> None:
