@@ -43,7 +43,6 @@ class AttentionBuilder:
         self.group = self.op.heads // self.op.kv_heads
         self.out_cols = self.group * self.op.v_head_dim
         self.shares, self.copies = shares_of(section, self.op, rows), 1
-        self.joined: JoinedWeights | None = None
         self.is_source = section.domain is Domain.SOURCE
         self.rows_of = Domain.SOURCE if self.op.cross else section.domain  # whose rows the KV arrays hold
 
@@ -137,6 +136,7 @@ class AttentionBuilder:
     def _split(self, dealt: Deal, last: LastLayer) -> None:
         """Every head over several tiles, the output projection by groups of heads."""
         builder = SplitBuilder(self.parts, self.section, self.state, self.shares, dealt)
+        joined = self._all_joined() if self.dealing.own_projections and self._may_join() else None
         heads, node, geometry = self.op.kv_heads, self.section.last, self.parts.geometry
         together, cols = 1, 0
         if node is not None:
@@ -148,8 +148,9 @@ class AttentionBuilder:
         group: dict[int, list[TileBuilder]] = {}
         for head in range(heads):
             self.parts.builder.begin_part()
-            pieces = builder.project(head)
-            group[head] = builder.attend(head, pieces, is_source=self.is_source)
+            group[head] = (
+                builder.attend_joined(head, joined) if joined else builder.whole(head, self.is_source)
+            )
             if node is None:
                 (own,) = group.values()
                 last.add(own[0], builder.finish(head, own, own[0]), head * self.out_cols, self.out_cols)
@@ -223,18 +224,19 @@ class AttentionBuilder:
 
     def _may_join(self) -> bool:
         """Whether a head's queries, keys and values come of one array."""
-        is_plain = self.plan.policy is KvPolicy.RESIDENT and self.op.causal and not self.op.cross
-        return is_plain and may_join(self.parts, self.section, self.shares)
+        is_kept = self.plan.policy is KvPolicy.RESIDENT
+        return is_kept and may_join(self.parts, self.section, self.op, self.shares)
 
     def _joined(self, tile: TileBuilder, head: int) -> str:
         """Attention of a head whose queries, keys and values come of one array; returns the name of what it gives."""
-        if self.joined is None:
-            heads = range(self.op.kv_heads * self.copies)
-            self.joined = joined_weights(self.parts, self.shares, heads, self._first_column)
         (x,) = self._receive(tile, list(self.shares)).values()
-        make_joined(self.parts, tile, self.joined, (x, head), self.shares, [self.node])
+        make_joined(self.parts, tile, self._all_joined(), (x, head), self.shares, [self.node])
         append(self.parts, tile, self.node, "k", "v")
         return attend(self.parts, tile, self.node, self.rows_of, "q", head, self.copies)
+
+    def _all_joined(self) -> JoinedWeights:
+        """The weights of all heads' queries, keys and values."""
+        return joined_weights(self.parts, self.shares, self.op.kv_heads * self.copies, self._first_column)
 
     def _after(self, tile: TileBuilder, head: int, out: str) -> str:
         """What follows attention on a head's tile; returns the value's name."""
@@ -328,8 +330,6 @@ class AttentionBuilder:
     def _last(self, tile: TileBuilder, x: str, head: int, col: int, cols: int, last: LastLayer) -> None:
         at, size = (head * self.out_cols, col), (self.out_cols, cols)
         last.add(tile, self.parts.multiply(tile, self._output, x, "o", at, size, bias=False), col, cols)
-
-    # ------------------------------------------------------------------------------------------------- spread
 
     def _spread(self, head: int, last: LastLayer) -> None:
         """Projections, attention and output projection on tiles of their own."""

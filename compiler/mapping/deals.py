@@ -27,7 +27,8 @@ class Dealing:
     """What is asked for: `ways` tiles a head (1: no more than its cache needs) in blocks of `block` rows, `together` KV
     heads at an output projection, `copies` tiles with the same rows for the query heads that share them; 0 where a rule
     decides. `few_outputs`: an output projection on as few tiles as it fits. `own_outputs`: by columns on the tiles of
-    the heads that share it, where each head has one.
+    the heads that share it, where each head has one. `own_projections`: queries, keys and values on each tile of a
+    head, where one array can make them.
 
     `by_context`: a head may be dealt at all. `groups_heads`: several heads may share an output projection. `room`: how
     many tiles a head with a long context may have by rule. `is_behind`: only rows with outputs look at the heads, of
@@ -40,6 +41,7 @@ class Dealing:
     copies: int = 0
     few_outputs: bool = False
     own_outputs: bool = False
+    own_projections: bool = False
     by_context: bool = True
     groups_heads: bool = True
     room: int = MOST_WAYS

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from compiler.ir.graph import Node
+from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import Format, Take
 from compiler.optimisations import Optimisation
 from isa.operands import WORD_BYTES
@@ -20,13 +20,18 @@ from .sections import Section
 from .sharing import share_rows
 
 
-def may_join(parts: PartBuilder, section: Section, shares: Sequence[Share]) -> bool:
+def may_join(parts: PartBuilder, section: Section, op: Attention, shares: Sequence[Share]) -> bool:
     """Whether a head's queries, keys and values can be made by one array: of one input, in int8, with a scale a column,
     nothing between them and attention, in equal words, of the same rows."""
     linears = [share.lane.linear for share in shares]
     reads = {section.read(share.lane) for share in shares}
     dims, rows = {share.dim for share in shares}, {share.rows for share in shares}
-    is_plain = len(shares) == len("qkv") and not any(share.lane.chain for share in shares)
+    is_plain = (
+        op.causal
+        and not op.cross
+        and len(shares) == len("qkv")
+        and not any(share.lane.chain for share in shares)
+    )
     return (
         is_plain
         and len(dims) == len(reads) == len(rows) == 1
@@ -38,11 +43,11 @@ def may_join(parts: PartBuilder, section: Section, shares: Sequence[Share]) -> b
 
 
 def joined_weights(
-    parts: PartBuilder, shares: Sequence[Share], heads: range, first: Callable[[Share, int], int]
+    parts: PartBuilder, shares: Sequence[Share], heads: int, first: Callable[[Share, int], int]
 ) -> JoinedWeights:
     """The weights of the heads' queries, keys and values; `first` says where a head's columns of a share begin."""
     columns = [
-        Columns(share.lane.linear, share.cols, tuple(first(share, head) for head in heads))
+        Columns(share.lane.linear, share.cols, tuple(first(share, head) for head in range(heads)))
         for share in shares
         if share.lane.linear is not None
     ]

@@ -24,6 +24,8 @@ from .builder import TileBuilder
 from .core import answered, bias_of
 from .deals import Deal
 from .feeds import Feed, HubState, Shard, ranges
+from .joined import JoinedWeights
+from .joining import make_joined
 from .lanes import Share
 from .parts import LastLayer, PartBuilder, linear_shape
 from .sections import Domain, Section
@@ -228,7 +230,25 @@ class SplitBuilder:
                     tile.source_phases = tile.phase = 1
         to, back = exchange(self.parts.builder, tiles, "top", Reduce.MAX)
         for tile in tiles:
-            self._attend(tile, head, to, back)
+            self._attend(tile, head, (to, back), 1.0)
+        return tiles
+
+    def whole(self, head: int, is_source: bool) -> list[TileBuilder]:
+        """The tiles of a head whose queries, keys and values other tiles make."""
+        return self.attend(head, self.project(head), is_source=is_source)
+
+    def attend_joined(self, head: int, joined: JoinedWeights) -> list[TileBuilder]:
+        """The tiles of a head, each of which makes its queries, keys and values itself, by one array; values as
+        `attend` leaves them."""
+        tiles = [self.parts.builder.new_tile("attend") for _ in range(self.deal.ways)]
+        for way, tile in enumerate(tiles):
+            tile.parameter("way", way)
+            x = self.parts.receive(self._feed(self.shares[0]), tile)
+            make_joined(self.parts, tile, joined, (x, head), self.shares, [self.node])
+            self._append(tile)
+        to, back = exchange(self.parts.builder, tiles, "top", Reduce.MAX)
+        for tile in tiles:
+            self._attend(tile, head, (to, back), self.op.scale)
         return tiles
 
     def _arrays(self, tile: TileBuilder) -> tuple[str, str]:
@@ -244,8 +264,8 @@ class SplitBuilder:
                 op = Append(array, name, deal.ways, "way", deal.block, deal.blocks)
             tile.add(op, f"append_{name}", [self.node])
 
-    def _attend(self, tile: TileBuilder, head: int, to: str, back: str) -> None:
-        op, deal = self.op, self.deal
+    def _attend(self, tile: TileBuilder, head: int, ports: tuple[str, str], scale: float) -> None:
+        op, deal, (to, back) = self.op, self.deal, ports
         if self.plan.policy is not KvPolicy.RESIDENT:
             attend_streamed(self.parts, tile, self.node, {name: name for name in "qkv"}, head, 1.0)
             return
@@ -266,7 +286,7 @@ class SplitBuilder:
             self.group,
             op.head_dim,
             op.v_head_dim,
-            1.0,
+            scale,
             deal.block,
             op.window or 0 if not op.cross else 0,
             op.softcap or 0.0,

@@ -60,8 +60,12 @@ def ways_of(mappings: list[Mapping] | None) -> int:
 
 def _ways(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     now = choice.options.context_ways or ways_of(judge.mappings(choice.options))
+    own = choice.options.own_projections
+    if now == 1 and judge.problem.limits.max_context > judge.problem.hardware.macro_rows and not own:
+        more = {"context_ways": 2, "own_projections": True, "own_outputs": False, "heads_together": 0}
+        yield _with(choice, **more, hub_width=WIDEST, few_outputs=True, spread=1.0)  # all else on few tiles
     if now > 1:
-        yield _with(choice, context_ways=now // 2, context_block=0)
+        yield _with(choice, context_ways=now // 2, context_block=0, own_projections=own and now > 2)
         if now * 2 <= MOST_WAYS:
             block = _shorter(judge, choice, now * 2)
             yield _with_room(judge, _with(choice, context_ways=now * 2, context_block=block))

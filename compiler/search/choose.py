@@ -20,7 +20,7 @@ from .judge import Choice, Judge, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
-WORK, WORK_PER_TILE, WORK_PER_SEQUENCE, MOST_WORK = 3_000, 3, 200, 30_000
+WORK, WORK_PER_TILE, WORK_PER_SEQUENCE, MOST_WORK = 4_500, 3, 200, 30_000
 """What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule and each sequence
 behind the first, and no more."""
 

@@ -48,6 +48,7 @@ class Choices:
     copies: int = 0
     few_outputs: bool = False
     own_outputs: bool = False
+    own_projections: bool = False
     passing: int = 0
     place: Placement = Placement.ALL
     kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
@@ -84,6 +85,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         kv_copies=choices.copies,
         few_outputs=choices.few_outputs,
         own_outputs=choices.own_outputs,
+        own_projections=choices.own_projections,
         passing=choices.passing,
     )
     mapping = settle(Problem(graph, hardware, limits, choices.arithmetic), options).mapping

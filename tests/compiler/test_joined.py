@@ -71,3 +71,13 @@ def test_output_projections_on_the_heads_own_tiles(name: str, arithmetic: Arithm
     expected = reference(GRAPHS[name], IDS)
     tolerance = 1e-5 if arithmetic is Arithmetic.FLOAT32 else 0.05
     np.testing.assert_allclose(run(Machine(program), IDS), expected, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("chunk", [1, None])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_tiles_over_which_a_head_is_dealt_make_its_rows_themselves(name: str, chunk: int | None) -> None:
+    dealt = replace(BASE, ways=2, kv_block=16, chunk=chunk)
+    own, sent = _program(name, replace(dealt, own_projections=True)), _program(name, dealt)
+    projects = [sum(tile.role.startswith("project") for tile in p.tiles) for p in (own, sent)]
+    assert projects[0] < projects[1]
+    np.testing.assert_array_equal(run(Machine(own), IDS), run(Machine(sent), IDS))
