@@ -20,8 +20,8 @@ from isa.hardware import Hardware
 from isa.interface import KvPolicy
 from isa.program import Origin, Program, segments_of
 from isa.verifier import verify
+from runtime.fast import Timing, timer_of
 from runtime.machine import Machine
-from runtime.timing import simulate
 from tests.compiler.building import Choices, program_of, reference, run, tiny, with_quantity
 from tests.compiler.graphs import Shape, decoder
 
@@ -69,7 +69,8 @@ def cycles(program: Program, case: Case) -> float:
     tokens = min(32, context // 2, max(limits.segments - 1, 1) * limits.chunk)
     decode = [s for q in range(case.batch) for s in segments_of(1, context - 1, limits.chunk, sequence=q)]
     prefill = segments_of(tokens, context - tokens, limits.chunk)
-    return math.sqrt(simulate(program, decode).cycles * simulate(program, prefill).cycles / tokens)
+    taken = (timer_of(program, [step], Timing.FAST).step(step).cycles for step in (decode, prefill))
+    return math.sqrt(math.prod(taken) / tokens)
 
 
 def check(case: Case) -> None:
