@@ -132,21 +132,27 @@ def _grouping(choice: Choice, score: Score) -> str:
 
 
 def _spreads(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    """More tiles first, then fewer, each way as long as that does not take longer: a cut is that of many spreads."""
     now = choice.options.spread
-    for spread in (*(s for s in reversed(SPREADS) if s < now), *(s for s in SPREADS if s > now)):
-        yield _with(choice, spread=spread)
+    for way in ([s for s in SPREADS if s > now], [s for s in reversed(SPREADS) if s < now]):
+        for spread in way:
+            other = _with(choice, spread=spread)
+            yield other
+            found = judge.score(other, score)  # known: whoever asked for it has looked at it
+            if found is None or found.mean > score.mean:
+                break
 
 
 def _with(choice: Choice, **changes: object) -> Choice:
     return replace(choice, options=replace(choice.options, **changes))  # type: ignore[arg-type]
 
 
-AXES = (
+AXES = (  # hub tiles last: of models that barely fit, other axes gain more
     Axis("tiles a head", lambda c, s: str(c.options.context_ways or "by rule"), _ways),
     Axis("rows of a block", lambda c, s: str(c.options.context_block or "by rule"), _whole_sequences),
     Axis("copies of a head", lambda c, s: str(c.options.kv_copies or "by rule"), _copies),
     Axis("tokens a segment", lambda c, s: str(s.chunk), _chunks),
-    Axis("columns of a hub tile", lambda c, s: str(c.options.hub_width or "by rule"), _hub_widths),
     Axis("heads at an output projection", _grouping, _groups),
     Axis("spread of feed-forward layers", lambda c, s: f"{c.options.spread:.2f}", _spreads),
+    Axis("columns of a hub tile", lambda c, s: str(c.options.hub_width or "by rule"), _hub_widths),
 )

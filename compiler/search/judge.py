@@ -76,6 +76,7 @@ class Judge:
         if rules is not None and self.depths.graphs == (problem.graph,):
             self._forms[rules.options] = [Form(rules.mapping)]
         self._scores: dict[Choice, Score | None] = {}
+        self._same: dict[MapOptions, MapOptions] = {}
         self.work = 0.0  # tiles mapped and instructions predicted: what the search has cost
 
     @property
@@ -87,13 +88,19 @@ class Judge:
         """The score of a choice; None if it does not fit, or its decode is so much slower `than` another's that it is
         not worth more."""
         if choice not in self._scores:
-            self._scores[choice] = self._score(choice, than)
+            self.mappings(choice.options)
+            first = replace(choice, options=self._same.get(choice.options, choice.options))
+            self._scores[choice] = self.score(first, than) if first != choice else self._score(choice, than)
         return self._scores[choice]
 
     def mappings(self, options: MapOptions) -> list[Mapping] | None:
         """The graphs of all depths, mapped; None if one cannot be, or the whole would have too many tiles."""
         if options not in self._forms:
-            self._forms[options] = self._mapped(options)
+            forms = self._mapped(options)
+            same = next((o for o, other in self._forms.items() if forms and _are_same(forms, other)), None)
+            self._forms[options] = forms if same is None else self._forms[same]
+            if same is not None:
+                self._same[options] = same
         forms = self._forms[options]
         return None if forms is None else [form.mapping for form in forms]
 
@@ -165,6 +172,11 @@ class Judge:
         if len(predictors) == 1:
             return whole
         return whole + self._deep(predictors, steps.first) - self._cycles(predictors[-1], steps.first)
+
+
+def _are_same(forms: list[Form], others: list[Form] | None) -> bool:
+    """Whether other options have led to the same mappings."""
+    return others is not None and [f.mapping for f in forms] == [f.mapping for f in others]
 
 
 def with_segments(mapping: Mapping, chunk: int, hardware: Hardware, options: MapOptions) -> Mapping:
