@@ -80,8 +80,8 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
         block = even_block(geometry, domain, op, block, wanted)
     blocks = -(-geometry.longest(domain) // block)
     most = blocks * limits.sequences if asked.by_context and block % LONGEST_CHUNK == 0 else 1
-    ways = min(wanted, most)
-    most = min(most, max(geometry.hardware.tiles, ways))  # the search ends there: more tiles do not exist
+    tiles = max(geometry.hardware.tiles, asked.ways)  # the search ends there: more tiles do not exist
+    ways, most = min(wanted, most, tiles), min(most, tiles)
     while True:
         found = _dealt(geometry, domain, ways, block, blocks)
         if ways >= most or found.macros(geometry, op) <= geometry.hardware.macros_per_tile:
