@@ -91,6 +91,17 @@ def test_the_choice_is_no_slower_than_the_rules(graph: Graph) -> None:
     assert "mappings were predicted" in found.notes[0].text
 
 
+def test_choices_with_the_same_mapping_are_predicted_once(graph: Graph) -> None:
+    problem = _problem(graph)
+    choice = by_rule(problem, Choice(MapOptions())).choice
+    judge = Judge(problem)
+    score, before = judge.score(choice), judge.work
+    assert score is not None and before > 0
+    wide = replace(choice, options=replace(choice.options, spread=choice.options.spread + 1e-9))
+    assert judge.score(wide) == score
+    assert judge.work - before < before / 2  # mapped again, and no more
+
+
 def test_more_tiles_a_head_bring_blocks_for_each_of_them(graph: Graph) -> None:
     dense = load_target("dense")
     judge = Judge(Problem(graph, dense, Limits(512, 1), Arithmetic.INT8, None))
