@@ -4,7 +4,7 @@ an output projection. Each choice is a field of `MapOptions`, or follows from si
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Attention
 from isa.hardware import Hardware
@@ -28,7 +28,7 @@ class Dealing:
     heads at an output projection, `copies` tiles with the same rows for the query heads that share them; 0 where a rule
     decides. `few_outputs`: an output projection on as few tiles as it fits. `own_outputs`: by columns on the tiles of
     the heads that share it, where each head has one. `own_projections`: queries, keys and values on each tile of a
-    head, where one array can make them.
+    head, where one array can make them; `projection_tiles`: else on about so many.
 
     `by_context`: a head may be dealt at all. `groups_heads`: several heads may share an output projection. `room`: how
     many tiles a head with a long context may have by rule. `is_behind`: only rows with outputs look at the heads, of
@@ -42,6 +42,7 @@ class Dealing:
     few_outputs: bool = False
     own_outputs: bool = False
     own_projections: bool = False
+    projection_tiles: int = 0
     by_context: bool = True
     groups_heads: bool = True
     room: int = MOST_WAYS
@@ -51,12 +52,13 @@ class Dealing:
 @dataclass(frozen=True, slots=True)
 class Deal:
     """A head's cached rows over `ways` tiles, in blocks of `block` rows, `blocks` of them a sequence; an array has
-    `rows`."""
+    `rows`; `projections`: over how many tiles its queries, keys and values are made (0: as few as they fit)."""
 
     ways: int
     block: int
     blocks: int
     rows: int
+    projections: int = 0
 
     def macros(self, geometry: Geometry, op: Attention) -> int:
         """Macros of a tile's keys and values."""
@@ -85,7 +87,7 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
     while True:
         found = _dealt(geometry, domain, ways, block, blocks)
         if ways >= most or found.macros(geometry, op) <= geometry.hardware.macros_per_tile:
-            return found
+            return replace(found, projections=asked.projection_tiles)
         ways += 1
 
 

@@ -53,7 +53,7 @@ class MapOptions:
     `kv_copies`: tiles with the same rows, among which the query heads that look at them are divided. 0: `deals`.
     `few_outputs`: an output projection on as few tiles as it fits; `own_outputs`: by columns on the tiles of the heads
     that share it, where each head has one. `own_projections`: queries, keys and values are made on each of a head's
-    tiles, not on one that sends them.
+    tiles, not on one that sends them; `projection_tiles`: else on so many (0: as few as they fit).
 
     `chips`: how many chips along x and y may be used ((0, 0): all); fewer along x only of one row. `passing`: tiles of
     an output layer whose weights pass through their arrays as far as they do not fit (0: all of them stay).
@@ -77,6 +77,7 @@ class MapOptions:
     few_outputs: bool = False
     own_outputs: bool = False
     own_projections: bool = False
+    projection_tiles: int = 0
     stream: bool | None = None
     chips: tuple[int, int] = (0, 0)
     passing: int = 0
@@ -261,7 +262,7 @@ def dealing_of(options: MapOptions) -> Dealing:
     dealt = Optimisation.SPLIT_CONTEXT, Optimisation.GROUP_HEADS
     copies = options.kv_copies if options.does(Optimisation.COPY_HEADS) else 1
     asked = options.context_ways, options.context_block, options.heads_together, copies
-    outputs = options.few_outputs, options.own_outputs, options.own_projections
+    outputs = options.few_outputs, options.own_outputs, options.own_projections, options.projection_tiles
     return Dealing(*asked, *outputs, *map(options.does, dealt))
 
 

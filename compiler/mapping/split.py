@@ -69,6 +69,8 @@ class SplitBuilder:
         self.group = self.op.heads // self.op.kv_heads
         self.out_cols = self.group * self.op.v_head_dim
         self.plan = parts.plans[node.output.name]
+        columns = sum(share.cols for share in shares if share.lane.linear is not None)
+        self.columns = -(-columns // max(deal.projections, 1))  # of q, k and v on a tile
 
     # ------------------------------------------------------------------------------------------- projections
 
@@ -137,7 +139,8 @@ class SplitBuilder:
         """Columns of a share that fit a tile, whole heads."""
         assert share.lane.linear is not None
         rows, _ = linear_shape(self.parts.weights, share.lane.linear)
-        return max(self.parts.geometry.columns(rows) // share.dim, 1) * share.dim
+        most = min(self.parts.geometry.columns(rows), self.columns)
+        return max(most // share.dim, 1) * share.dim
 
     def _together(self, left: list[tuple[Share, int, int]]) -> list[tuple[Share, int, int]]:
         """The first of `left`, and those after it that read the same and fit the same tile."""
@@ -148,6 +151,7 @@ class SplitBuilder:
             rows, _ = linear_shape(self.parts.weights, share.lane.linear)
             macros += self.parts.geometry.macros(rows, cols)
             is_full = macros > self.parts.geometry.hardware.macros_per_tile
+            is_full |= sum(columns for _, _, columns in taken) + cols > self.columns
             if taken and (is_full or self.section.read(share.lane) != read):
                 break
             taken.append((share, col, cols))

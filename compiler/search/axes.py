@@ -11,7 +11,7 @@ from compiler.mapping.cutting import cut
 from compiler.mapping.rules import WIDEST, hub_columns
 
 from .judge import Choice, Judge, Score
-from .starts import settled
+from .starts import PROJECTIONS, settled
 
 SHORTEST_CHUNK, LONGEST_CHUNK = 1, 16
 """Tokens of a segment: short ones are soon through all layers, long ones have fewer instructions a token."""
@@ -69,6 +69,13 @@ def _ways(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
         if now * 2 <= MOST_WAYS:
             block = _shorter(judge, choice, now * 2)
             yield _with_room(judge, _with(choice, context_ways=now * 2, context_block=block))
+
+
+def _projections(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
+    """A dealt head's queries, keys and values on one tile or several, where half of the target's tiles are idle."""
+    is_apart = ways_of(judge.mappings(choice.options)) > 1 and not choice.options.own_projections
+    if is_apart and 2 * score.tiles <= judge.problem.hardware.tiles:
+        yield _with(choice, projection_tiles=0 if choice.options.projection_tiles else PROJECTIONS)
 
 
 def _shorter(judge: Judge, choice: Choice, ways: int) -> int:
@@ -148,6 +155,9 @@ def _with(choice: Choice, **changes: object) -> Choice:
 
 
 AXES = (  # hub tiles last: of models that barely fit, other axes gain more
+    Axis(
+        "tiles of projections", lambda c, s: str(c.options.projection_tiles or "as few as fit"), _projections
+    ),
     Axis("tiles a head", lambda c, s: str(c.options.context_ways or "by rule"), _ways),
     Axis("rows of a block", lambda c, s: str(c.options.context_block or "by rule"), _whole_sequences),
     Axis("copies of a head", lambda c, s: str(c.options.kv_copies or "by rule"), _copies),

@@ -1,5 +1,5 @@
-"""Where a search begins: the choice of the rules, and those that they would make on fewer chips, or with keys and
-values elsewhere."""
+"""Where a search begins: the choice of the rules, and those that they would make on fewer chips, with keys and
+values elsewhere, or on idle tiles."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import replace
 from itertools import chain
 
 from compiler.ir.mapping import Mapping
+from compiler.mapping.cutting import cut
 from compiler.mapping.folded_mapping import must_stream
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.problem import Problem
+from compiler.mapping.rules import WIDEST, hub_columns
 from compiler.mapping.settle import settle
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
@@ -20,6 +22,12 @@ from .judge import Choice
 
 Start = tuple[str, Choice]
 
+PROJECTIONS = 3
+"""Tiles that make a head's queries, keys and values where many are idle: about as many columns of each."""
+
+LEAST_COLUMNS, LONGEST_CHUNK = 32, 16
+"""Columns of a hub tile, at least, and tokens of a segment, at most."""
+
 
 def starts(
     problem: Problem, asked: Choice, rules: Choice, mapping: Mapping
@@ -28,6 +36,24 @@ def starts(
     choices with their values in words, the rules' first. Each is worked out when it is asked for."""
     yield "chips", chain([("all", rules)], _on_fewer_chips(problem, asked, mapping))
     yield "KV policy", chain([("by rule", rules)], _policies(problem, asked, mapping))
+    yield "idle tiles", chain([("left idle", rules)], _on_more_tiles(problem, rules, mapping))
+
+
+def _on_more_tiles(problem: Problem, rules: Choice, mapping: Mapping) -> Iterator[Start]:
+    """For batches on targets of which half is idle: all that each row goes through on more tiles at once. Stages that
+    are about as fast as each other gain nothing one by one."""
+    dealt = any(cache.ways > 1 for cache in mapping.caches)
+    if not dealt or problem.limits.sequences == 1 or len(mapping.tiles) > problem.hardware.tiles // 2:
+        return
+    whole = max(stage.width for stage in cut(problem.graph).stages)
+    width = (rules.options.hub_width or hub_columns(whole, problem.hardware)) // 2
+    if width < LEAST_COLUMNS or width > WIDEST:
+        return
+    wider = {"hub_width": width, "spread": 2 * rules.options.spread, "projection_tiles": PROJECTIONS}
+    options = replace(rules.options, **wider)  # type: ignore[arg-type]
+    for chunk in (mapping.limits.chunk, 2 * mapping.limits.chunk):
+        if chunk <= LONGEST_CHUNK and problem.chunk in (None, chunk):
+            yield f"taken, {chunk} tokens a segment", Choice(options, chunk)
 
 
 def _on_fewer_chips(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Start]:

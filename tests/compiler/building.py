@@ -49,6 +49,7 @@ class Choices:
     few_outputs: bool = False
     own_outputs: bool = False
     own_projections: bool = False
+    projection_tiles: int = 0
     passing: int = 0
     place: Placement = Placement.ALL
     kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
@@ -86,6 +87,7 @@ def mapping_of(graph: Graph, hardware: Hardware, choices: Choices = Choices()) -
         few_outputs=choices.few_outputs,
         own_outputs=choices.own_outputs,
         own_projections=choices.own_projections,
+        projection_tiles=choices.projection_tiles,
         passing=choices.passing,
     )
     mapping = settle(Problem(graph, hardware, limits, choices.arithmetic), options).mapping

@@ -81,3 +81,13 @@ def test_tiles_over_which_a_head_is_dealt_make_its_rows_themselves(name: str, ch
     projects = [sum(tile.role.startswith("project") for tile in p.tiles) for p in (own, sent)]
     assert projects[0] < projects[1]
     np.testing.assert_array_equal(run(Machine(own), IDS), run(Machine(sent), IDS))
+
+
+@pytest.mark.parametrize("arithmetic", Arithmetic)
+@pytest.mark.parametrize("name", GRAPHS)
+def test_projections_of_a_dealt_head_on_several_tiles(name: str, arithmetic: Arithmetic) -> None:
+    dealt = replace(BASE, ways=2, kv_block=16, arithmetic=arithmetic)
+    one, several = _program(name, dealt), _program(name, replace(dealt, projection_tiles=3))
+    projects = [sum(tile.role.startswith("project") for tile in p.tiles) for p in (one, several)]
+    assert projects[0] < projects[1]
+    np.testing.assert_array_equal(run(Machine(one), IDS), run(Machine(several), IDS))

@@ -10,10 +10,28 @@ from compiler.ir.mapping import Arithmetic
 from compiler.optimisations import Optimisation
 from compiler.pipeline import CompileOptions
 from isa.hardware import Hardware, load_target
-from isa.program import Program
+from isa.program import Program, segments_of
+from runtime.timing import Simulator
 
 from .choices import TOLERANCE, TOLERANCE_INT8, Agreement
 from .test_choices import SHORT, distance, run, texts
+
+
+@pytest.mark.slow
+def test_batches_take_tiles_that_would_be_idle() -> None:
+    hardware = load_target("dense")
+    searched, ruled = (
+        compile_model(
+            models.path(models.PYTINY),
+            CompileOptions(max_context=128, batch=2, without=frozenset(w)),
+            hardware,
+        ).require_program()
+        for w in ((), (Optimisation.SEARCH,))
+    )
+    assert len(searched.tiles) > len(ruled.tiles)
+    prompt = tuple(s for q in range(2) for s in segments_of(32, 96, searched.limits.chunk, sequence=q))
+    slow = tuple(s for q in range(2) for s in segments_of(32, 96, ruled.limits.chunk, sequence=q))
+    assert Simulator(searched).step(prompt).cycles < Simulator(ruled).step(slow).cycles
 
 
 def _compiled(hardware: Hardware, weights: str, without: frozenset[Optimisation]) -> Program:
