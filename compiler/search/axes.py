@@ -43,10 +43,14 @@ def _chunks(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
 
 def _hub_widths(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     whole = max(stage.width for stage in cut(judge.depths.graphs[0]).stages)
-    now = choice.options.hub_width or hub_columns(whole, judge.problem.hardware)
-    for width in (now * 2, now // 2):
+    by_rule = hub_columns(whole, judge.problem.hardware)
+    now = choice.options.hub_width or by_rule
+    for width in (
+        now // 2,
+        now * 2,
+    ):  # narrower ones gain more often: a segment's rows are through a stage sooner
         if NARROWEST <= width <= min(whole, WIDEST):
-            yield _with(choice, hub_width=width)
+            yield _with(choice, hub_width=0 if width == by_rule else width)
 
 
 def ways_of(mappings: list[Mapping] | None) -> int:

@@ -24,6 +24,10 @@ WORK, WORK_PER_TILE, WORK_PER_SEQUENCE, MOST_WORK = 4_500, 3, 200, 30_000
 """What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule and each sequence
 behind the first, and no more."""
 
+WORK_ALONE, WORK_PER_TILE_ALONE = 9_000, 2
+"""The same of a single sequence, whose steps are soon predicted: enough for all axes up to the hub's columns where
+mappings are small."""
+
 WORTH = 1 << 20
 """Weights from which on all axes are searched; of smaller graphs, only whether fewer chips are better."""
 
@@ -70,8 +74,7 @@ def search(problem: Problem, asked: Choice) -> Found:
     score = judge.score(rules.choice)
     if score is None:
         return rules
-    asked_for = WORK_PER_SEQUENCE * (problem.limits.sequences - 1)
-    most = min(WORK + WORK_PER_TILE * len(rules.mapping.tiles) + asked_for, MOST_WORK)
+    most = _most_work(len(rules.mapping.tiles), problem.limits.sequences)
     descent = _Descent(judge, rules.choice, score, most)
     for name, choices in starts(problem, asked, rules.choice, rules.mapping):
         descent.compare(name, choices)
@@ -82,6 +85,13 @@ def search(problem: Problem, asked: Choice) -> Found:
             descent.along(axis)
     found = _whole(problem, descent.choice, rules)
     return replace(found, notes=(*descent.report(score), *found.notes))
+
+
+def _most_work(tiles: int, sequences: int) -> float:
+    """What the search of a mapping with so many tiles by rule may look at."""
+    if sequences == 1:
+        return min(WORK_ALONE + WORK_PER_TILE_ALONE * tiles, MOST_WORK)
+    return min(WORK + WORK_PER_TILE * tiles + WORK_PER_SEQUENCE * (sequences - 1), MOST_WORK)
 
 
 def _whole(problem: Problem, choice: Choice, rules: Found) -> Found:
