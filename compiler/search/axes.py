@@ -42,7 +42,7 @@ def _chunks(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
 
 
 def _hub_widths(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
-    whole = max(stage.width for stage in cut(judge.depths.graphs[0]).stages)
+    whole = _row_width(judge)
     by_rule = hub_columns(whole, judge.problem.hardware)
     now = choice.options.hub_width or by_rule
     for width in (
@@ -51,6 +51,11 @@ def _hub_widths(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
     ):  # narrower ones gain more often: a segment's rows are through a stage sooner
         if NARROWEST <= width <= min(whole, WIDEST):
             yield _with(choice, hub_width=0 if width == by_rule else width)
+
+
+def _row_width(judge: Judge) -> int:
+    """Columns of the widest row between sections."""
+    return max(stage.width for stage in cut(judge.depths.graphs[0]).stages)
 
 
 def ways_of(mappings: list[Mapping] | None) -> int:
@@ -170,3 +175,12 @@ AXES = (  # hub tiles last: of models that barely fit, other axes gain more
     Axis("spread of feed-forward layers", lambda c, s: f"{c.options.spread:.2f}", _spreads),
     Axis("columns of a hub tile", lambda c, s: str(c.options.hub_width or "by rule"), _hub_widths),
 )
+
+
+def axes_of(judge: Judge) -> tuple[Axis, ...]:
+    """The axes in the order in which they are followed, as not all may be looked at. Hub tiles pace a single sequence
+    of rows too wide for one of them: their columns then come before what is beside the hub."""
+    if judge.problem.limits.sequences > 1 or _row_width(judge) <= WIDEST:
+        return AXES
+    *first, groups, spreads, hub = AXES
+    return (*first, hub, groups, spreads)

@@ -15,7 +15,7 @@ from compiler.mapping.settle import Settled, settle
 from isa.diagnostics import CimError
 from isa.interface import KvPolicy
 
-from .axes import AXES, Axis
+from .axes import Axis, axes_of
 from .judge import Choice, Judge, Score, with_segments
 from .starts import starts
 
@@ -81,7 +81,7 @@ def search(problem: Problem, asked: Choice) -> Found:
     before = None
     while not is_small and before != descent.choice:
         before = descent.choice
-        for axis in AXES:
+        for axis in axes_of(judge):
             descent.along(axis)
     found = _whole(problem, descent.choice, rules)
     return replace(found, notes=(*descent.report(score), *found.notes))
