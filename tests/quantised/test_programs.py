@@ -35,6 +35,7 @@ from runtime.machine import Machine
 from runtime.timing import simulate
 from tests.compiler.building import run, tiny
 from tests.compiler.graphs import Shape, decoder
+from tests.quantised.joining import apart
 from tests.quantised.making import blocks, dynamic, plain, static
 
 IDS = np.random.default_rng(5).integers(0, 60, 24)
@@ -57,8 +58,8 @@ def noise(path: Path, weights: str = "int8") -> float:
     return float(np.sqrt(np.mean(error**2)) / np.std(expected))
 
 
-def cells(p: Program) -> dict[str, NDArray[np.float32]]:
-    """For each tensor of weights, what is in the arrays that hold it, put together from all tiles; nan elsewhere."""
+def cells(p: Program) -> dict[str, NDArray[np.generic]]:
+    """For each weight, what is in the arrays that hold it, put together from all tiles; nan elsewhere."""
     shapes = {t.name: t.shape for t in p.tensors}
     whole: dict[str, NDArray[np.float32]] = {}
     for tile, state in zip(p.tiles, Machine(p).tiles, strict=True):
@@ -67,7 +68,7 @@ def cells(p: Program) -> dict[str, NDArray[np.float32]]:
                 name, (row, col) = data.values.tensor, data.values.start
                 target = whole.setdefault(name, np.full(shapes[name], np.nan, np.float32))
                 target[row : row + array.spec.rows, col : col + array.spec.cols] = array.cells
-    return whole
+    return {name: part for tensor, values in whole.items() for name, part in apart(tensor, values).items()}
 
 
 def columns_of(name: str, whole: NDArray[np.float32]) -> NDArray[np.float32]:
