@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compiler.ir.graph import Node
+from compiler.ir.side_by_side import Part, name_of
 from isa.instruction import DType
 from isa.program import ArrayData, Slice
 
@@ -38,7 +39,7 @@ class JoinedWeights:
         self.nodes = [part.node for part in parts]
         self.cols = sum(part.cols for part in parts)
         self._heads = len(parts[0].firsts)
-        self._name = "+".join(f"{part.node.inputs[1]}:{part.cols}x{self._heads}" for part in parts)
+        self._name = name_of([Part(part.node.inputs[1], part.cols, self._heads) for part in parts])
 
     def array(self, head: int) -> ArrayData:
         """What the array of a head's columns holds."""

@@ -20,13 +20,9 @@ from .judge import Choice, Judge, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
-WORK, WORK_PER_TILE, WORK_PER_SEQUENCE, MOST_WORK = 4_500, 3, 200, 30_000
+WORK, WORK_PER_TILE, WORK_PER_SEQUENCE, MOST_WORK = 3_500, 3, 350, 30_000
 """What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule and each sequence
 behind the first, and no more."""
-
-WORK_ALONE, WORK_PER_TILE_ALONE = 9_000, 2
-"""The same of a single sequence, whose steps are soon predicted: enough for all axes up to the hub's columns where
-mappings are small."""
 
 WORTH = 1 << 20
 """Weights from which on all axes are searched; of smaller graphs, only whether fewer chips are better."""
@@ -89,8 +85,6 @@ def search(problem: Problem, asked: Choice) -> Found:
 
 def _most_work(tiles: int, sequences: int) -> float:
     """What the search of a mapping with so many tiles by rule may look at."""
-    if sequences == 1:
-        return min(WORK_ALONE + WORK_PER_TILE_ALONE * tiles, MOST_WORK)
     return min(WORK + WORK_PER_TILE * tiles + WORK_PER_SEQUENCE * (sequences - 1), MOST_WORK)
 
 

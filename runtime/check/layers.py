@@ -18,6 +18,7 @@ from compiler.backend.emitter import PLACE
 from compiler.ir import graph as g
 from compiler.ir import mapping as m
 from compiler.ir.evaluate import evaluate
+from compiler.ir.side_by_side import Part, parts_of
 from compiler.pipeline import Compilation
 from isa.instruction import DType, Inst
 from isa.operands import ZERO, Addr, Reg
@@ -52,7 +53,8 @@ class LayerError:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """Where a tile's part of an operator's value lies: `cols` columns at `offset` behind `base` in the buffer.
+    """Where a tile's part of an operator's value lies: `cols` columns at `offset` behind `base` in the buffer, or those
+    from `first` on of rows of `width` columns there.
 
     They are float32, or, with `scale`, bytes with a scale a row, which lies there behind `base`. It is complete when
     instructions of `site` have written it. `column` is the first of these columns in the whole value, where the
@@ -70,12 +72,15 @@ class Tap:
     lacks_bias: bool = False
     lacks_shift: bool = False
     lacks_gain: bool = False
+    first: int = 0
+    width: int = 0
 
     def read(self, state: TileState, tokens: int) -> Rows:
         """The part's rows [tokens, cols]. Raises `TrapError` if not all of it has been written."""
         at = Addr(self.base, self.offset)
         if self.scale is None:
-            return np.array(state.read(at, DType.F32, tokens, self.cols), np.float32)
+            rows = state.read(at, DType.F32, tokens, self.width or self.cols)
+            return np.array(rows[:, self.first : self.first + self.cols], np.float32)
         scales = state.read(Addr(self.base, self.scale), DType.F32, tokens, 1)
         return np.asarray(state.read(at, DType.I8, tokens, self.cols) * scales, np.float32)
 
@@ -173,7 +178,7 @@ def _makers(mapping: m.Mapping, program: Program) -> Iterator[_Maker]:
             tap = Tap(number, site, PLACE if offset in twice else ZERO, offset, values[out].cols, None, scale)
             if isinstance(block.op, m.NormQuantise):
                 tap = replace(tap, lacks_shift=True, lacks_gain=not block.op.gain)
-            yield _multiplier(block.op, names, tap, template, tile) or _Maker(block.op, names, tap)
+            yield from _multipliers(block.op, names, tap, template, tile) or [_Maker(block.op, names, tap)]
 
 
 def _is_float(value: m.MapValue) -> bool:
@@ -186,18 +191,30 @@ def _behind_place(role: Role) -> set[int]:
     return {at.offset for at in operands if isinstance(at, Addr) and at.base == PLACE}
 
 
-def _multiplier(
+def _multipliers(
     op: m.Operation, names: frozenset[str], tap: Tap, template: m.Template, tile: m.MapTile
-) -> _Maker | None:
-    """The maker that multiplies by weights: they say which columns it makes."""
+) -> list[_Maker]:
+    """The makers that multiply by weights, one for each weight in the array: they say which columns they make."""
     if not isinstance(op, m.Multiply):
-        return None
+        return []
     index = next(i for i, array in enumerate(template.arrays) if array.name == op.array)
     data = tile.arrays[index]
     if data is None:
-        return None
-    tap = replace(tap, column=data.values.start[1])
-    return _Maker(op, names, tap, data.values.tensor.removesuffix(".int8"), template.arrays[index].rows)
+        return []
+    start, rows = data.values.start[1], template.arrays[index].rows
+    weights = data.values.tensor.removesuffix(".int8")
+    parts = parts_of(weights)
+    if not parts:
+        return [_Maker(op, names, replace(tap, column=start), weights, rows)]
+    head = start // tap.cols
+    return [
+        _Maker(op, names, _part_of(tap, part, column=head * part.cols), part.weight, rows) for part in parts
+    ]
+
+
+def _part_of(tap: Tap, part: Part, column: int) -> Tap:
+    """The columns of one weight in rows to which several have come."""
+    return replace(tap, column=column, cols=part.cols, first=part.first, width=tap.cols)
 
 
 def _taps(node: g.Node, graph: g.Graph, makers: list[_Maker]) -> list[Tap]:
