@@ -23,7 +23,7 @@ def test_compile_writes_a_program_and_says_what_it_is(cim: Cim, model: Path, tmp
     out = tmp_path / "out.cim"
     done = cim("compile", model, "-o", out, "--max-context", 64, "--batch", 2)
     assert done.code == 0
-    assert done.err == ""
+    assert all(line.startswith("compiling ") for line in done.err.splitlines())  # progress, on a slow machine
     program = read_program(out)
     assert (program.limits.max_context, program.limits.sequences) == (64, 2)
     assert f"{len(program.tiles)} of 64 tiles" in done.out
