@@ -200,7 +200,9 @@ TRANSMIT, TRANSFER, TURN, HOST_TURN = range(4)
 # Of an end: who has come to the next message, and to those behind it, by O_NEXT.
 E_POST, E_EARLY, E_EARLY_LATEST, E_PLACE, E_LINK, E_ARRIVED, E_RECORD, E_SIZE = range(8)
 G_BEFORE, G_AFTER, G_LINK, G_SIZE = range(4)  # an edge of a route
-L_KIND, L_LATENCY, L_BUSY, L_SHORT_FREE, L_SHORT_RECORD, L_LEN, L_FIRST, L_LATEST, L_SIZE = range(9)
+L_KIND, L_LATENCY, L_BUSY = range(3)
+LANE_LEN, LANE_FIRST, LANE_LATEST, LANE_SIZE = range(4)  # a lane of a link: its stretches
+L_ALL, L_SHORT, L_SIZE = range(3, 3 + 2 * LANE_SIZE + 1, LANE_SIZE)
 S_START, S_END, S_RECORD, S_SPARE, S_BEFORE, S_AFTER, S_SIZE = range(7)
 
 # A memory's port: its channels follow, first when they are free, then what holds them.

@@ -1,4 +1,4 @@
-"""Links and when they carry what (`runtime.timing.network.Link`): stretches of time, a list by link, in order.
+"""Links and when they carry what (`runtime.timing.links`): stretches of time, a list by lane, in order.
 
 `f` is the state arena read as floats: where the spare bytes of stretches are.
 """
@@ -11,12 +11,12 @@ from .arena import take_room
 from .jit import Floats, Words, compiled
 from .layout import (
     H_STRETCHES,
+    L_ALL,
     L_BUSY,
-    L_FIRST,
-    L_LATEST,
-    L_LEN,
-    L_SHORT_FREE,
-    L_SHORT_RECORD,
+    L_SHORT,
+    LANE_FIRST,
+    LANE_LATEST,
+    LANE_LEN,
     NO_RECORD,
     S_AFTER,
     S_BEFORE,
@@ -27,10 +27,10 @@ from .layout import (
     S_START,
 )
 
-LONG = 16  # stretches of a link beyond which those in the past are forgotten
-SMALLEST = (
-    5e-10  # the least part of a cycle (the float above 5e-10) that rounding to 9 decimals does not lose
-)
+MANY = 16  # stretches of a lane beyond which those in the past are forgotten
+
+SMALLEST = 5e-10
+"""The least part of a cycle (the float above 5e-10) that rounding to 9 decimals does not lose."""
 
 
 @compiled
@@ -48,9 +48,9 @@ def behind(f: Floats, stretch: int, size: int, width: float) -> int:
 
 
 @compiled
-def first_after(m: Words, link: int, time: int) -> int:
-    """The first stretch that ends after a time; 0 if none does."""
-    found, stretch = 0, m[link + L_LATEST]
+def first_after(m: Words, lane: int, time: int) -> int:
+    """The first stretch of a lane that ends after a time; 0 if none does."""
+    found, stretch = 0, m[lane + LANE_LATEST]
     while stretch and m[stretch + S_END] > time:
         found = stretch
         stretch = m[stretch + S_BEFORE]
@@ -58,15 +58,22 @@ def first_after(m: Words, link: int, time: int) -> int:
 
 
 @compiled
+def last_before(m: Words, lane: int, at: int) -> int:
+    """The stretch in front of another, or the last one of the lane (`at` 0); 0 if there is none."""
+    return m[at + S_BEFORE] if at else m[lane + LANE_LATEST]
+
+
+@compiled
 def take_link(m: Words, f: Floats, link: int, ready: int, size: int, width: float) -> tuple[int, int, int]:
     """When a message that is here at `ready` begins, for how many cycles, and what held it up."""
     cycles = cycles_of(size, width)
     if cycles == 1:
-        if m[link + L_SHORT_FREE] > ready:
-            return m[link + L_SHORT_FREE], 1, m[link + L_SHORT_RECORD]
+        at = first_after(m, link + L_SHORT, ready)
+        if at and m[at + S_START] <= ready:
+            return m[at + S_END], 1, m[at + S_RECORD]
         return ready, 1, NO_RECORD
-    at = first_after(m, link, ready)
-    before = m[at + S_BEFORE] if at else m[link + L_LATEST]
+    at = first_after(m, link + L_ALL, ready)
+    before = last_before(m, link + L_ALL, at)
     if before and m[before + S_END] == ready:
         cycles = behind(f, before, size, width)
     begin, blocker = ready, NO_RECORD
@@ -83,31 +90,39 @@ def hold_link(
 ) -> None:
     """A message that `record` decided is on the link as `take_link` has found."""
     m[link + L_BUSY] += cycles
-    at, spare = first_after(m, link, begin), 0.0
-    before = m[at + S_BEFORE] if at else m[link + L_LATEST]
+    lane = link + L_ALL
+    at = first_after(m, lane, begin)
     if cycles_of(size, width) == 1:
-        m[link + L_SHORT_FREE] = begin + 1
-        m[link + L_SHORT_RECORD] = record
+        put(m, f, link + L_SHORT, begin, 1, 0.0, record)
         if at and m[at + S_START] <= begin:
             m[at + S_END] += 1
-            join(m, f, link, at)
-            return
+            join(m, f, lane, at)
+        else:
+            put(m, f, lane, begin, 1, 0.0, record)
     else:
+        before = last_before(m, lane, at)
         left = f[before + S_SPARE] if before and m[before + S_END] == begin else 0.0
-        spare = left + cycles * width - size
-    stretch = insert(m, link, before, at)
+        put(m, f, lane, begin, cycles, left + cycles * width - size, record)
+
+
+@compiled
+def put(m: Words, f: Floats, lane: int, begin: int, cycles: int, spare: float, record: int) -> None:
+    """Take so many free cycles of a lane."""
+    at = first_after(m, lane, begin)
+    before = last_before(m, lane, at)
+    stretch = insert(m, lane, before, at)
     m[stretch + S_START] = begin
     m[stretch + S_END] = begin + cycles
     m[stretch + S_RECORD] = record
     f[stretch + S_SPARE] = spare
-    join(m, f, link, stretch)
+    join(m, f, lane, stretch)
     if before:
-        join(m, f, link, before)
+        join(m, f, lane, before)
 
 
 @compiled
-def insert(m: Words, link: int, before: int, after: int) -> int:
-    """A new stretch between two others of a link."""
+def insert(m: Words, lane: int, before: int, after: int) -> int:
+    """A new stretch between two others of a lane."""
     stretch = m[H_STRETCHES]
     if stretch:
         m[H_STRETCHES] = m[stretch + S_AFTER]
@@ -115,38 +130,45 @@ def insert(m: Words, link: int, before: int, after: int) -> int:
         stretch = take_room(m, S_SIZE)
     m[stretch + S_BEFORE] = before
     m[stretch + S_AFTER] = after
-    m[before + S_AFTER if before else link + L_FIRST] = stretch
-    m[after + S_BEFORE if after else link + L_LATEST] = stretch
-    m[link + L_LEN] += 1
+    m[before + S_AFTER if before else lane + LANE_FIRST] = stretch
+    m[after + S_BEFORE if after else lane + LANE_LATEST] = stretch
+    m[lane + LANE_LEN] += 1
     return stretch
 
 
 @compiled
-def remove(m: Words, link: int, stretch: int) -> None:
-    """Take a stretch out of its link."""
+def remove(m: Words, lane: int, stretch: int) -> None:
+    """Take a stretch out of its lane."""
     before, after = m[stretch + S_BEFORE], m[stretch + S_AFTER]
-    m[before + S_AFTER if before else link + L_FIRST] = after
-    m[after + S_BEFORE if after else link + L_LATEST] = before
+    m[before + S_AFTER if before else lane + LANE_FIRST] = after
+    m[after + S_BEFORE if after else lane + LANE_LATEST] = before
     m[stretch + S_AFTER] = m[H_STRETCHES]
     m[H_STRETCHES] = stretch
-    m[link + L_LEN] -= 1
+    m[lane + LANE_LEN] -= 1
 
 
 @compiled
-def join(m: Words, f: Floats, link: int, stretch: int) -> None:
+def join(m: Words, f: Floats, lane: int, stretch: int) -> None:
     """Make a stretch one with the next if they touch."""
     after = m[stretch + S_AFTER]
     if after and m[stretch + S_END] == m[after + S_START]:
         m[stretch + S_END] = m[after + S_END]
         m[stretch + S_RECORD] = m[after + S_RECORD]
         f[stretch + S_SPARE] = f[after + S_SPARE]
-        remove(m, link, after)
+        remove(m, lane, after)
+
+
+@compiled
+def forget_lane(m: Words, lane: int, now: int) -> None:
+    """Nothing comes before `now` any more. What ends just then can still be followed."""
+    if m[lane + LANE_LEN] <= MANY:
+        return
+    while m[lane + LANE_FIRST] and m[m[lane + LANE_FIRST] + S_END] < now:
+        remove(m, lane, m[lane + LANE_FIRST])
 
 
 @compiled
 def forget(m: Words, link: int, now: int) -> None:
     """Nothing comes before `now` any more."""
-    if m[link + L_LEN] <= LONG:
-        return
-    while m[link + L_FIRST] and m[m[link + L_FIRST] + S_END] <= now:
-        remove(m, link, m[link + L_FIRST])
+    forget_lane(m, link + L_ALL, now)
+    forget_lane(m, link + L_SHORT, now)

@@ -11,7 +11,8 @@ from isa.events import Bound
 from isa.program import HOST
 from isa.timing.critical import INDEX_OF
 from runtime.timing.exchange import Exchange, Meeting
-from runtime.timing.network import Link, Plan
+from runtime.timing.links import Link
+from runtime.timing.network import Plan
 
 from . import layout as at
 from .words import Pieces, Words
@@ -45,7 +46,6 @@ class Links:
         rows = np.zeros((len(self.links), at.L_SIZE), np.int64)
         rows[:, at.L_KIND] = [RATE_OF_KIND[link.kind] for link in self.links]
         rows[:, at.L_LATENCY] = [link.latency for link in self.links]
-        rows[:, at.L_SHORT_RECORD] = at.NO_RECORD
         return rows
 
     def busy(self, words: Words, kind: Bound) -> int:

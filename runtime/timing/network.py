@@ -8,7 +8,6 @@ tail follows after the bytes over the narrowest link.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,100 +18,9 @@ from isa.program import HOST, Channel, Endpoint, Program, Reduce
 from isa.timing.critical import NO_RECORD, Records
 from isa.timing.rates import ceil_div, tree_levels
 
-_LONG = 16  # stretches of a link beyond which those in the past are looked for
+from .links import Link
 
 Node = int  # y * mesh_x + x of a router, or HOST
-
-
-class Link:
-    """One direction of a link, and when it carries what: stretches of time, each with the record of its last message
-    and the bytes that its last cycle could still carry (`spare`).
-
-    A message takes the first time from its arrival on at which the link is free for long enough: one that is held up
-    on its way here takes none until it comes. Short messages, of one cycle, do not wait for others (`short_free` is
-    when the next of them can go): what they take from the message on the link lets it stay a cycle longer.
-    """
-
-    __slots__ = (
-        "busy",
-        "ends",
-        "kind",
-        "latency",
-        "records",
-        "short_free",
-        "short_record",
-        "spare",
-        "starts",
-        "width",
-    )
-
-    def __init__(self, kind: Bound, latency: int, width: float) -> None:
-        self.kind, self.latency, self.width = kind, latency, width
-        self.reset()
-
-    def reset(self) -> None:
-        """As at the beginning of a step."""
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-        self.spare: list[float] = []
-        self.records: list[int] = []
-        self.busy = self.short_free = 0
-        self.short_record = NO_RECORD
-
-    def take(self, ready: int, size: int) -> tuple[int, int, int]:
-        """Carry a message of so many bytes that is here at `ready`: when it begins, for how many cycles, and what held
-        it up (`NO_RECORD`: nothing)."""
-        cycles = ceil_div(size, self.width)
-        if cycles == 1:
-            held = self.short_free > ready
-            return max(ready, self.short_free), 1, self.short_record if held else NO_RECORD
-        starts, ends, begin, blocker = self.starts, self.ends, ready, NO_RECORD
-        at = bisect_right(ends, ready)
-        if at and ends[at - 1] == ready:
-            cycles = self._behind(at - 1, size)
-        while at < len(starts) and starts[at] < begin + cycles:
-            begin, blocker, cycles = ends[at], self.records[at], self._behind(at, size)
-            at += 1
-        return begin, cycles, blocker
-
-    def _behind(self, at: int, size: int) -> int:
-        """Cycles of a message right behind a stretch: it has what that leaves of its last cycle."""
-        return max(ceil_div(size - self.spare[at], self.width), 1)
-
-    def hold(self, begin: int, cycles: int, size: int, record: int) -> None:
-        """A message that `record` decided is on the link as `take` has found."""
-        self.busy += cycles
-        at, spare = bisect_right(self.ends, begin), 0.0
-        if ceil_div(size, self.width) == 1:
-            self.short_free, self.short_record = begin + 1, record
-            if at < len(self.starts) and self.starts[at] <= begin:
-                self.ends[at] += 1
-                self._join(at)
-                return
-        else:
-            before = self.spare[at - 1] if at and self.ends[at - 1] == begin else 0
-            spare = before + cycles * self.width - size
-        self.starts.insert(at, begin)
-        self.ends.insert(at, begin + cycles)
-        self.spare.insert(at, spare)
-        self.records.insert(at, record)
-        self._join(at)
-        if at:
-            self._join(at - 1)
-
-    def _join(self, at: int) -> None:
-        """Make a stretch one with the next if they touch."""
-        after = at + 1
-        if after < len(self.starts) and self.ends[at] == self.starts[after]:
-            self.ends[at], self.spare[at] = self.ends[after], self.spare[after]
-            self.records[at] = self.records[after]
-            del self.starts[after], self.ends[after], self.spare[after], self.records[after]
-
-    def forget(self, now: int) -> None:
-        """Nothing comes before `now` any more."""
-        if len(self.ends) > _LONG:
-            past = bisect_right(self.ends, now)
-            del self.starts[:past], self.ends[:past], self.spare[:past], self.records[:past]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from isa.instruction import DType, Inst, Unit
 from isa.operands import ArrayRef, Mem, PortRef, Space, Special
 from isa.program import HOST, BarrierGroup, Direction, Endpoint, Program, Segment, Stream, StreamPart
 from runtime.timing import Simulator, simulate
-from runtime.timing.network import Link
+from runtime.timing.links import Link
 
 from .programs import (
     ONE_TOKEN,
@@ -133,6 +133,18 @@ def test_short_messages_wait_for_each_other_and_take_cycles_from_long_ones() -> 
         began.append(begin)
     assert began == [0, 3, 4, 10 + 2]
     assert link.busy == 22
+
+
+def test_a_short_message_takes_the_first_cycle_that_no_other_has() -> None:
+    link = Link(Bound.NETWORK, 1, 8.0)
+
+    def take(ready: int) -> int:
+        begin, taken, _ = link.take(ready, 8)
+        link.hold(begin, taken, 8, 0)
+        return begin
+
+    # one that comes late on its way does not keep those behind it from going before
+    assert [take(ready) for ready in (100, 3, 99, 99, 3, 100)] == [100, 3, 99, 101, 4, 102]
 
 
 def test_the_first_to_be_ready_gets_the_link() -> None:
