@@ -1,12 +1,15 @@
 """What would make a model fit that does not: each change by itself, found by trying it.
 
-A number is not estimated but searched by bisection: what is named fits, and one less (of chips, bytes) or one more (of
-tokens, sequences) does not. Models of many operators take long to place: their refusals keep what the mapper counted
-itself, the chips that the tiles of its smallest mapping would take.
+A number is searched by trying: what is named fits, and one less (of chips, bytes) or one more (of tokens, sequences)
+does not. Where a DRAM is too small, the search begins at an estimate: what is needed grows evenly with tokens.
+
+Models of many operators take long to place: their refusals keep what the mapper counted itself, the chips that the
+tiles of its smallest mapping would take.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -24,18 +27,38 @@ MOST_CHIPS = 4096
 TILES_TRIED = 1024
 """Larger systems are not tried: placing a model on them takes longer than a person waits for advice."""
 
-Fits = Callable[[CompileOptions, Hardware], bool]
+CLOSER = 3
+"""Times that an estimate is improved: rows are counted in blocks."""
+
+Needs = Callable[[CompileOptions, Hardware], int | None]
+
+ROOMY = 1024
+"""Times the DRAM of a target, at most, that are named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A problem that does not fit: its size, what was asked for, where, and how a changed one is tried."""
+    """A problem that does not fit: its size, what was asked for, where, and how a changed one is tried: `needs` tells
+    the bytes of the fullest chip's DRAM, None of what does not fit."""
 
     nodes: int
     context: int
     options: CompileOptions
     target: Hardware
-    fits: Fits
+    needs: Needs
+
+    def fits(self, options: CompileOptions, target: Hardware) -> bool:
+        """Whether a changed problem fits."""
+        return self.needs(options, target) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Where a DRAM is too small: about how many tokens fit, and how large it would have to be, in its unit; 0 where
+    nothing is known."""
+
+    context: int = 0
+    capacity: int = 0
 
 
 def advised(error: CimError, refused: Refused) -> CimError:
@@ -43,11 +66,36 @@ def advised(error: CimError, refused: Refused) -> CimError:
     first, *others = error.diagnostics
     if first.code not in TOO_SMALL or refused.nodes > FEW_NODES:
         return error
-    found = [*_other_choices(refused), *_smaller(refused), *_larger(refused, first)]
+    about = _estimate(refused) if _is_of_dram(first) else Estimate()
+    found = [*_other_choices(refused), *_smaller(refused, about), *_larger(refused, first, about)]
     if not found:
         return error
     help_text = f"{'this' if len(found) == 1 else 'each of these'} would fit: {'; '.join(found)}"
     return CimError([replace(first, help=help_text), *others])
+
+
+def _is_of_dram(told: Diagnostic) -> bool:
+    return "DRAM" in told.message
+
+
+def _estimate(refused: Refused) -> Estimate:
+    """From what a target with much DRAM needs for the tokens, and for half of them: as much less for each other one."""
+    target, options = refused.target, refused.options
+    dram, context = target.dram.capacity, refused.context
+    roomy = with_value(target, "dram", "capacity", ROOMY * dram.value)
+
+    def need(tokens: int) -> int:
+        return refused.needs(replace(options, max_context=tokens), roomy) or 0
+
+    whole = need(context)
+    more = whole - need(context // 2)
+    if not dram.value or more in (0, whole):
+        return Estimate()
+    tokens = context
+    for _ in range(CLOSER):
+        tokens -= (need(tokens) - int(dram.si)) * (context - context // 2) // more
+        tokens = min(max(tokens, 1), context)
+    return Estimate(tokens, math.ceil(whole * dram.value / dram.si))
 
 
 def _other_choices(refused: Refused) -> Iterator[str]:
@@ -68,7 +116,7 @@ def _with(options: CompileOptions, name: str, choice: str) -> CompileOptions:
     return replace(options, kv=choice) if name == "kv" else replace(options, place=choice)
 
 
-def _smaller(refused: Refused) -> Iterator[str]:
+def _smaller(refused: Refused, about: Estimate) -> Iterator[str]:
     """Fewer tokens or sequences."""
     options, target = refused.options, refused.target
 
@@ -78,7 +126,7 @@ def _smaller(refused: Refused) -> Iterator[str]:
     def of_batch(size: int) -> bool:
         return refused.fits(replace(options, batch=size), target)
 
-    most = largest(of_context, refused.context - 1)
+    most = largest(of_context, refused.context - 1, about.context)
     if most:
         yield f"--max-context {most}"
     most = largest(of_batch, options.batch - 1)
@@ -86,37 +134,36 @@ def _smaller(refused: Refused) -> Iterator[str]:
         yield f"--batch {most}"
 
 
-def largest(fits: Callable[[int], bool], most: int) -> int:
+def largest(fits: Callable[[int], bool], most: int, about: int = 0) -> int:
     """The largest number up to `most` that fits, if all smaller ones do; 0 if none.
 
-    Nothing above twice the answer is tried: what is much too large takes long to refuse.
+    Tried are those `about` one first, in steps twice as long each time. Nothing above twice the answer is tried unless
+    that one is: what is much too large takes long to refuse.
     """
-    if most < 1 or not fits(1):
-        return 0
-    low = 1
-    while 2 * low <= most and fits(2 * low):
-        low *= 2
-    high = min(2 * low, most + 1)  # low fits, high does not or is not asked for
+    low, high = 0, most + 1  # low fits, high does not or is not asked for
+    at, step = min(max(about, 1), most), 1
+    while low < at < high:
+        if fits(at):
+            low, at = at, at + step if high > most else high
+        else:
+            high, at = at, at - step if low == 0 else low
+        at, step = min(max(at, 1), most), 2 * step
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
-def smallest(fits: Callable[[int], bool], least: int, most: int) -> int:
-    """The smallest number from `least` to `most` that fits, if all larger ones do; 0 if none."""
+def smallest(fits: Callable[[int], bool], least: int, most: int, about: int = 0) -> int:
+    """The smallest number from `least` to `most` that fits, if all larger ones do; 0 if none. Tried are those `about`
+    one first."""
     if least > most:
         return 0
-    high = least
-    while not fits(high):
-        if high >= most:
-            return 0
-        least, high = high + 1, min(2 * high, most)
-    found = largest(lambda less: fits(high - less), high - least) if high > least else 0
-    return high - found
+    too_small = largest(lambda n: not fits(least - 1 + n), most - least + 1, about - least)
+    return least + too_small if least + too_small <= most else 0
 
 
-def _larger(refused: Refused, told: Diagnostic) -> Iterator[str]:
+def _larger(refused: Refused, told: Diagnostic, about: Estimate) -> Iterator[str]:
     """A target with more of what is too small."""
     options, target = refused.options, refused.target
 
@@ -138,9 +185,9 @@ def _larger(refused: Refused, told: Diagnostic) -> Iterator[str]:
         chips = smallest(of_chips, have + 1, min(MOST_CHIPS, TILES_TRIED // each))
         if chips:
             yield f"a system of {chips:,} of these chips (system.chips_x = {chips}, chips_y = 1; it has {have:,})"
-    if "DRAM" in told.message:
+    if _is_of_dram(told):
         size = int(target.dram.capacity.value)
-        larger = smallest(tried("dram", "capacity"), size + 1, 1024 * max(size, 1))
+        larger = smallest(tried("dram", "capacity"), size + 1, ROOMY * max(size, 1), about.capacity)
         if larger:
             yield f"a target with dram.capacity = {larger:,} {target.dram.capacity.unit}"
 

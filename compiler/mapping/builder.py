@@ -304,7 +304,7 @@ class MappingBuilder:
             if used + reserved.bytes > capacity:
                 chips = [self.hardware.chip_of(r.tile.x, r.tile.y) for r in self.reserved]
                 need = sum(r.bytes for r, at in zip(self.reserved, chips, strict=True) if at == chip)
-                raise cache_too_large(self.hardware, chip, need)
+                raise cache_too_large(self.hardware, chip, need, self.memory.values())
             self._used[chip, Space.DRAM] = -(-(used + reserved.bytes) // 64) * 64
             if reserved.slot:
                 tile.addresses[reserved.slot] = used

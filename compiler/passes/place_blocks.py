@@ -10,6 +10,7 @@ from compiler.explain import Heading, Note
 from compiler.passes.partition_placement import PartitionPlacement, first_that_fits
 from compiler.pipeline import DEFAULT_CONTEXT, Compilation, CompileOptions, Pass, run_pipeline
 from isa.diagnostics import CimError
+from isa.operands import Space
 
 if TYPE_CHECKING:
     from compiler.ir.graph import Graph
@@ -66,19 +67,25 @@ class PlaceBlocks(Pass):
         from compiler.advice import Refused, advised
 
         graph = c.require_graph()
-        refused = Refused(
-            len(graph.nodes), _context(c), c.options, c.require_target(), partial(self._fits, c)
-        )
-        return advised(error, refused)
+        needs = partial(self._needs, c)
+        return advised(error, Refused(len(graph.nodes), _context(c), c.options, c.require_target(), needs))
 
-    def _fits(self, c: Compilation, options: CompileOptions, target: Hardware) -> bool:
-        """Whether the graph would fit with other options or another target."""
+    def _needs(self, c: Compilation, options: CompileOptions, target: Hardware) -> int | None:
+        """Bytes of the fullest chip's DRAM with other options or on another target; None if the graph does not fit.
+
+        Where there is one chip, it does not matter where on it tiles lie.
+        """
+        from compiler.optimisations import Optimisation
+
+        if target.tiles == target.tiles_per_chip:
+            options = replace(options, without=options.without | {Optimisation.PLACEMENT})
         trial = Compilation(c.model, options, target, c.graph, is_trial=True)
         try:
             run_pipeline((PartitionPlacement(), self), trial)
         except CimError:
-            return False
-        return True
+            return None
+        regions = [r for r in trial.require_mapping().memory if r.space is Space.DRAM]
+        return max((r.offset + r.bytes for r in regions), default=0)
 
     def _place(self, c: Compilation, chip: Graph) -> None:
         """Place the chip's part of the graph: by the choices that a search finds, or by the mapper's own rules."""
