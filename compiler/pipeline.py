@@ -31,9 +31,8 @@ DEFAULT_CONTEXT = 512
 class CompileOptions:
     """What the person asked for: the options of `cim compile`."""
 
-    max_context: int | None = (
-        None  # None: DEFAULT_CONTEXT, or as many positions as the model knows if those are fewer
-    )
+    max_context: int | None = None
+    """None: DEFAULT_CONTEXT, or as many positions as the model knows if those are fewer."""
     batch: int = 1
     kv_tokens: int | None = None
     """Tokens that KV arrays have room for, of all sequences together; None: a full context for each."""

@@ -159,9 +159,8 @@ def estimate(
     cycles = []
     for step in steps:
         once = -(-len(step) // limits.segments)
-        share = (
-            1 if step is steps[0] else len(step) / limits.sequences
-        )  # each segment reads its sequence's rows
+        # each segment reads its sequence's rows
+        share = 1 if step is steps[0] else len(step) / limits.sequences
         loaded = (loads.weights * once + loads.cache * share) / rate
         least = bound(_without_host(hardware), work, step)
         chip = max(loaded, float(least.cycles) if least is not None else 0.0)

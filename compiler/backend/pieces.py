@@ -125,9 +125,8 @@ class _Passing:
     def emit(self) -> None:
         """All pieces; those in the buffer in turns with those that are loaded."""
         op, e = self.op, self.e
-        e.add(
-            Vfill(e.at(op.out), self.n, e.value(op.out).cols, 0.0)
-        )  # so that all is written, whatever the loops do
+        # so that all is written, whatever the loops do
+        e.add(Vfill(e.at(op.out), self.n, e.value(op.out).cols, 0.0))
         e.add(Li(self.rows, self.spec.rows), Min(self.some, self.n, 1))
         if not op.loaded:
             self._kept(ZERO, op.kept)

@@ -46,9 +46,8 @@ class Angles:
     keeps: bool = True
     most: int = SHARED
     groups: list[_Group] = field(default_factory=list)
-    open: dict[tuple[str, int, int], _Group] = field(
-        default_factory=dict
-    )  # by table, its columns and the pass
+    # by table, its columns and the pass
+    open: dict[tuple[str, int, int], _Group] = field(default_factory=dict)
 
     def on(self, tile: TileBuilder, tensor: str, rot: int, node: Node) -> str:
         """Let `tile` have the angles of its rows, `rot` columns of a rotary table; returns the value's name."""

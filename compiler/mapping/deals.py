@@ -11,15 +11,12 @@ from isa.hardware import Hardware
 from isa.operands import WORD_BYTES
 
 from .parts import Geometry
-from .rules import FEWER, MOST_WAYS, cache_ways, ways_wanted
+from .rules import FEWER, LONGEST_CHUNK, MOST_WAYS, cache_ways, ways_wanted
 from .sections import Domain
 
-LAST_ROWS = (
-    2048  # rows of an output projection's arrays: few of its columns are then on a tile, which go as float32
-)
+LAST_ROWS = 2048  # of an output projection's arrays: few columns are then on a tile, which go as float32
 LONGEST_BLOCK = 2048  # rows of a block of long heads: longer ones save little
 SCORES, SCORED_TOKENS = 1 / 8, 4  # share of a buffer that scores of a block may take, of so many tokens
-LONGEST_CHUNK = 16  # tokens of a segment, at most: it lies within a block
 
 
 @dataclass(frozen=True, slots=True)

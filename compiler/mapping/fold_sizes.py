@@ -17,9 +17,7 @@ from .parts import Geometry
 from .sections import Domain
 
 STAGE_SHARE = 0.55  # of a tile's buffer, for the piece that comes next
-ROUND_CYCLES = (
-    4_000  # of a round, that no load hides: writing the arrays, and a row's way to the front and back
-)
+ROUND_CYCLES = 4_000  # that no load hides: writing the arrays, and a row's way to the front and back
 MOST_HUB_TILES = 40
 SPARE_PORTS = 10  # of a tile, for ids, reductions, scales
 

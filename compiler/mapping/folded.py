@@ -173,10 +173,8 @@ class Streamer:
         builder.table(self.tile, "pieces", tensor, dram=True)
 
 
-def pieces_in_order(
-    job: Job, body: list[list[Piece]], results: list[Piece]
-) -> Iterator[Piece]:  # body[section][iteration * rounds + round]
-    """The pieces of a tile in the order in which its loops use them."""
+def pieces_in_order(job: Job, body: list[list[Piece]], results: list[Piece]) -> Iterator[Piece]:
+    """The pieces of a tile in the order in which its loops use them; `body[section][iteration * rounds + round]`."""
     for iteration in range(job.fold.count):
         for pieces in body:
             rounds = len(pieces) // job.fold.count

@@ -105,10 +105,8 @@ class Mapper:
         self.wanted = wanted_of(graph, self.layout) if leaves_out else Wanted()
         self.passing = passing_section(graph, self.layout) if options.passing else None
         self.notes: list[Note] = []
-        self.layer_tiles, self.loaded = (
-            0,
-            0,
-        )  # with an output layer that passes: other tiles, and bytes it loads
+        # with an output layer that passes: other tiles, and bytes it loads
+        self.layer_tiles, self.loaded = 0, 0
         self.slots: dict[tuple[Domain, int], int] = {}
         self.cuts: dict[Shape, Cut | None] = {}
 
@@ -271,10 +269,8 @@ def _paged(
 ) -> tuple[Limits, MapOptions]:
     """The limits with pages, if sequences share KV arrays; a page then is a KV block."""
     tokens = options.kv_tokens
-    is_resident = options.kv.policy in (
-        None,
-        KvPolicy.RESIDENT,
-    )  # memory has room for the longest of each sequence
+    # memory has room for the longest of each sequence
+    is_resident = options.kv.policy in (None, KvPolicy.RESIDENT)
     if tokens is None or not is_resident or not options.does(Optimisation.PAGING):
         return limits, options
     rows = options.page_rows or page_rows_for(limits, hardware, options.block)

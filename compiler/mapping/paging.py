@@ -10,10 +10,10 @@ from isa.hardware import Hardware
 from isa.operands import WORD_BYTES
 from isa.program import Limits
 
-from .deals import LONGEST_CHUNK, Dealing
+from .deals import Dealing
 from .parts import Geometry
 from .policies import ring_rows
-from .rules import MOST_WAYS
+from .rules import LONGEST_CHUNK, MOST_WAYS
 from .sections import Domain, Layout, Section
 
 PAGES = 8

@@ -147,8 +147,9 @@ STAGES = 8
 OVERHEAD = 1.5
 """Startups and ways of a segment in a stage, in rows' work: queues let most of them pass under other segments' work."""
 
-SHORTEST, LONGEST = 4, 16
-"""Rows of a segment, at least and at most: each segment's inputs come over the host link one after the other."""
+SHORTEST, LONGEST_CHUNK = 4, 16
+"""Rows of a segment, at least and at most: each segment's inputs come over the host link one after the other, and it
+lies within a block of cached rows."""
 
 
 def segment_rows(graph: Graph, limits: Limits) -> int:
@@ -160,4 +161,4 @@ def segment_rows(graph: Graph, limits: Limits) -> int:
     layers = sum(isinstance(node.op, Attention) for node in graph.nodes)
     tokens = min(limits.max_context * limits.sequences, LONG)
     best = math.sqrt(tokens * OVERHEAD / (STAGES * max(layers, 1)))
-    return min(max(int(2 ** round(math.log2(best))), SHORTEST), LONGEST)
+    return min(max(int(2 ** round(math.log2(best))), SHORTEST), LONGEST_CHUNK)

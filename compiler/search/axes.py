@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 
 from compiler.ir.graph import Attention
 from compiler.ir.mapping import Mapping
-from compiler.mapping.cutting import cut
-from compiler.mapping.rules import WIDEST, hub_columns
+from compiler.mapping.rules import LONGEST_CHUNK, WIDEST, hub_columns
 
 from .judge import Choice, Judge, Score
-from .starts import PROJECTIONS, settled
+from .starts import NARROWEST, PROJECTIONS, row_width, settled
 
-SHORTEST_CHUNK, LONGEST_CHUNK = 1, 16
-"""Tokens of a segment: short ones are soon through all layers, long ones have fewer instructions a token."""
-NARROWEST = 32  # columns of a hub tile, at least
+SHORTEST_CHUNK = 1
+"""Tokens of a segment, at least: short ones are soon through all layers, long ones have fewer instructions a token."""
 MOST_WAYS = 64
 MOST_TILES = 1024  # of a target on which the whole graph is mapped anew to make room: that takes seconds on larger ones
 GROUPS = (1, 4)  # KV heads that share an output projection, of heads over several tiles; of others all do
@@ -42,20 +40,13 @@ def _chunks(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
 
 
 def _hub_widths(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
-    whole = _row_width(judge)
+    whole = row_width(judge.depths.graphs[0])
     by_rule = hub_columns(whole, judge.problem.hardware)
     now = choice.options.hub_width or by_rule
-    for width in (
-        now // 2,
-        now * 2,
-    ):  # narrower ones gain more often: a segment's rows are through a stage sooner
+    # narrower ones gain more often: a segment's rows are through a stage sooner
+    for width in (now // 2, now * 2):
         if NARROWEST <= width <= min(whole, WIDEST):
             yield _with(choice, hub_width=0 if width == by_rule else width)
-
-
-def _row_width(judge: Judge) -> int:
-    """Columns of the widest row between sections."""
-    return max(stage.width for stage in cut(judge.depths.graphs[0]).stages)
 
 
 def ways_of(mappings: list[Mapping] | None) -> int:
@@ -129,9 +120,8 @@ def _copies(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
 
 
 def _groups(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:
-    is_dealt = (
-        ways_of(judge.mappings(choice.options)) > 1
-    )  # else a head may have its output projection itself
+    # where heads are not dealt, they may have their output projections themselves
+    is_dealt = ways_of(judge.mappings(choice.options)) > 1
     ops = (node.op for node in judge.problem.graph.nodes)
     heads = max((op.heads for op in ops if isinstance(op, Attention)), default=1)
     now = choice.options.heads_together, choice.options.own_outputs
@@ -180,7 +170,7 @@ AXES = (  # hub tiles last: of models that barely fit, other axes gain more
 def axes_of(judge: Judge) -> tuple[Axis, ...]:
     """The axes in the order in which they are followed, as not all may be looked at. Hub tiles pace a single sequence
     of rows too wide for one of them: their columns then come before what is beside the hub."""
-    if judge.problem.limits.sequences > 1 or _row_width(judge) <= WIDEST:
+    if judge.problem.limits.sequences > 1 or row_width(judge.depths.graphs[0]) <= WIDEST:
         return AXES
     *first, groups, spreads, hub = AXES
     return (*first, hub, groups, spreads)

@@ -60,9 +60,8 @@ def search(problem: Problem, asked: Choice) -> Found:
     is_small = weight_cells(problem.graph) < WORTH
     in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in rules.mapping.caches)
     is_best = is_small and len(chips) == 1 and in_arrays
-    is_bound = rules.settled.options.stream and (
-        in_arrays or not is_small
-    )  # by DRAM, and takes long to predict
+    # by DRAM, and takes long to predict
+    is_bound = rules.settled.options.stream and (in_arrays or not is_small)
     passes = rules.settled.options.passing > 0
     if rules.mapping.limits.pages or is_best or is_bound or passes:
         return rules

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 
+from compiler.ir.graph import Graph
 from compiler.ir.mapping import Mapping
 from compiler.mapping.cutting import cut
 from compiler.mapping.folded_mapping import must_stream
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.problem import Problem
-from compiler.mapping.rules import WIDEST, hub_columns
+from compiler.mapping.rules import LONGEST_CHUNK, WIDEST, hub_columns
 from compiler.mapping.settle import settle
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
@@ -25,8 +26,8 @@ Start = tuple[str, Choice]
 PROJECTIONS = 3
 """Tiles that make a head's queries, keys and values where many are idle: about as many columns of each."""
 
-LEAST_COLUMNS, LONGEST_CHUNK = 32, 16
-"""Columns of a hub tile, at least, and tokens of a segment, at most."""
+NARROWEST = 32
+"""Columns of a hub tile, at least."""
 
 
 def starts(
@@ -45,15 +46,19 @@ def _on_more_tiles(problem: Problem, rules: Choice, mapping: Mapping) -> Iterato
     dealt = any(cache.ways > 1 for cache in mapping.caches)
     if not dealt or problem.limits.sequences == 1 or len(mapping.tiles) > problem.hardware.tiles // 2:
         return
-    whole = max(stage.width for stage in cut(problem.graph).stages)
-    width = (rules.options.hub_width or hub_columns(whole, problem.hardware)) // 2
-    if width < LEAST_COLUMNS or width > WIDEST:
+    width = (rules.options.hub_width or hub_columns(row_width(problem.graph), problem.hardware)) // 2
+    if not NARROWEST <= width <= WIDEST:
         return
     wider = {"hub_width": width, "spread": 2 * rules.options.spread, "projection_tiles": PROJECTIONS}
     options = replace(rules.options, **wider)  # type: ignore[arg-type]
     for chunk in (mapping.limits.chunk, 2 * mapping.limits.chunk):
         if chunk <= LONGEST_CHUNK and problem.chunk in (None, chunk):
             yield f"taken, {chunk} tokens a segment", Choice(options, chunk)
+
+
+def row_width(graph: Graph) -> int:
+    """Columns of the widest row between sections."""
+    return max(stage.width for stage in cut(graph).stages)
 
 
 def _on_fewer_chips(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Start]:

@@ -57,9 +57,8 @@ class Appends:
 
     part: int = 0
     done: dict[int, int] = field(default_factory=dict)  # array -> the part in which its rows were appended
-    others: dict[int, tuple[Poly, Poly]] = field(
-        default_factory=dict
-    )  # array -> rows written elsewhere: row, count
+    # array -> rows written elsewhere: row, count
+    others: dict[int, tuple[Poly, Poly]] = field(default_factory=dict)
 
     def begin_part(self) -> None:
         """A loop over segments begins or ends."""
@@ -117,9 +116,8 @@ class Appends:
         facts = FACTS[current.over]
         if part == self.part and not is_in_its_pass(ctx, state, over):
             return None
-        if (
-            part == self.part and ctx.job.program.limits.segments > 1
-        ):  # one alone ends where its sequence does
+        # one segment alone ends where its sequence does
+        if part == self.part and ctx.job.program.limits.segments > 1:
             position, tokens = facts[Special.POSITION], facts[Special.TOKENS]
             return steps.fact(position, current.index) + steps.fact(tokens, current.index)
         return steps.fact(facts[Special.SOURCE if over is Over.SOURCE else Special.END], current.index)

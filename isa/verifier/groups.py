@@ -36,9 +36,8 @@ class Groups:
             for phase, events in enumerate(script.phases):
                 if events:
                     self._add_tile((tile, phase), {event.port for event in events}, said, binding.ports[tile])
-        turns: Counter[int] = (
-            Counter()
-        )  # parts of a stream so far, by channel: each is a phase of the other end
+        # parts of a stream so far, by channel: each is a phase of the other end
+        turns: Counter[int] = Counter()
         for number, does in enumerate(host):
             self._add(
                 (len(scripts), number), [(does.channel, turns[does.channel])] if does.channel >= 0 else []

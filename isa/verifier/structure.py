@@ -239,9 +239,8 @@ def _check_slice(
 
 def _check_tensors(program: Program, report: Report) -> None:
     names = {tensor.name for tensor in program.tensors}
-    carried = set(
-        program.data or ()
-    )  # asking a mapping whether it has a name may make it compute the contents
+    # asking a mapping whether it has a name may make it compute the contents
+    carried = set(program.data or ())
     for tensor in program.tensors:
         place = f"tensor {tensor.name}"
         if any(extent < 1 for extent in tensor.shape):

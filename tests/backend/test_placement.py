@@ -70,9 +70,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _compiled(path: Path, place: str, weights: str = "float32", **options: int) -> Compilation:
-    return compile_model(
-        path, CompileOptions(place=place, weights=weights, max_context=64, **options), TARGET
-    )  # type: ignore[arg-type]
+    asked = CompileOptions(place=place, weights=weights, max_context=64, **options)  # type: ignore[arg-type]
+    return compile_model(path, asked, TARGET)
 
 
 def _feeds(path: Path) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float32]]:

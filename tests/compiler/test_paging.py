@@ -89,9 +89,8 @@ def test_pages_are_dealt_over_tiles_as_many_as_it_takes() -> None:
         (2, 4),
     ]
     wide = Shape(width=320, layers=1, heads=4, kv_heads=4, inner=256, vocabulary=64)
-    limits = _paged(
-        wide, 320
-    ).limits  # five pages of keys and values of 80 columns are 50 macros, a tile has 32
+    # five pages of keys and values of 80 columns are 50 macros, a tile has 32
+    limits = _paged(wide, 320).limits
     assert (limits.pages, limits.page_ways) == (3, 2)
     without = frozenset({Optimisation.SPLIT_CONTEXT})
     with pytest.raises(CimError, match=r"E0304"):

@@ -39,12 +39,8 @@ LIBRARIES = {
         *("compiler.frontend", "models", "runtime.host", "isa.hostcount", "runtime.onnx_backend"),
         "benchmarks",
     ),
-    "onnxruntime": (
-        "runtime.check.oracle",
-        "runtime.host",
-        "models",
-        "benchmarks",
-    ),  # oracle and host, never the chip
+    # oracle and host, never the chip
+    "onnxruntime": ("runtime.check.oracle", "runtime.host", "models", "benchmarks"),
     "networkx": ("compiler",),
     "numba": ("runtime.fast.jit",),
     "lark": ("isa", "compiler.ir"),  # texts: assembly, Graph, Mapping

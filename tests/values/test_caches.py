@@ -107,9 +107,8 @@ def test_what_is_read_is_what_was_written(program: Program, exact: bool) -> None
     again = Machine(program)
     again.write_cache(0, 1, *got)
     for one, expected in zip(again.read_cache(0, 1, 9), got, strict=True):
-        np.testing.assert_allclose(
-            one, expected, rtol=0 if exact else 2e-7
-        )  # the same codes; scales an ulp off
+        # the same codes; scales an ulp off
+        np.testing.assert_allclose(one, expected, rtol=0 if exact else 2e-7)
 
 
 def test_reading_does_not_hand_out_the_array() -> None:
