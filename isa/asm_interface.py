@@ -1,4 +1,5 @@
-"""Caches and the interface of a program from text: `.cache` with its `.heads`, `.input`, `.output`, `.padding`."""
+"""Caches and the interface of a program from text: `.cache` with its `.heads`, `.input`, `.output`, `.padding`, and
+`.replica`: what each of its copies has."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from .asm_roles import member_of, name_of, natural, unique
 from .asm_text import nearest, numbered, split_heads
 from .interface import CacheHead, Interface, KvCache, ModelValue, Use
 from .operands import OperandError
-from .program import ArrayKind, MemoryRegion, Role
+from .program import ArrayKind, MemoryRegion, Replica, Role
 
 Known = Callable[
     [str, str, Token], bool
@@ -20,7 +21,7 @@ Known = Callable[
 
 
 class Interfaces:
-    """The caches and the values of the model's file read so far.
+    """The caches, the values of the model's file and the replicas read so far.
 
     `tiles` gives each tile's number and role (None if something is wrong with it), `memory` are the regions. `known`
     complains about a tile or
@@ -32,6 +33,7 @@ class Interfaces:
     ) -> None:
         self._tiles, self._memory, self._known = tiles, memory, known
         self.caches: list[KvCache] = []
+        self.replicas: list[Replica] = []
         self._values: dict[str, dict[str, ModelValue]] = {"input": {}, "output": {}}
         self._padding: tuple[int, ...] = ()
 
@@ -47,6 +49,8 @@ class Interfaces:
             self._regions(s)
         elif s.rule == "padding":
             self._padding += tuple(natural(token, "token id") for token in s.all())
+        elif s.rule == "replica":
+            self.replicas.append(Replica(natural(s.token(0), "x"), natural(s.token(1), "y")))
         else:
             known = self._values[s.rule]
             name = unique(name_of(s.token(0)), known, s.token(0), s.rule)

@@ -36,6 +36,7 @@ def program_text(program: Program, *, values: bool = False) -> str:
     lines += ["", *tile_lines(program, program.tiles), "", *channel_lines(program, program.channels)]
     lines += [*barrier_lines(program), *memory_lines(program), *stream_lines(program), *host_lines(program)]
     lines += [*cache_lines(program), *interface_lines(program), *work_lines(program.workload)]
+    lines += replica_lines(program)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -251,6 +252,12 @@ def memory_lines(program: Program) -> Iterator[str]:
         tensor = f" tensor {word(m.tensor)}" if m.tensor is not None else ""
         place = f"{m.space.name.lower()} chip {m.chip} at {m.offset} bytes {m.bytes}"
         yield f".memory {word(m.name)} {place}{tensor}"
+
+
+def replica_lines(program: Program) -> Iterator[str]:
+    """`.replica` lines."""
+    for corner in program.replicas:
+        yield f".replica at {corner.x},{corner.y}"
 
 
 def stream_lines(program: Program) -> Iterator[str]:

@@ -267,6 +267,12 @@ DIRECTIVES = (
         "token ids that must not occur: the file counts positions without them",
     ),
     Directive(
+        "replica",
+        "file",
+        ".replica at X,Y",
+        "a further copy of all tiles and channels, its corner (0, 0) at X,Y; sequences are dealt among the copies",
+    ),
+    Directive(
         "work",
         "file",
         ".work WHAT NAME=VALUE ...",

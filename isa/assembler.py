@@ -370,6 +370,7 @@ class _Assembly:
             caches=tuple(self.interfaces.caches),
             interface=self.interfaces.interface,
             workload=self.work.workload,
+            replicas=tuple(self.interfaces.replicas),
             data=data,
         )
 
@@ -392,7 +393,7 @@ _HANDLERS: dict[str, Callable[[_Assembly, Statement], None]] = {
         ("host", "reads", "makes", "runs", "positions", "result"), lambda assembly, s: assembly.hosts.take(s)
     ),
     **dict.fromkeys(
-        ("cache", "heads", "regions", "input", "output", "padding"),
+        ("cache", "heads", "regions", "input", "output", "padding", "replica"),
         lambda assembly, s: assembly.interfaces.take(s),
     ),
 }

@@ -39,6 +39,7 @@ from .program import (
     MemoryRegion,
     Origin,
     Program,
+    Replica,
     Role,
     Stream,
     TensorInfo,
@@ -71,6 +72,7 @@ _SECTIONS: dict[str, Any] = {
     "caches": tuple[KvCache, ...],
     "interface": Interface,
     "workload": Workload,
+    "replicas": tuple[Replica, ...],
 }
 
 

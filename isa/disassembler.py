@@ -22,6 +22,7 @@ from .asm_print import (
     head_lines,
     interface_lines,
     memory_lines,
+    replica_lines,
     stream_lines,
     tensor_lines,
     tile_lines,
@@ -84,15 +85,16 @@ class _Listing:
         context = f"context {limits.max_context}, chunk {limits.chunk}"
         context += f", source {limits.max_source}" if limits.max_source else ""
         pages = f", {count(limits.pages, 'page')} of {limits.page_rows} rows" if limits.pages else ""
-        yield f"{context}, {segments}, {count(limits.sequences, 'sequence')}{pages}"
+        yield f"{context}, {segments}, {count(program.step_limits.sequences, 'sequence')}{pages}"
         if origin.options:
             yield "options: " + " ".join(f"{name}={value}" for name, value in origin.options)
         size = sum(prod(t.shape) * t.dtype.bytes for t in program.tensors)
         data = "" if program.data is not None else " (declared only)"
+        copies = f"{len(program.corners)} times " if program.replicas else ""
         parts = (
             count(len(program.roles), "role"),
             count(sum(len(r.code) for r in program.roles), "instruction"),
-            f"{count(len(program.tiles), 'tile')} of {program.target.tiles:,}",
+            f"{copies}{count(len(program.tiles), 'tile')} of {program.target.tiles:,}",
             count(len(program.channels), "channel"),
             f"{size:,} bytes of tensors{data}",
         )
@@ -144,6 +146,7 @@ class _Listing:
             yield from cache_lines(program)
             yield from interface_lines(program)
             yield from work_lines(program.workload)
+            yield from replica_lines(program)
             return
         yield from tile_lines(program, self.tiles[only])
         yield ""

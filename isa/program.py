@@ -8,13 +8,15 @@ arrays and constants. Tiles meet only through channels and barriers. A *step* is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .instruction import DType, Inst
 from .interface import Interface, KvCache
 from .operands import Space
+from .segments import Segment as Segment
+from .segments import segments_of as segments_of
 from .workload import Workload
 
 if TYPE_CHECKING:
@@ -319,6 +321,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """A further copy of all tiles on the mesh: where its corner (0, 0) lies."""
+
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """What made the program."""
 
@@ -331,6 +341,10 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class Program:
     """All that a machine needs. `data` maps tensor names to arrays, or is None for a shapes-only program.
+
+    `replicas` are further copies of all tiles and channels, among which the sequences are dealt: with n copies in all,
+    sequence s of a step is number s div n of copy s mod n. Each works as if it were alone, and rests in a step without
+    segments for it; they share the host's link, and the memories of chips. All else, `limits` too, is of one copy.
 
     `results` names the model's outputs where host partitions make some of them. `caches` say where keys and values
     lie, `interface` what the ONNX file's inputs and outputs are, `workload` what the model asks of any machine.
@@ -351,7 +365,23 @@ class Program:
     caches: tuple[KvCache, ...] = ()
     interface: Interface = Interface()  # noqa: RUF009  (frozen)
     workload: Workload = Workload()  # noqa: RUF009  (frozen)
+    replicas: tuple[Replica, ...] = ()
     data: Mapping[str, NDArray[Any]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def corners(self) -> tuple[Replica, ...]:
+        """Where the corners of all copies lie, the first included."""
+        return (Replica(0, 0), *self.replicas)
+
+    @property
+    def tile_count(self) -> int:
+        """How many tiles all copies have together."""
+        return len(self.tiles) * len(self.corners)
+
+    @property
+    def step_limits(self) -> Limits:
+        """The limits of a step of all copies: their sequences together."""
+        return replace(self.limits, sequences=self.limits.sequences * len(self.corners))
 
     def role(self, name: str) -> Role:
         """The role of this name; KeyError if there is none."""
@@ -359,42 +389,3 @@ class Program:
             if role.name == name:
                 return role
         raise KeyError(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Consecutive tokens of one sequence: `tokens` of them from `position` on; `outputs` is 0 or `tokens`.
-
-    A source segment (`is_source`) has rows of another sequence, which the tokens of `sequence` look at through
-    cross-attention; a step takes its source segments before the others. `source` is how many rows of it the sequence
-    has after this step: those of this step's source segments, or those that an earlier step has written.
-    Where sequences share KV arrays, `pages` says which pages the sequence's tokens lie in, in their order.
-    """
-
-    tokens: int
-    position: int
-    outputs: int
-    sequence: int = 0
-    is_source: bool = False
-    source: int = 0
-    pages: tuple[int, ...] = ()
-
-
-def segments_of(
-    tokens: int, position: int, chunk: int, *, last_only: bool = True, sequence: int = 0
-) -> tuple[Segment, ...]:
-    """Cut `tokens` tokens at `position` into segments that do not cross multiples of `chunk`.
-
-    With `last_only`, logits are asked for the last token alone, which then is a segment of its own.
-    """
-    cuts: list[Segment] = []
-    end = position + tokens
-    body_end = end - 1 if last_only else end
-    at = position
-    while at < body_end:
-        stop = min(body_end, (at // chunk + 1) * chunk)
-        cuts.append(Segment(stop - at, at, 0 if last_only else stop - at, sequence))
-        at = stop
-    if last_only and tokens:
-        cuts.append(Segment(1, end - 1, 1, sequence))
-    return tuple(cuts)

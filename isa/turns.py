@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 
 def turns_of(program: Program) -> int:
-    """How many sequences of a program should take turns; 1 for one after another."""
+    """How many sequences of a program should take turns; 1 for one after another. Those of its copies always do."""
     limits, target = program.limits, program.target
     if limits.pages:
         return 1
@@ -33,7 +33,7 @@ def turns_of(program: Program) -> int:
     row = size / target.bytes_per_cycle(target.host_link.bandwidth)
     wait = ROWS * target.cycles(target.macro.mvm_latency)
     most = 1 + int(wait / row) if row else limits.sequences
-    return max(min(spread, most, limits.sequences), 1)
+    return max(min(spread, most, limits.sequences), 1) * len(program.corners)
 
 
 def in_turns(each: Sequence[Sequence[Item]], turns: int) -> list[Item]:

@@ -139,7 +139,9 @@ class Batcher:
 
     def _admit(self, step: int) -> None:
         """Give those who wait sequences, in the order of arrival, as long as all have room for what they may become."""
-        sequences = set(range(self.session.program.limits.sequences)) - {r.sequence for r in self._running}
+        sequences = set(range(self.session.program.step_limits.sequences)) - {
+            r.sequence for r in self._running
+        }
         while self._waiting and sequences and self._waiting[0][1].arrival <= step:
             number, request = self._waiting[0]
             may_become = {r.sequence: r.request.most for r in self._running}

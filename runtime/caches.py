@@ -33,7 +33,7 @@ def write_cache(
     values: NDArray[Any],
 ) -> None:
     """Replace the first rows of a sequence in cache number `layer`; see `Machine.write_cache`."""
-    cache = _cache(program, layer, sequence)
+    cache = _cache(program, layer)
     rows = [_checked(tiles, cache, side, layer, given) for side, given in enumerate((keys, values))]
     if rows[0].shape[1] != rows[1].shape[1]:
         raise fail("E0601", f"cache {layer} is given {rows[0].shape[1]} keys and {rows[1].shape[1]} values")
@@ -58,7 +58,7 @@ def read_cache(
     tokens: int,
 ) -> tuple[F32, F32]:
     """The first rows of a sequence in cache number `layer`; see `Machine.read_cache`."""
-    cache = _cache(program, layer, sequence)
+    cache = _cache(program, layer)
     if tokens < 0:
         raise fail("E0601", f"{tokens} rows of cache {layer} are asked for")
     _check_room(program, tiles, cache, layer, tokens)
@@ -79,11 +79,9 @@ def read_cache(
     return keys, values
 
 
-def _cache(program: Program, layer: int, sequence: int) -> KvCache:
+def _cache(program: Program, layer: int) -> KvCache:
     if not 0 <= layer < len(program.caches):
         raise fail("E0601", f"there is no cache {layer}; the program has {len(program.caches)}")
-    if not 0 <= sequence < program.limits.sequences:
-        raise fail("E0601", f"there is no sequence {sequence}; the program has {program.limits.sequences}")
     return program.caches[layer]
 
 

@@ -90,8 +90,9 @@ def powered(program: Program) -> dict[Static, int]:
     global buffer on, and its links to neighbouring chips in use. The host link is one.
     """
     target = program.target
-    tiles = len(program.tiles)
-    chips = {(t.x // _chip_x(target), t.y // _chip_y(target)) for t in program.tiles}
+    tiles = program.tile_count
+    places = {(t.x + corner.x, t.y + corner.y) for corner in program.corners for t in program.tiles}
+    chips = {(x // _chip_x(target), y // _chip_y(target)) for x, y in places}
     across = sum((x + 1, y) in chips for x, y in chips) * _chip_y(target)
     along = sum((x, y + 1) in chips for x, y in chips) * _chip_x(target)
     return {

@@ -3,35 +3,34 @@
 A machine keeps its KV arrays, buffers and memories from one step to the next. A step is a list of segments; the
 host sends each segment's rows of the input streams and takes its rows of the output streams. Source streams have
 the rows of the step's source segments, all others those of its token segments. Parts of the model that the host runs
-within the step run as soon as the chip has sent what they need (`runtime/hostend.py`).
+within the step run as soon as the chip has sent what they need (`runtime/hostend.py`). Copies of a program work on
+their own sequences, one as the other (`runtime/copies.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from isa.diagnostics import CimError, Diagnostic, InstructionPlace, fail
-from isa.program import Program, Segment
+from isa.diagnostics import fail
+from isa.program import Program, Segment, Stream
+from isa.segments import dealt, replica_of
 
 from . import numerics
 from .caches import read_cache, write_cache
-from .engine.load import load_tile
-from .engine.memory import load_memories
-from .engine.network import Network
-from .engine.reference import Observer, StuckError, TileRunner, decode_role, run_tiles
+from .copies import Copy, Pick
+from .engine.reference import Observer, decode_role
 from .engine.state import TileState
-from .engine.trap import TrapError
-from .hostend import HostEnd, HostStep
+from .hostend import HostEnd
 from .paging import PageTables
-from .segments import check_segments, check_step, label
+from .segments import carried, check_segments, check_step, rows_in
 
 __all__ = ["Machine", "check_segments"]
 
 Arrays = Mapping[str, NDArray[Any]]
-Pick = Callable[[int], int]
 
 
 class Machine:
@@ -59,15 +58,15 @@ class Machine:
 
     def reset(self) -> None:
         """Load the program afresh: KV arrays, buffers and memories as before the first step."""
-        program = self.program
-        assert program.data is not None
-        self.pages = PageTables(program.limits)
-        self._network = Network(program)
-        memories = load_memories(program, program.data)
-        self.tiles: list[TileState] = [
-            load_tile(program, number, program.data, self._network, memories)
-            for number in range(len(program.tiles))
+        self.pages = PageTables(self.program.limits)
+        self._copies = [
+            Copy(self.program, self._host, self.observer, self._pick) for _ in self.program.corners
         ]
+
+    @property
+    def tiles(self) -> list[TileState]:
+        """The tiles of all copies, one copy after the other."""
+        return [tile for copy in self._copies for tile in copy.tiles]
 
     def step(self, segments: Sequence[Segment], inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run one step.
@@ -83,18 +82,25 @@ class Machine:
         check_step(self.program, segments)
         self.pages.take(segments)
         words = self._host.words(segments, inputs)
-        self._network.clear()
-        host = HostStep(self._host, self._network, segments, words)
-        runners = []
-        for tile, state in zip(self.program.tiles, self.tiles, strict=True):
-            state.begin(segments)
-            runners.append(TileRunner(state, self._code[tile.role], self.observer))
-        try:
-            with numerics.quiet():
-                run_tiles(runners, self._network.woken, self._pick, self._trapped, host.advance)
-        except StuckError as stuck:
-            raise self._deadlock(stuck.tiles) from None
-        return host.outputs()
+        if len(self._copies) == 1:
+            return self._copies[0].step(self._code, segments, words)
+        return self._dealt(segments, words)
+
+    def _dealt(self, segments: Sequence[Segment], words: Arrays) -> dict[str, NDArray[Any]]:
+        """A step of several copies: each one's segments and rows to it, its rows of outputs to their places."""
+        streams = {stream.name: stream for stream in self.program.streams}
+        count, made = len(self._copies), dict[str, NDArray[Any]]()
+        for number, own in enumerate(dealt(segments, count)):
+            if not own:
+                continue
+            given = {
+                name: rows[_owners(streams[name], segments, count) == number] for name, rows in words.items()
+            }
+            for name, rows in self._copies[number].step(self._code, own, given).items():
+                owners = _owners(streams[name], segments, count)
+                made.setdefault(name, np.zeros((len(owners), rows.shape[1]), rows.dtype))
+                made[name][owners == number] = rows
+        return made
 
     # ---------------------------------------------------------------------------------------------- its caches
 
@@ -106,7 +112,8 @@ class Machine:
         for. Where sequences share the arrays, the rows go to the pages that `pages` knows of the sequence
         (`pages.give`). Raises `CimError` E0601 (no such cache or sequence, another shape), E0602 (no room).
         """
-        write_cache(self.program, self.tiles, self.pages, layer, sequence, keys, values)
+        tiles, number = self._tiles_of(sequence)
+        write_cache(self.program, tiles, self.pages, layer, number, keys, values)
 
     def read_cache(self, layer: int, sequence: int, tokens: int) -> tuple[numerics.F32, numerics.F32]:
         """The first `tokens` rows of a sequence in the KV cache `Program.caches[layer]`: keys and values.
@@ -114,33 +121,22 @@ class Machine:
         Both are float32 [heads, tokens, d]: codes times scales where the arrays hold int8. Raises `CimError` E0601
         or E0602. Of a ring, `tokens` must be all that the sequence has, and no more than the ring's rows.
         """
-        return read_cache(self.program, self.tiles, self.pages, layer, sequence, tokens)
+        tiles, number = self._tiles_of(sequence)
+        return read_cache(self.program, tiles, self.pages, layer, number, tokens)
 
-    # -------------------------------------------------------------------------------------------------- failures
+    def _tiles_of(self, sequence: int) -> tuple[list[TileState], int]:
+        """The tiles that work for a sequence, and its number there. Raises `CimError` E0601 if there is none."""
+        sequences = self.program.step_limits.sequences
+        if not 0 <= sequence < sequences:
+            raise fail("E0601", f"there is no sequence {sequence}; the program has {sequences}")
+        copy, number = replica_of(sequence, len(self._copies))
+        return self._copies[copy].tiles, number
 
-    def _place(self, number: int, index: int) -> InstructionPlace:
-        role = self.program.role(self.program.tiles[number].role)
-        text = str(role.code[index]) if index < len(role.code) else ""
-        return InstructionPlace(self.program.origin.model or "program", role.name, index, text)
 
-    def _trapped(self, number: int, trap: TrapError) -> CimError:
-        state = self.tiles[number]
-        place = self._place(number, state.index if trap.index is None else trap.index)
-        notes = (f"on tile {self.program.tiles[number].name}, in {label(state.segments, state.segment)}",)
-        return CimError(Diagnostic("E0604", trap.message, place, notes=notes))
-
-    def _deadlock(self, numbers: Sequence[int]) -> CimError:
-        names = ", ".join(self.program.tiles[number].name for number in numbers)
-        place = self._place(numbers[0], self.tiles[numbers[0]].index)
-        notes = tuple(
-            f"{self.program.tiles[number].name} waits {self._waits_for(number)}" for number in numbers[:8]
-        )
-        return CimError(Diagnostic("E0604", f"tiles wait for each other: {names}", place, notes=notes))
-
-    def _waits_for(self, number: int) -> str:
-        state = self.tiles[number]
-        if state.barrier is not None:
-            return f"at barrier {state.barrier[0].name}"
-        role = self.program.role(self.program.tiles[number].role)
-        ports = [f"port {role.ports[r.port].name} (channel {r.inbox.channel})" for r in state.pending]
-        return "for " + ", ".join(ports)
+def _owners(stream: Stream, segments: Sequence[Segment], copies: int) -> NDArray[np.int64]:
+    """Which of the copies works on each row of a stream in a step."""
+    own = carried(stream, segments)
+    return np.repeat(
+        [replica_of(segment.sequence, copies)[0] for segment in own],
+        [rows_in(stream, segment) for segment in own],
+    ).astype(np.int64)

@@ -70,7 +70,7 @@ def check_segments(limits: Limits, segments: Sequence[Segment]) -> None:
 
 def check_step(program: Program, segments: Sequence[Segment]) -> None:
     """Raise `CimError` E0601, E0602 or E0608 unless the program can take the segments as one step."""
-    check_segments(program.limits, segments)
+    check_segments(program.step_limits, segments)
     takes = any(stream.source and stream.direction is Direction.IN for stream in program.streams)
     if segments[0].is_source and not takes:
         raise fail("E0601", "the step has source segments, but no input of the program has rows of a source")

@@ -138,8 +138,8 @@ class Session:
         self.uses: list[KvUse] = []
         self._on_step = on_step
         self._machine = Machine(program, observer=observer)
-        self._positions = [0] * program.limits.sequences
-        self.pool = PagePool(program.limits)
+        self._positions = [0] * program.step_limits.sequences
+        self.pool = PagePool(program.step_limits)
         self._sources = [_Source() for _ in self._positions]
 
     # ---------------------------------------------------------------------------------------------------- steps
@@ -214,7 +214,7 @@ class Session:
 
     def _with_sources(self, segments: Sequence[Segment]) -> Step:
         """A step's segments, behind those of sources that have not gone to the chip yet."""
-        limits, front = self.program.limits, list[Segment]()
+        limits, front = self.program.step_limits, list[Segment]()
         check_segments(
             replace(limits, max_source=0, pages=0), [replace(s, source=0, pages=()) for s in segments]
         )

@@ -58,6 +58,7 @@ from isa.program import (
     Program,
     Reduce,
     Region,
+    Replica,
     Role,
     Slice,
     Stream,
@@ -339,5 +340,6 @@ def programs(draw: st.DrawFn) -> Program:
             tuple(draw(st.lists(st.integers(0, 99), max_size=2))),
         ),
         workload=draw(workloads()),
+        replicas=tuple(draw(st.lists(st.builds(Replica, st.integers(0, 9), st.integers(0, 9)), max_size=2))),
         origin=Origin(draw(NAME), draw(NAME), draw(NAME), draw(options)),
     )

@@ -206,7 +206,7 @@ def windowed(graph: Graph, window: int) -> Graph:
 
 def _measured(setup: Setup, program: Program, blank: Result, predicts: bool) -> Result:
     began = time.perf_counter()
-    phase, limits = Phase(blank.phase), program.limits
+    phase, limits = Phase(blank.phase), program.step_limits
     whole = steps_of(setup, phase, limits.chunk)
     segments = steps_of(setup, phase, limits.chunk, limits.sequences, turns_of(program))
     turns = setup.batch // limits.sequences  # an encoder takes a sequence a step
@@ -236,7 +236,7 @@ def _measured(setup: Setup, program: Program, blank: Result, predicts: bool) -> 
         tokens=cost.tokens * turns,
         latency_s=cost.cycles * turns / target.clock.si,
         chips=int(target.system.chips_x.value * target.system.chips_y.value),
-        tiles=len(program.tiles),
+        tiles=program.tile_count,
         simulate_s=simulated - began,
     )
 

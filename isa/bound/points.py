@@ -11,7 +11,7 @@ def standard_steps(program: Program) -> tuple[tuple[str, tuple[Segment, ...]], .
     """The steps that stand for a program: a token at the full context, and a segment of tokens there; for an encoder, a
     whole sequence. Every sequence takes part.
     """
-    limits, longest = program.limits, program.limits.max_context
+    limits, longest = program.step_limits, program.limits.max_context
     attended = [s.attention for s in program.workload.sections() if s.attention is not None]
     if any(not a.causal and not a.cross for a in attended):
         steps = {f"a sequence of {longest:,} tokens": (longest, 0)}

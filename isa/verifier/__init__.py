@@ -16,6 +16,7 @@ from .context import Job, MemoryMap
 from .deadlock import find_deadlock
 from .hosting import check_hosting
 from .interface import check_interface
+from .replicas import check_replicas
 from .report import Report
 from .stored import stored_planes
 from .structure import check_structure
@@ -37,6 +38,7 @@ def findings(program: Program, *, name: str = "program") -> tuple[Diagnostic, ..
     """All that stands against the program; empty if it is proven safe. `name` is how places call it."""
     report = Report(name)
     check_structure(program, report)
+    check_replicas(program, report)
     if report.has("E0410"):
         return report.diagnostics()
     check_interface(program, report)

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.output:
         write_file(options.output, lambda path: write_program(program, path))
     instructions = sum(len(role.code) for role in program.roles)
-    facts = {"roles": len(program.roles), "instructions": instructions, "tiles": len(program.tiles)}
+    facts = {"roles": len(program.roles), "instructions": instructions, "tiles": program.tile_count}
     console.say(", ".join(f"{count:,} {what}" for what, count in facts.items()))
     console.data({**facts, "output": options.output})
     return 0

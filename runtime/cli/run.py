@@ -108,7 +108,7 @@ def _timing_step(program: Program, options: argparse.Namespace) -> list[tuple[Se
     from runtime.paging import with_pages
     from runtime.segments import check_segments, source_segments_of
 
-    limits = program.limits
+    limits = program.step_limits
     pieces = options.segments or ((options.tokens or 1, options.position or 0),)
     source = limits.max_source if options.source is None else options.source
     if source and not limits.max_source:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def program_facts(program: Program) -> dict[str, object]:
     """Tiles, macros, KV rows, instructions, limits of a program."""
     target = program.target
-    tiles = Counter(tile.role for tile in program.tiles)
+    tiles = Counter(tile.role for tile in program.tiles * len(program.corners))
 
     def macros(kind: ArrayKind) -> int:
         return sum(
@@ -37,7 +37,8 @@ def program_facts(program: Program) -> dict[str, object]:
     return {
         "target": target.name,
         "target_hash": target.hash,
-        "tiles": len(program.tiles),
+        "tiles": program.tile_count,
+        "replicas": len(program.corners),
         "tiles_available": target.tiles,
         "roles": len(program.roles),
         "instructions": sum(len(role.code) for role in program.roles),
@@ -49,7 +50,7 @@ def program_facts(program: Program) -> dict[str, object]:
         "kv_memory_bytes": kv_memory,
         "kv_layers": dict(Counter(cache.policy.value for cache in program.caches)),
         "max_context": program.limits.max_context,
-        "sequences": program.limits.sequences,
+        "sequences": program.step_limits.sequences,
         "chunk": program.limits.chunk,
         "has_weights": program.data is not None,
         "host_nodes": {part.name: len(part.nodes) for part in program.hosts},
@@ -59,11 +60,11 @@ def program_facts(program: Program) -> dict[str, object]:
 def program_summary(program: Program) -> str:
     """The facts of a program in a few lines."""
     f = program_facts(program)
-    limits = program.limits
+    limits = program.step_limits
     sequences = "1 sequence" if limits.sequences == 1 else f"{limits.sequences:,} sequences"
     return "\n".join(
         (
-            f"target      {f['target']}: {f['tiles']:,} of {f['tiles_available']:,} tiles; "
+            f"target      {f['target']}: {f['tiles']:,} of {f['tiles_available']:,} tiles{_replicas(program)}; "
             f"macros: {f['weight_macros']:,} for weights{_streamed(program)}, {f['kv_macros']:,} for KV, "
             f"of {f['macros_available']:,}",
             f"KV cache    {f['kv_bytes']:,} bytes in arrays{_copies(program)}{_in_memory(program)}, for {sequences} of "
@@ -73,6 +74,11 @@ def program_summary(program: Program) -> str:
             *_hosts(program),
         )
     )
+
+
+def _replicas(program: Program) -> str:
+    """In how many copies the program lies there, if in several."""
+    return f" in {len(program.corners)} copies" if program.replicas else ""
 
 
 def _streamed(program: Program) -> str:

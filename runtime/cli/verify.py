@@ -20,11 +20,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
     program = load_program(options.program, console)
     with console.activity(f"verifying {options.program}"):
         verify(program)
-    limits = program.limits
+    limits = program.step_limits
     console.result(
-        f"verified: {len(program.roles)} roles, {len(program.tiles):,} tiles, {len(program.channels):,} channels; "
+        f"verified: {len(program.roles)} roles, {program.tile_count:,} tiles, {len(program.channels):,} channels; "
         f"context up to {limits.max_context:,} tokens, {limits.sequences} sequences, "
         f"segments of up to {limits.chunk} tokens"
     )
-    console.data({"verified": True, "roles": len(program.roles), "tiles": len(program.tiles)})
+    console.data({"verified": True, "roles": len(program.roles), "tiles": program.tile_count})
     return 0

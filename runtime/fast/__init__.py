@@ -40,7 +40,7 @@ def timer_of(
     traced: bool = False,
 ) -> Timer:
     """The engine for these steps of a program. Steps that are traced are the reference's."""
-    is_little = len(program.tiles) * sum(map(len, steps)) < _FEW
+    is_little = program.tile_count * sum(map(len, steps)) < _FEW
     if timing is Timing.REFERENCE or traced or (timing is Timing.AUTO and is_little):
         from runtime.timing.simulator import Simulator
 

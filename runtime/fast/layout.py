@@ -39,9 +39,6 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
     H_OPS,  # free operations
     H_SCRATCH,
     H_PLACES,  # places of the longest route
-    H_SEGMENTS,
-    H_SEGMENT_COUNT,
-    H_SOURCES,
     H_MESSAGES,
     H_BYTES,
     H_EVENTS,
@@ -59,7 +56,7 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
     H_BUSY_DMA,
     H_BUSY_NETWORK,
     H_RANGES,
-) = range(42)
+) = range(39)
 RANGE_WORDS: Final = 5  # low, high, writes, pitch, width
 MAX_RANGES: Final = 8
 H_SIZE: Final = H_RANGES + RANGE_WORDS * MAX_RANGES
@@ -116,10 +113,11 @@ LOOP_START, LOOP_END, LOOP_REGISTER, LOOP_COUNT, LOOP_INDEX, LOOP_SIZE = range(6
     T_SENDS_LATEST,
     T_RECVS,
     T_RECVS_LATEST,
-) = range(26)
-T_BUFFER: Final = 26  # boards: of the buffer, and of arrays
-T_CELLS: Final = 27
-T_CIM: Final = 28
+    T_SHARE,  # what it works on
+) = range(27)
+T_BUFFER: Final = 27  # boards: of the buffer, and of arrays
+T_CELLS: Final = 28
+T_CIM: Final = 29
 T_VECTOR: Final = T_CIM + Q_SIZE
 T_DMA: Final = T_VECTOR + Q_SIZE
 T_REGISTERS: Final = T_DMA + Q_SIZE
@@ -207,6 +205,9 @@ S_START, S_END, S_RECORD, S_SPARE, S_BEFORE, S_AFTER, S_SIZE = range(7)
 
 # A memory's port: its channels follow, first when they are free, then what holds them.
 P_LATENCY, P_BUSY, P_RATE, P_CHANNELS, P_SIZE = range(5)
+
+# The segments that a tile works on: where they lie, how many they are, and how many of them are of sources.
+Y_SEGMENTS, Y_COUNT, Y_SOURCES, Y_SIZE = range(4)
 
 # A segment.
 (

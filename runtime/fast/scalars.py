@@ -27,9 +27,6 @@ from .layout import (
     G_SOURCE,
     G_TOKENS,
     G_WORDS,
-    H_SEGMENT_COUNT,
-    H_SEGMENTS,
-    H_SOURCES,
     HALT,
     JUMP,
     LDP,
@@ -59,6 +56,10 @@ from .layout import (
     T_PARAMS,
     T_REGISTERS,
     T_SEGMENT,
+    T_SHARE,
+    Y_COUNT,
+    Y_SEGMENTS,
+    Y_SOURCES,
 )
 
 HALTED = -1
@@ -153,17 +154,17 @@ def enter_loop(m: Words, k: Words, tile: int, code: int, passes: int) -> int:
 @compiled
 def set_fact(m: Words, tile: int, rd: int, what: int) -> bool:
     """Read a fact of the step, or of the current segment; False if none is current."""
-    register = tile + T_REGISTERS + rd
+    register, share = tile + T_REGISTERS + rd, m[tile + T_SHARE]
     if what == SYS_SOURCES:
-        m[register] = m[H_SOURCES]
+        m[register] = m[share + Y_SOURCES]
         return True
     if what == SYS_SEGMENTS:
-        m[register] = m[H_SEGMENT_COUNT] - m[H_SOURCES]
+        m[register] = m[share + Y_COUNT] - m[share + Y_SOURCES]
         return True
     current = m[tile + T_SEGMENT]
-    if not 0 <= current < m[H_SEGMENT_COUNT]:
+    if not 0 <= current < m[share + Y_COUNT]:
         return False
-    m[register] = fact_of(m, m[H_SEGMENTS] + G_WORDS * current, what)
+    m[register] = fact_of(m, m[share + Y_SEGMENTS] + G_WORDS * current, what)
     return True
 
 
@@ -186,10 +187,10 @@ def fact_of(m: Words, segment: int, what: int) -> int:
 @compiled
 def set_page(m: Words, tile: int, rd: int, index: int) -> bool:
     """Read the current segment's table of pages; False if no segment of tokens is current."""
-    current = m[tile + T_SEGMENT]
-    if not 0 <= current < m[H_SEGMENT_COUNT]:
+    current, share = m[tile + T_SEGMENT], m[tile + T_SHARE]
+    if not 0 <= current < m[share + Y_COUNT]:
         return False
-    segment = m[H_SEGMENTS] + G_WORDS * current
+    segment = m[share + Y_SEGMENTS] + G_WORDS * current
     if m[segment + G_IS_SOURCE]:
         return False
     page = m[m[segment + G_PAGES] + index] if 0 <= index < m[segment + G_PAGE_COUNT] else 0
@@ -200,8 +201,9 @@ def set_page(m: Words, tile: int, rd: int, index: int) -> bool:
 @compiled
 def set_segment(m: Words, tile: int, is_source: bool, number: int) -> bool:
     """Make a segment the current one; False if there is no such segment."""
-    sources = m[H_SOURCES]
-    if not 0 <= number < (sources if is_source else m[H_SEGMENT_COUNT] - sources):
+    share = m[tile + T_SHARE]
+    sources = m[share + Y_SOURCES]
+    if not 0 <= number < (sources if is_source else m[share + Y_COUNT] - sources):
         return False
     m[tile + T_SEGMENT] = number if is_source else sources + number
     return True

@@ -8,6 +8,7 @@ import numpy as np
 
 from isa.program import Segment
 from isa.scalars import source_count
+from isa.segments import dealt
 from isa.timing.costs import Cost
 from runtime.within import parts_within
 
@@ -82,6 +83,23 @@ class Step:
         return place
 
     def _put_segments(self, segments: Sequence[Segment]) -> None:
+        """Give each tile the segments of its copy; tiles that have none rest."""
+        first, count = int(self.state[at.H_TILES]), int(self.state[at.H_TILE_COUNT])
+        shares = dealt(segments, self._template.copies)
+        each = count // len(shares)
+        places = [self._add_share(own) for own in shares]
+        awake = [index for index in range(count) if shares[index // each]]
+        tiles = self.state[first : first + at.T_SIZE * count].reshape(count, at.T_SIZE)
+        for number, (place, own) in enumerate(zip(places, shares, strict=True)):
+            tiles[number * each : (number + 1) * each, at.T_SHARE] = place
+            tiles[number * each : (number + 1) * each, at.T_SEGMENT] = source_count(own)
+        rows = first + at.T_SIZE * np.array(awake)
+        tiles[awake, at.T_NEXT] = np.append(rows[1:], 0)
+        self.state[at.H_FIRST], self.state[at.H_LATEST] = rows[0], rows[-1]
+        self.state[at.H_HALTED] = count - len(awake)
+
+    def _add_share(self, segments: Sequence[Segment]) -> int:
+        """Put segments into the state arena: the place of what says where they are."""
         ends: dict[tuple[int, bool], int] = {}
         for s in segments:
             ends[s.sequence, s.is_source] = max(ends.get((s.sequence, s.is_source), 0), s.position + s.tokens)
@@ -94,15 +112,7 @@ class Step:
             for s, place in zip(segments, pages, strict=True)
         ]
         place = self._add(np.array(rows, np.int64))
-        sources = source_count(segments)
-        self.state[at.H_SEGMENTS], self.state[at.H_SEGMENT_COUNT] = place, len(segments)
-        self.state[at.H_SOURCES] = sources
-        first, count = int(self.state[at.H_TILES]), int(self.state[at.H_TILE_COUNT])
-        tiles = self.state[first : first + at.T_SIZE * count].reshape(count, at.T_SIZE)
-        tiles[:, at.T_SEGMENT] = sources
-        places = first + at.T_SIZE * np.arange(count)
-        tiles[:, at.T_NEXT] = np.append(places[1:], 0)
-        self.state[at.H_FIRST], self.state[at.H_LATEST] = places[0], places[-1]
+        return self._add(np.array([place, len(segments), source_count(segments)], np.int64))
 
     def _put_host(self, segments: Sequence[Segment]) -> None:
         exchange, routes = self._template.exchange, self._template.routes

@@ -9,6 +9,7 @@ import numpy as np
 
 from isa.hardware import Hardware, Memory
 from isa.program import Program, Role, Tile
+from isa.replicas import written_out
 from isa.timing.decode import Op, decode_role
 from isa.timing.rates import rates_of
 from isa.timing.tile import Group
@@ -39,7 +40,8 @@ class Team:
 class Template:
     """What a step begins with, and where things lie in it."""
 
-    program: Program
+    program: Program  # all its copies written out
+    copies: int
     state: Words
     plan: Words
     rates: np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -54,18 +56,19 @@ class Template:
 
 def make_template(program: Program) -> Template | None:
     """Translate a program; None if it has what only the reference knows."""
+    copies, program = len(program.corners), written_out(program)
     rates = rates_of(program.target)
     ops = tuple(decode_role(role, rates) for role in program.roles)
     if not all(can_decode(role, decoded) for role, decoded in zip(program.roles, ops, strict=True)):
         return None
-    return _Maker(program, ops).make()
+    return _Maker(program, copies, ops).make()
 
 
 class _Maker:
     """Puts a program's arenas together."""
 
-    def __init__(self, program: Program, ops: tuple[tuple[Op, ...], ...]) -> None:
-        self._program, self._ops = program, ops
+    def __init__(self, program: Program, copies: int, ops: tuple[tuple[Op, ...], ...]) -> None:
+        self._program, self._copies, self._ops = program, copies, ops
         self._state, self._plan = Pieces(at.H_SIZE), Pieces(1)
         self._names: dict[str, int] = {}
         self._roles = {role.name: number for number, role in enumerate(program.roles)}
@@ -79,7 +82,7 @@ class _Maker:
             for role, ops in zip(program.roles, self._ops, strict=True)
         )
         teams, of_tile = self._teams()
-        exchange = Exchange(program, Network(target, program))
+        exchange = Exchange(program, Network(target, program), self._copies)
         routes = add_routes(exchange, self._state, self._plan)
         memories = self._memories()
         tiles = self._tiles(code, teams, of_tile, memories)
@@ -96,6 +99,7 @@ class _Maker:
         self._set_head(head, routes, int(tiles[:, at.T_PORT_COUNT].max()))
         return Template(
             program,
+            self._copies,
             state,
             self._plan.all(),
             _rates(target, routes),

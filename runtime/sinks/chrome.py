@@ -16,6 +16,7 @@ from typing import TextIO
 
 from isa.instruction import Unit
 from isa.program import HOST, Program
+from isa.replicas import written_out
 from runtime.segments import source_channels
 
 from .files import whole_file
@@ -40,6 +41,7 @@ class ChromeTrace:
     """A sink that writes Chrome's JSON trace format to an open file; `close` ends it."""
 
     def __init__(self, program: Program, file: TextIO, max_events: int = MAX_EVENTS) -> None:
+        program = written_out(program)
         self._program, self._file, self._max = program, file, max_events
         self._roles = {role.name: role for role in program.roles}
         self._sources = source_channels(program)

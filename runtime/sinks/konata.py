@@ -13,6 +13,7 @@ from typing import TextIO
 
 from isa.instruction import Unit
 from isa.program import Program
+from isa.replicas import written_out
 
 from .files import whole_file
 
@@ -23,7 +24,7 @@ class KonataLog:
     """A sink that draws each operation as one stage, named after its unit."""
 
     def __init__(self, program: Program, file: TextIO, max_rows: int = MAX_ROWS) -> None:
-        self._program, self._file, self._max = program, file, max_rows
+        self._program, self._file, self._max = written_out(program), file, max_rows
         self._roles = {role.name: role for role in program.roles}
         self._base = 0
         self._rows = 0

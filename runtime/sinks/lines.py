@@ -10,6 +10,7 @@ from typing import TextIO
 
 from isa.instruction import Unit
 from isa.program import HOST, Program
+from isa.replicas import written_out
 from runtime.segments import source_channels
 
 from .files import whole_file
@@ -19,6 +20,7 @@ class LineTrace:
     """A sink that writes what it hears, as it hears it."""
 
     def __init__(self, program: Program, file: TextIO) -> None:
+        program = written_out(program)
         self._program, self._file = program, file
         self._roles = {role.name: role for role in program.roles}
         self._sources = source_channels(program)

@@ -141,7 +141,7 @@ def pieces(program: Program) -> dict[Resource, int]:
 
     Of the macros, those that hold an array are counted.
     """
-    target, tiles, on = program.target, len(program.tiles), powered(program)
+    target, tiles, on = program.target, program.tile_count, powered(program)
     x, y = int(target.chip.tiles_x.value), int(target.chip.tiles_y.value)
     by_role = {
         role.name: sum(a.macros(target.macro_rows, target.macro_cols) for a in role.arrays)
@@ -150,7 +150,7 @@ def pieces(program: Program) -> dict[Resource, int]:
     chips = on[Static.DRAM]
     return {
         **dict.fromkeys(Resource, tiles),
-        Resource.MACROS: sum(by_role[tile.role] for tile in program.tiles),
+        Resource.MACROS: len(program.corners) * sum(by_role[tile.role] for tile in program.tiles),
         Resource.LINKS: chips * 2 * ((x - 1) * y + x * (y - 1)),
         Resource.CHIP_LINKS: 2 * on[Static.CHIP_LINK],
         Resource.HOST_LINK: 2,
@@ -248,7 +248,7 @@ def statistics(
         program=program.origin.model or ", ".join(role.name for role in program.roles),
         program_hash=program.origin.model_hash,
         engine=engine,
-        tiles=len(program.tiles),
+        tiles=program.tile_count,
         steps=len(steps),
         tokens=sum(step.tokens for step in steps),
         source_rows=sum(step.source_rows for step in steps),
@@ -270,7 +270,7 @@ def statistics(
         ),
         bounds=_bounds(program, segments, steps) if segments else [],
         per_step=_records(steps) if per_step else None,
-        kv_cache=kv_record(program.limits, uses) if uses else None,
+        kv_cache=kv_record(program.step_limits, uses) if uses else None,
     )
 
 

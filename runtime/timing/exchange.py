@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from isa.diagnostics import Diagnostic, NamedPlace
 from isa.program import HOST, Endpoint, Program, Segment
+from isa.segments import dealt
 from isa.timing.critical import NO_RECORD
 from isa.timing.ledger import Ledger
 from isa.timing.operation import Operation
@@ -111,10 +112,11 @@ class Meeting:
 
 
 class Exchange:
-    """All channels and barriers of a program."""
+    """All channels and barriers of a program, in which `copies` of another are written out."""
 
-    def __init__(self, program: Program, network: Network) -> None:
+    def __init__(self, program: Program, network: Network, copies: int = 1) -> None:
         self._program = program
+        self._copies = copies
         self._network = network
         self.segments: tuple[Segment, ...] = ()
         channels = [Meeting(c.name, i, c.sources, c.dests, False) for i, c in enumerate(program.channels)]
@@ -132,13 +134,17 @@ class Exchange:
         self.segments = tuple(segments)
         for meeting in self.meetings:
             meeting.reset()
+        shares, each = dealt(segments, self._copies), len(self._program.channels) // self._copies
         made = {name for part in parts_within(self._program) for name in part.outputs}
         for stream in self._program.streams:
             if stream.name in made:
                 continue
-            sizes = [rows_in(stream, segment) * stream.dtype.bytes for segment in carried(stream, segments)]
+            sizes = [
+                [rows_in(stream, s) * stream.dtype.bytes for s in carried(stream, own)] for own in shares
+            ]
             for part in stream.parts:
-                self.meetings[part.channel].host_sizes.extend(size * part.columns for size in sizes)
+                own = sizes[part.channel // each]
+                self.meetings[part.channel].host_sizes.extend(size * part.columns for size in own)
 
     def host_parts(self, ledger: Ledger) -> HostParts | None:
         """The parts of the model that the host runs within the step; None if there are none."""

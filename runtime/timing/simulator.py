@@ -10,6 +10,8 @@ from isa.events import Bound, Event, Resource, Sink
 from isa.instruction import Unit
 from isa.operands import Space
 from isa.program import Program, Segment
+from isa.replicas import written_out
+from isa.segments import dealt
 from isa.timing.agenda import Agenda
 from isa.timing.collection import no_collection
 from isa.timing.decode import decode_role
@@ -39,11 +41,12 @@ class Simulator:
     """The time and the counts of a program's steps. Needs no weights; no step depends on another."""
 
     def __init__(self, program: Program) -> None:
+        self._copies, program = len(program.corners), written_out(program)
         self._program = program
         rates = rates_of(program.target)
         self._ops = {role.name: decode_role(role, rates) for role in program.roles}
         self._network = Network(program.target, program)
-        self._exchange = Exchange(program, self._network)
+        self._exchange = Exchange(program, self._network, self._copies)
 
     def step(self, segments: Sequence[Segment], sink: Sink | None = None) -> StepCost:
         """Simulate one step. Raises `CimError` E0405, E0406 or E0604 on a program that does not verify."""
@@ -57,11 +60,13 @@ class Simulator:
         self._network.reset()
         self._exchange.begin(segments)
         groups: dict[tuple[str, tuple[str, ...]], Group] = {}
-        tiles = [self._tile(index, groups, segments) for index in range(len(self._program.tiles))]
-        agenda = Agenda(tiles, Ledger(tiles, sink))
+        shares, each = dealt(segments, self._copies), len(self._program.tiles) // self._copies
+        tiles = [self._tile(index, groups, shares[index // each]) for index in range(each * self._copies)]
+        awake = [tile for tile in tiles if shares[tile.index // each]]
+        agenda = Agenda(awake, Ledger(tiles, sink))
         memories = Memories(self._program.target)
         messages = Messages(self._network, self._exchange, agenda, agenda.ledger)
-        Machine(self._program, tiles, agenda, memories, messages).run()
+        Machine(self._program, awake, agenda, memories, messages).run()
         return self._cost(Run(agenda.ledger, memories, messages), list(groups.values()), segments)
 
     def _tile(
