@@ -630,6 +630,20 @@ class Deqc(_Vector, opcode=0x5C, work=Work(alu=3, cols="a.cols")):
     n: Reg
 
 
+class Deqb(_Vector, opcode=0x5B, work=Work(alu=4, cols="a.cols")):
+    """`deqc` with a bias: dst[i, c] = (src[i, c] * scales[i]) * (scale of column c of a) + row[c].
+
+    What `deqc` and then `vaddr` give, to the bit.
+    """
+
+    a: Scales
+    dst: Annotated[Addr, writes(F32, "n", "a.cols")]
+    src: Annotated[Addr, reads(I32, "n", "a.cols")]
+    scales: Column
+    row: Annotated[Addr, reads(F32, "a.cols")]
+    n: Reg
+
+
 class Deqg(_Vector, opcode=0x62, work=Work(alu=4, cols="a.cols")):
     """Sums of `mvmw` to float32: dst[i, c] = (src[i, c] * scales[i]) * (scale of column c in group `group` of a).
 

@@ -34,6 +34,7 @@ from isa.instruction import Inst
 from isa.instructions import (
     Add,
     Copy,
+    Deqb,
     Deqc,
     Gather,
     Li,
@@ -281,9 +282,12 @@ def _(op: Multiply, e: Emitter) -> None:
     if spec.block:
         emit_grouped(op, spec, e)
     elif e.int8:
-        e.add(
-            Mvm(array, out, e.at(op.x), n, ZERO, spec.rows), Deqc(array, out, out, e.at(f"{op.x}.scale"), n)
-        )
+        scale = e.at(f"{op.x}.scale")
+        e.add(Mvm(array, out, e.at(op.x), n, ZERO, spec.rows))
+        if op.bias and not op.offset:
+            e.add(Deqb(array, out, out, scale, e.at(op.bias), n))
+            return
+        e.add(Deqc(array, out, out, scale, n))
     else:
         e.add(Mvmf(array, out, e.at(op.x), n, ZERO, spec.rows))
     if op.offset:

@@ -204,6 +204,14 @@ def _(tile: TileState, i: t.Deqc) -> None:
     tile.write(i.dst, (sums * tile.f32(i.scales, n, 1)) * array.group_scales(0))
 
 
+@semantics(t.Deqb)
+def _(tile: TileState, i: t.Deqb) -> None:
+    array, n = tile.array(i.a, DType.I8), tile.count(i.n)
+    sums = tile.i32(i.src, n, array.spec.cols).astype(np.float32)
+    scaled = (sums * tile.f32(i.scales, n, 1)) * array.group_scales(0)
+    tile.write(i.dst, scaled + tile.f32(i.row, 1, array.spec.cols))
+
+
 @semantics(t.Deqg)
 def _(tile: TileState, i: t.Deqg) -> None:
     array, n = tile.array(i.a, DType.I8), tile.count(i.n)

@@ -181,7 +181,7 @@ def test_columns_of_a_norm() -> None:
 
 
 def test_scales_of_arrays() -> None:
-    """quantw takes row scales in, deqr and deqc put row and column scales back, deq neither."""
+    """quantw takes row scales in, deqr and deqc put row and column scales back, deq neither; deqb adds a row."""
     bench = Bench()
     cells, columns = np.ones((6, 4), np.int8), rng.random(4).astype(np.float32)
     rows = rng.random(6).astype(np.float32)
@@ -196,11 +196,13 @@ def test_scales_of_arrays() -> None:
         bench.reg(2),
     )
     src, s32, sf = bench.put(x), bench.put(sums), bench.put(factors)
-    q, qs, dc, dr, d = bench.room(8), bench.room(8), bench.room(32), bench.room(24), bench.room(32)
+    q, qs, dc, dr, d, db = (bench.room(size) for size in (8, 8, 32, 24, 32, 32))
+    bias = rng.standard_normal(4).astype(np.float32)
     state = bench.run(
         t.Wrow(a, s8, s_rows, six, Reg(0)),
         t.Quantw(a, q, qs, src, two, row, 3),
         t.Deqc(a, dc, s32, sf, two),
+        t.Deqb(a, db, s32, sf, bench.put(bias), two),
         t.Deqr(a, dr, s32, sf, two, row, 3),
         t.Deq(d, s32, sf, two, 4),
     )
@@ -209,6 +211,7 @@ def test_scales_of_arrays() -> None:
     assert same_bits(state.column(qs, 2), scales)
     wide = sums.astype(np.float32)
     assert same_bits(state.f32(dc, 2, 4), (wide * factors[:, None]) * columns)
+    assert same_bits(state.f32(db, 2, 4), (wide * factors[:, None]) * columns + bias)
     dense = wide.reshape(-1)[:6].reshape(2, 3)
     assert same_bits(state.f32(dr, 2, 3), (dense * factors[:, None]) * rows[2:5])
     assert same_bits(state.f32(d, 2, 4), wide * factors[:, None])
