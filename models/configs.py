@@ -103,6 +103,9 @@ CONFIGS: dict[str, Config] = {
     "llama-tiny": LlamaConfig(
         vocab=256, hidden=64, layers=2, heads=4, kv_heads=2, ffn=128, max_positions=256
     ),
+    "llama-heads": LlamaConfig(
+        vocab=256, hidden=256, layers=1, heads=16, kv_heads=16, ffn=512, max_positions=256
+    ),
     "gpt2-tiny": Gpt2Config(vocab=256, hidden=64, layers=2, heads=4, ffn=256, max_positions=256),
     "gpt2": Gpt2Config(vocab=50257, hidden=768, layers=12, heads=12, ffn=3072, max_positions=1024),
     "opt-6.7b": OptConfig(vocab=50272, hidden=4096, layers=32, heads=32, ffn=16384, max_positions=2048),

@@ -71,6 +71,7 @@ WHOLE = Model("llama-2-7b")
 """The case at full depth."""
 
 LLAMA_TINY = Model("llama-tiny", 2, 2048)
+LLAMA_HEADS = Model("llama-heads", 1, 8192)
 GPT2_TINY = Model("gpt2-tiny", 2, 256)
 
 MODELS = (PYTINY, GPT2, BERT, OPT_6_7B, OPT_30B, LLAMA_2, LLAMA_3)
@@ -151,7 +152,7 @@ def quick() -> Iterator[Setup]:
 
 def ablation() -> Iterator[Setup]:
     """Small cases in which each optimisation can show what it does: windows, pages, batches, rows in memory, biases,
-    streamed weights, several chips."""
+    streamed weights, several chips, many heads with tables of angles that are too long for their buffers."""
     both, decode = (Phase.DECODE, Phase.PREFILL), (Phase.DECODE,)
     yield Setup(PYTINY, 512, 1, System.DCIM22, both)
     yield Setup(PYTINY, 512, 8, System.DCIM22, decode)
@@ -160,6 +161,7 @@ def ablation() -> Iterator[Setup]:
     yield Setup(PYTINY, 512, 1, System.DCIM22, both, kv="streamed")
     yield Setup(PYTINY, 512, 16, System.DCIM22, decode, kv_tokens=4096)
     yield Setup(LLAMA_TINY, 256, 64, System.DCIM22, decode)
+    yield Setup(LLAMA_HEADS, 8192, 1, System.DCIM22, both)
     yield Setup(GPT2_TINY, 256, 1, System.DCIM22, both)
     yield Setup(GPT2_2, 512, 1, System.DCIM22, both)
     yield Setup(GPT2_2, 512, 1, System.SMALL, decode)
