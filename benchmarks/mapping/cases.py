@@ -156,6 +156,7 @@ def ablation() -> Iterator[Setup]:
     both, decode = (Phase.DECODE, Phase.PREFILL), (Phase.DECODE,)
     yield Setup(PYTINY, 512, 1, System.DCIM22, both)
     yield Setup(PYTINY, 512, 8, System.DCIM22, decode)
+    yield Setup(PYTINY, 512, 8, System.DENSE, both)
     yield Setup(LLAMA_TINY, 2048, 8, System.DCIM22, decode, window=256)
     yield Setup(LLAMA_TINY, 2048, 1, System.DCIM22, both, window=256)
     yield Setup(PYTINY, 512, 1, System.DCIM22, both, kv="streamed")

@@ -133,6 +133,7 @@ def build_program(
         mapping.streams,
         origin,
         caches=mapping.caches,
+        replicas=mapping.replicas,
         data=None if shapes_only or mapping.data is None else LazyData(dict(mapping.data)),
     )
 

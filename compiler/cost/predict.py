@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from isa.events import Bound
 from isa.interface import KvPolicy
 from isa.program import Direction, Moment, Program, Segment
+from isa.segments import dealt
 from isa.timing.agenda import Agenda
 from isa.timing.collection import no_collection
 from isa.timing.decode import decode_role
@@ -18,6 +19,7 @@ from isa.timing.tile import Group, TileState
 from isa.turns import turns_of
 
 from .classes import Classes, classes_of
+from .copies import side_by_side
 from .flows import Flows
 from .links import Links
 from .memories import ClassMemories
@@ -77,7 +79,18 @@ class Predictor:
         return any(cache.policy is not KvPolicy.RESIDENT for cache in self._program.caches)
 
     def step(self, segments: Sequence[Segment]) -> Prediction:
-        """The cycles of one step. Of a long one not all segments are run (`compiler/cost/samples.py`)."""
+        """The cycles of one step. Of a long one not all segments are run (`compiler/cost/samples.py`), and of several
+        copies only the one with most tokens."""
+        shares = [own for own in dealt(segments, len(self._program.corners)) if own]
+        if len(shares) < 2:
+            return self._alone(*(shares or [tuple(segments)]))
+        told = self._alone(max(shares, key=lambda own: sum(segment.tokens for segment in own)))
+        rows, program = sum(segment.outputs for segment in segments), self._program
+        cycles = side_by_side(program.target, program.streams, told.cycles, rows, len(shares))
+        return told.longer(round(cycles) - told.cycles)
+
+    def _alone(self, segments: Sequence[Segment]) -> Prediction:
+        """The cycles of one copy's segments."""
         runs = runs_of(segments)
         if len(runs) == 1:
             return self._thinned(runs[0])

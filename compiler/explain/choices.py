@@ -54,7 +54,7 @@ def _split(program: Program) -> Iterator[Note]:
         return
     cells = target.tiles_per_chip * target.macros_per_tile * target.macro_rows * target.macro_cols
     inner = sum(p.rows * p.cols for s in work.sections() if not s.is_result for p in s.on_chip) // layers
-    cache = work.kv_row_bytes * program.limits.max_context * program.limits.sequences // layers
+    cache = work.kv_row_bytes * program.limits.max_context * program.step_limits.sequences // layers
     cache *= all(c.policy is KvPolicy.RESIDENT and not c.ring for c in program.caches)
     need = inner + cache
     if need > cells:

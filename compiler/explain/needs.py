@@ -56,7 +56,7 @@ def _attention(attention: AttentionWork) -> str:
 
 def cache_bytes(program: Program) -> int:
     """Bytes of the keys and values that all sequences have at the full context, int8, as far as anything sees them."""
-    limits = program.limits
+    limits = program.step_limits
     tokens = source = 0
     for section in program.workload.sections():
         attention = section.attention
@@ -68,7 +68,7 @@ def cache_bytes(program: Program) -> int:
 
 
 def _sizes(program: Program) -> str:
-    target, work, limits = program.target, program.workload, program.limits
+    target, work, limits = program.target, program.workload, program.step_limits
     cells = target.tiles * target.macros_per_tile * target.macro_rows * target.macro_cols
     chips = target.tiles // target.tiles_per_chip
     weights, cache = work.weights, cache_bytes(program)

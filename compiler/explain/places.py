@@ -44,6 +44,10 @@ _WORK = {
 def places_of(graph: Graph, mapping: Mapping, program: Program) -> Iterator[Note]:
     """Layers on tiles and chips, caches, tables."""
     target, templates = program.target, {t.name: t for t in mapping.templates}
+    if program.replicas:
+        yield _note(
+            f"The program lies on the mesh {len(program.corners)} times; what follows is one of the copies."
+        )
     if any(t.repeats for t in mapping.templates):
         yield _note(f"All layers take turns on the same tiles: {_kinds(_by_kind(mapping), templates)}.")
     else:

@@ -29,7 +29,8 @@ def _macros(role: Role, program: Program) -> int:
 
 
 def _arrays(program: Program) -> str:
-    target, counts = program.target, Counter(tile.role for tile in program.tiles)
+    target, tiles = program.target, program.tile_count
+    counts = Counter(tile.role for tile in program.tiles * len(program.corners))
     macros = sum(counts[role.name] * _macros(role, program) for role in program.roles)
     cells = sum(counts[role.name] * a.rows * a.cols for role in program.roles for a in role.arrays)
     kv = sum(
@@ -39,10 +40,10 @@ def _arrays(program: Program) -> str:
         if a.kind is ArrayKind.KV
     )
     bare = sum(counts[role.name] for role in program.roles if not role.arrays)
-    held = len(program.tiles) * target.macros_per_tile
+    held = tiles * target.macros_per_tile
     holes = macros * target.macro_rows * target.macro_cols - cells
     said = (
-        f"{len(program.tiles):,} of {several(target.tiles, 'tile')} work, {target.tiles - len(program.tiles):,} are "
+        f"{tiles:,} of {several(target.tiles, 'tile')} work, {target.tiles - tiles:,} are "
         f"free. Of the {held:,} macros on tiles that work {macros:,} are used ({share(macros, held)}; {kv:,} of them "
         f"for KV)"
     )

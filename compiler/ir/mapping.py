@@ -23,6 +23,7 @@ from isa.program import (
     Limits,
     MemoryRegion,
     Port,
+    Replica,
     Slice,
     Stream,
     TensorInfo,
@@ -242,7 +243,8 @@ class Arithmetic(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A model on a target. `data` makes each tensor's contents when asked; it is not part of the text."""
+    """A model on a target. `data` makes each tensor's contents when asked; it is not part of the text. `replicas`: see
+    `Program`."""
 
     name: str
     target: str
@@ -256,6 +258,7 @@ class Mapping:
     memory: tuple[MemoryRegion, ...] = ()
     streams: tuple[Stream, ...] = ()
     caches: tuple[KvCache, ...] = ()
+    replicas: tuple[Replica, ...] = ()
     data: dict[str, Callable[[], np.ndarray]] | None = field(default=None, compare=False, repr=False)
 
     def template(self, name: str) -> Template:

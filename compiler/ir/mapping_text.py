@@ -30,6 +30,7 @@ from isa.program import (
     Limits,
     MemoryRegion,
     Port,
+    Replica,
     Stream,
     TensorInfo,
 )
@@ -81,6 +82,7 @@ _ITEMS: dict[type[Any], str] = {
     BarrierGroup: "barriers",
     Stream: "streams",
     KvCache: "caches",
+    Replica: "replicas",
 }
 
 

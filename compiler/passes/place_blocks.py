@@ -92,7 +92,7 @@ class PlaceBlocks(Pass):
         from compiler.mapping.options import arithmetic_of, check_positions, keeps_nothing, source_rows
         from compiler.mapping.rules import segment_rows
         from compiler.optimisations import Optimisation
-        from compiler.search import Choice, Problem, by_rule, search
+        from compiler.search import Choice, Problem, by_rule, search, with_copies_of_all
         from isa.program import Limits
 
         graph, options, context = c.require_graph(), c.options, _context(c)
@@ -105,7 +105,9 @@ class PlaceBlocks(Pass):
         rows = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else 0
         problem = Problem(chip, c.require_target(), limits, arithmetic_of(options.weights), options.chunk)
         may_search = options.does(Optimisation.SEARCH) and not c.is_trial
-        found = (search if may_search else by_rule)(problem, Choice(self._asked(options), rows))
+        find = search if may_search else by_rule
+        asked = Choice(self._asked(options), rows)
+        found = by_rule(problem, asked) if c.is_trial else with_copies_of_all(problem, asked, find)
         c.mapping = found.mapping
         c.notes += found.notes
         if sequences < options.batch:

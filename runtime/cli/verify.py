@@ -22,7 +22,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         verify(program)
     limits = program.step_limits
     console.result(
-        f"verified: {len(program.roles)} roles, {program.tile_count:,} tiles, {len(program.channels):,} channels; "
+        f"verified: {len(program.roles)} roles, {program.tile_count:,} tiles, {len(program.channels) * len(program.corners):,} channels; "
         f"context up to {limits.max_context:,} tokens, {limits.sequences} sequences, "
         f"segments of up to {limits.chunk} tokens"
     )
