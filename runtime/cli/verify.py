@@ -20,9 +20,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     program = load_program(options.program, console)
     with console.activity(f"verifying {options.program}"):
         verify(program)
-    limits = program.step_limits
+    limits, channels = program.step_limits, len(program.channels) * len(program.corners)
     console.result(
-        f"verified: {len(program.roles)} roles, {program.tile_count:,} tiles, {len(program.channels) * len(program.corners):,} channels; "
+        f"verified: {len(program.roles)} roles, {program.tile_count:,} tiles, {channels:,} channels; "
         f"context up to {limits.max_context:,} tokens, {limits.sequences} sequences, "
         f"segments of up to {limits.chunk} tokens"
     )
