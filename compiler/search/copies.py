@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from compiler.cost.copies import side_by_side
 from compiler.explain.note import Heading, Note
 from compiler.explain.words import several
-from compiler.mapping.folded_mapping import weight_cells
 from compiler.mapping.problem import Problem
+from compiler.mapping.rules import FULL, room
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
@@ -72,15 +72,14 @@ def with_copies_of_all(problem: Problem, asked: Choice, find: Find) -> Found:
 
 def _may_have_copies(problem: Problem, asked: Choice) -> bool:
     """Whether several copies could be right at all, as far as that is known before anything is mapped."""
-    limits, graph, hardware = problem.limits, problem.graph, problem.hardware
-    cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
+    limits, graph = problem.limits, problem.graph
     return (
         asked.options.does(Optimisation.REPLICAS)
         and limits.sequences > 1
         and not limits.max_source
         and not graph.hosts
         and asked.options.kv_tokens is None
-        and 2 * weight_cells(graph) <= cells
+        and room(graph, problem.hardware, limits) >= 2 * FULL
     )
 
 
