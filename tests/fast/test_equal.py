@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from isa import instructions as t
 from isa.hardware import Hardware
 from isa.instruction import Inst
 from isa.operands import Addr, Mem, PortRef, Space
-from isa.program import ArrayKind, Channel, Endpoint, Program, Reduce, Segment
+from isa.program import ArrayKind, Channel, Endpoint, Program, Reduce, Replica, Segment
 from runtime.fast.simulator import FastSimulator
 from runtime.segments import source_segments_of
 from runtime.timing import simulate
@@ -126,6 +127,15 @@ def _talks(draw: st.DrawFn) -> Program:
 @given(_talks())
 def test_random_messages(p: Program) -> None:
     assert_equal(p, ONE_TOKEN)
+
+
+@settings(max_examples=15)
+@given(_talks(), st.permutations(range(3)), st.integers(1, 3))
+def test_copies_whose_messages_cross(p: Program, order: list[int], awake: int) -> None:
+    wide = changed(p.target, chip__tiles_x=3 * p.target.mesh_x, chip__tiles_y=2 * p.target.mesh_y)
+    corners = (Replica(p.target.mesh_x, 0), Replica(2 * p.target.mesh_x, p.target.mesh_y))
+    step = [Segment(1, 0, 0, sequence) for sequence in order[:awake]]
+    assert_equal(replace(p, target=wide, replicas=corners), step, [Segment(1, 0, 0, 2)])
 
 
 def test_segments_and_streams() -> None:
