@@ -17,7 +17,7 @@ from enum import Enum
 from itertools import product
 
 from compiler.ir.graph import Function, NormKind
-from compiler.ir.mapping import Arithmetic, Block, Format, MapValue, Rows, Template
+from compiler.ir.mapping import FOUND, Arithmetic, Block, Format, MapValue, Rows, Template
 from compiler.ir.operations import (
     Activate,
     Append,
@@ -42,6 +42,11 @@ GROUP_SUMS = ("sums", "odd_sums")
 PLACES = (32, 16, 8, 4, 2)
 """How many places values may have: the most that there is room for. What comes past a section waits there for what
 comes through it."""
+
+
+LEAD = 2
+"""How many places there are where rows come that other tiles have looked up. With more of them the memories would run
+ahead of the layers, and fill links that the first segments still have to pass."""
 
 
 def further(number: int) -> str:
@@ -293,7 +298,8 @@ def _turns(template: Template, wanted: list[_Sized], limits: Limits) -> list[tup
     """Values with several places, and how many, from the most to the least; no more than a step has segments."""
     longest = max(limits.max_context, limits.max_source)
     segments = min(limits.segments, -(-longest // limits.chunk) * limits.sequences)
-    counts = [n for n in PLACES if n < 2 * segments]
+    is_ahead = any(isinstance(b.op, Receive) and b.site == FOUND for b in template.blocks)
+    counts = [n for n in PLACES if n < 2 * segments and not (is_ahead and n > LEAD)]
     return list(product(_sets_to_turn(template, wanted), counts))
 
 

@@ -150,6 +150,10 @@ class MapValue:
     scales: int = 1
 
 
+FOUND = "found"
+"""The site at which a tile receives rows of a table that other tiles look up for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One operation, done for `site`: the label whose ONNX nodes each tile names.

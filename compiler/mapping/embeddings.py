@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from compiler.ir.graph import Embed, Input, Node, Role
+from compiler.ir.mapping import FOUND, Format, LoadRows, Lookup, Part, Receive, Send
 from compiler.ir.mapping import Add as AddBlock
-from compiler.ir.mapping import Format, LoadRows, Lookup, Part, Receive, Send
 from isa.diagnostics import fail
 from isa.instruction import DType
 from isa.operands import WORD_BYTES
@@ -121,7 +121,7 @@ def send_on(stage: StageBuilder, node: Node) -> None:
             looker.tile.add(Send(found, ((sent, 0, looker.cols),)), "found", [node])
             name = f"found{len(stage.builder.channels)}"
             stage.builder.connect(name, [looker.tile.end(sent)], [tile.end(port)])
-        tile.add(Receive(out, tuple(parts)), "found", [node])
+        tile.add(Receive(out, tuple(parts)), FOUND, [node])
 
 
 def _check_positions(stage: StageBuilder, node: Node, have: int) -> None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compiler.backend.layout import LEAD, plan_buffer
 from compiler.ir.evaluate import evaluate
 from compiler.ir.graph import Add, Embed, Graph, Input, Linear, Role, Value
-from compiler.ir.mapping import Arithmetic
+from compiler.ir.mapping import FOUND, Arithmetic, Receive
 from compiler.ir.tensor import DType
 from compiler.mapping.rules import gather_columns
 from compiler.optimisations import Optimisation
@@ -20,7 +21,7 @@ from isa.timing.rates import ceil_div
 from isa.verifier import verify
 from runtime.machine import Machine
 
-from .building import Choices, program_of, run, with_quantity
+from .building import Choices, mapping_of, program_of, run, with_quantity
 from .graphs import Sketch
 
 VOCABULARY, WIDTH, CONTEXT = 40, 128, 32
@@ -111,3 +112,18 @@ def test_positions_beyond_the_context_are_not_kept() -> None:
     program = program_of(embeddings(), system(4), Choices(CONTEXT // 2, hub_width=64))
     tables = {tensor.shape for tensor in program.tensors if tensor.name.startswith("places")}
     assert {shape[0] for shape in tables} == {CONTEXT // 2}
+
+
+def test_memories_run_little_ahead_of_what_waits_for_them() -> None:
+    """Tiles that get looked-up rows have few places for them, though they have room for more: others fill links."""
+    mapping = mapping_of(embeddings(), system(4), Choices(CONTEXT, Arithmetic.INT8, hub_width=64, chunk=1))
+    found = {
+        template.name: any(block.site == FOUND and isinstance(block.op, Receive) for block in template.blocks)
+        for template in mapping.templates
+    }
+    places = {
+        template.name: plan_buffer(template, mapping.arithmetic, mapping.limits, system(4)).places
+        for template in mapping.templates
+    }
+    assert {places[name] for name, gets in found.items() if gets} == {LEAD}
+    assert max(places[name] for name, gets in found.items() if not gets) > LEAD
