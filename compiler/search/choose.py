@@ -71,8 +71,8 @@ def search(problem: Problem, asked: Choice) -> Found:
         return rules
     most = _most_work(len(rules.mapping.tiles), problem.limits.sequences)
     descent = _Descent(judge, rules.choice, score, most)
-    for name, choices in starts(problem, asked, rules.choice, rules.mapping):
-        descent.compare(name, choices)
+    for name, now, others in starts(problem, asked, rules.choice, rules.mapping):
+        descent.compare(name, now, others)
     before = None
     while not is_small and before != descent.choice:
         before = descent.choice
@@ -120,18 +120,17 @@ class _Descent:
         """Whether the search has looked at as much as it may."""
         return self._judge.work >= self._most
 
-    def compare(self, name: str, choices: Iterable[tuple[str, Choice]]) -> None:
-        """Go on from the best of some choices, each with its value in words; the first is where the search is."""
-        weighed: dict[str, Score] = {}
-        taken = ""
-        for number, (label, choice) in enumerate(choices):
+    def compare(self, name: str, now: str, others: Iterable[tuple[str, Choice]]) -> None:
+        """Go on from the best of where the search is (`now` in words), and of other choices, each with its value."""
+        weighed, taken = {now: self.score}, now
+        for label, choice in () if self._is_spent else others:
             score = self._judge.score(choice, self.score)
             self._out += score is None
             if score is not None:
                 weighed[label] = score
-                if not taken or _is_better(score, self.score):
+                if _is_better(score, self.score):
                     self.choice, self.score, taken = choice, score, label
-            self._judge.work += self.score.tiles * (number > 0)  # all but the first have been mapped whole
+            self._judge.work += self.score.tiles  # the other has been mapped whole
             if self._is_spent:
                 break
         self._note(name, weighed, taken)

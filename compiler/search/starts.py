@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Mapping
@@ -32,12 +31,12 @@ NARROWEST = 32
 
 def starts(
     problem: Problem, asked: Choice, rules: Choice, mapping: Mapping
-) -> Iterator[tuple[str, Iterator[Start]]]:
-    """The groups of choices that are compared before the search goes on from the best: what each is about, and the
-    choices with their values in words, the rules' first. Each is worked out when it is asked for."""
-    yield "chips", chain([("all", rules)], _on_fewer_chips(problem, asked, mapping))
-    yield "KV policy", chain([("by rule", rules)], _policies(problem, asked, mapping))
-    yield "idle tiles", chain([("left idle", rules)], _on_more_tiles(problem, rules, mapping))
+) -> Iterator[tuple[str, str, Iterator[Start]]]:
+    """The groups of choices that are compared before the search goes on from the best: what each is about, the value
+    in words that the rules' choice has, and the others with theirs. Each is worked out when it is asked for."""
+    yield "chips", "all", _on_fewer_chips(problem, asked, mapping)
+    yield "KV policy", "by rule", _policies(problem, asked, mapping)
+    yield "idle tiles", "left idle", _on_more_tiles(problem, rules, mapping)
 
 
 def _on_more_tiles(problem: Problem, rules: Choice, mapping: Mapping) -> Iterator[Start]:

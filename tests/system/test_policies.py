@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.mapping.measure import streams_weights
 from compiler.backend.build import build_program
 from compiler.ir.mapping import Arithmetic
 from compiler.passes.place_blocks import PlaceBlocks
@@ -85,6 +86,15 @@ def check(case: Case) -> None:
 @given(cases())
 def test_auto_is_as_fast_as_the_best_policy(case: Case) -> None:
     check(case)
+
+
+def test_a_better_policy_is_kept_by_a_search_that_goes_on() -> None:
+    """By rule, weights would be streamed; with keys and values in memory they need not be."""
+    hardware = with_quantity(tiny(3).with_chips(2, 1), "tile", "macros", 8)
+    case = Case(hardware, Shape(width=32, layers=3, heads=2, kv_heads=1, inner=64), context=64, batch=4)
+    auto = compiled(case, "auto")
+    assert auto is not None and {cache.policy for cache in auto.caches} == {KvPolicy.STREAMED}
+    assert not streams_weights(auto)
 
 
 @pytest.mark.slow
