@@ -61,13 +61,13 @@ def test_what_is_said_of_a_larger_model(tmp_path: Path) -> None:
     assert "a linear layer 4,096 -> 128,256, the output" in needs
     assert "A token adds 4,096 bytes of keys and values; 1 sequence of 32,768 tokens make 128.0 MiB" in needs
     assert "hold 8.0 GiB" in needs and "both fit at once" in needs
-    assert re.search(r"Layer 0, \d+ tiles, on \d+ chips: .*attention and its KV cache", places)
+    assert re.search(r"Layer 0, [\d,]+ tiles, on \d+ chips: .*attention and its KV cache", places)
     assert "Behind the last layer" in places and "pipeline" in places and "tensor split" in places
-    assert re.search(r"KV cache of 2 layers: resident in arrays, each head dealt over \d+ tiles", places)
+    assert re.search(r"KV cache of \d layers?: resident in arrays, each head dealt over \d+ tiles", places)
     why = _said(compilation, Heading.CHOICES)
     assert "Weights stay in the arrays. Streamed, a token's step would load" in why
     assert re.search(r"A layer has 218,103,808 weights and 67,108,864 bytes .* takes 9 chips at least", why)
-    assert "mappings were predicted" in why and "tokens a segment: " in why
+    assert "mappings were predicted" in why and re.search(r"(chips|tokens a segment): .* taken", why)
     assert "the plain cut" in why and "columns a tile" in why and "Placement: all on the chip" in why
     binds = _said(compilation, Heading.BINDS)
     assert "because of the host link" in binds
