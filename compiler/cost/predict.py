@@ -94,7 +94,13 @@ class Predictor:
         runs = runs_of(segments)
         if len(runs) == 1:
             return self._thinned(runs[0])
-        return (self._batch(runs) if runs else None) or self.whole(segments)
+        return (self._batch(runs, first_of(runs)) if runs else None) or self.whole(segments)
+
+    def pair(self, segments: Sequence[Segment]) -> Prediction | None:
+        """The cycles of a step with many sequences, from the first two of them: a quick estimate, that of the others
+        going through at the second one's pace. None if the step has no such sequences, one after another."""
+        runs = runs_of(segments, 0)
+        return self._batch(runs, 2) if len(runs) > 1 else None
 
     def _thinned(self, run: Step) -> Prediction:
         """The cycles of many segments of one sequence."""
@@ -102,9 +108,9 @@ class Predictor:
         more = (len(run) - 2 * THIN) * (many.cycles - few.cycles) // THIN
         return many.longer(max(more, 0), few.instructions)
 
-    def _batch(self, runs: Sequence[Step]) -> Prediction | None:
-        """The cycles of many sequences; None if their outputs do not tell when each is through."""
-        count = first_of(runs)
+    def _batch(self, runs: Sequence[Step], count: int) -> Prediction | None:
+        """The cycles of many sequences, of which the first `count` are run; None if their outputs do not tell when each
+        is through."""
         if not count or not self._gives_rows_once:
             return None
         first = [segment for run in runs[:count] for segment in run]

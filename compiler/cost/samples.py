@@ -25,10 +25,10 @@ SEQUENCES = 16
 """Sequences that are run, or half of them if that is less: the first ones are not yet at the pace of many."""
 
 
-def runs_of(segments: Sequence[Segment]) -> list[Step]:
-    """The segments by sequence, of a step that need not be run as a whole; nothing for others: short ones, those with
-    rows of a source, or sequences of different kinds."""
-    if len(segments) < LONG or any(segment.is_source for segment in segments):
+def runs_of(segments: Sequence[Segment], least: int = LONG) -> list[Step]:
+    """The segments by sequence, of a step that need not be run as a whole; nothing for others: those with fewer than
+    `least` segments, with rows of a source, or sequences of different kinds."""
+    if len(segments) < least or any(segment.is_source for segment in segments):
         return []
     runs = [tuple(run) for _, run in groupby(segments, key=lambda segment: segment.sequence)]
     forms = {tuple(replace(s, sequence=0, pages=()) for s in run) for run in runs}

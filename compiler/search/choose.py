@@ -20,9 +20,9 @@ from .judge import Choice, Judge, Score, with_segments
 from .starts import starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
-WORK, WORK_PER_TILE, WORK_PER_SEQUENCE, MOST_WORK = 3_500, 3, 350, 30_000
-"""What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule and each sequence
-behind the first, and no more."""
+WORK, WORK_PER_TILE, WORK_OF_BATCH, WORK_PER_SEQUENCE, MOST_WORK = 3_500, 3, 6_000, 350, 30_000
+"""What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule, for several
+sequences (of which two are predicted) and for each behind the first, and no more."""
 
 WORTH = 1 << 20
 """Weights from which on all axes are searched; of smaller graphs, only whether fewer chips are better."""
@@ -84,7 +84,8 @@ def search(problem: Problem, asked: Choice) -> Found:
 
 def _most_work(tiles: int, sequences: int) -> float:
     """What the search of a mapping with so many tiles by rule may look at."""
-    return min(WORK + WORK_PER_TILE * tiles + WORK_PER_SEQUENCE * (sequences - 1), MOST_WORK)
+    batch = WORK_OF_BATCH + WORK_PER_SEQUENCE * (sequences - 1) if sequences > 1 else 0
+    return min(WORK + WORK_PER_TILE * tiles + batch, MOST_WORK)
 
 
 def _whole(problem: Problem, choice: Choice, rules: Found) -> Found:

@@ -164,6 +164,10 @@ class Judge:
         memory, which layers share, each layer adds as much."""
 
         def cycles(predictor: Predictor) -> float:
+            told = predictor.pair(steps.whole) if len(steps.samples) > 1 else None
+            if told is not None:
+                self.work += INSTRUCTION_WORK * told.instructions
+                return float(told.cycles)
             return steps.extrapolated([self._cycles(predictor, step) for step in steps.samples])
 
         if predictors[-1].uses_memory:

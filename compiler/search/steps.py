@@ -14,13 +14,16 @@ PREFILL, WHOLE = 64, 128
 all layers), and of one that attention sees as a whole."""
 
 SAMPLES = 8, 24
-"""Segments of the prefills that are predicted: more tokens take longer by what the segments between them take."""
+"""Segments of the prefills that are predicted: more tokens take longer by what the segments between them take. Not of
+sequences one after another: what the host gets of the first ones paces the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Steps of growing length that stand for one of `tokens` tokens (or that step alone), and a step of one segment."""
+    """A step of `tokens` tokens, steps of growing length that stand for it (or that step alone), and a step of one
+    segment."""
 
+    whole: tuple[Segment, ...]
     samples: tuple[tuple[Segment, ...], ...]
     first: tuple[Segment, ...]
     tokens: int
@@ -69,7 +72,7 @@ def _prefill(whole: tuple[Segment, ...]) -> Prefill:
     few, many = SAMPLES
     alone = len({segment.sequence for segment in whole}) == 1
     samples = (whole[-few:], whole[-many:]) if alone else (whole[:few], whole[:many])
-    return Prefill(samples if many < len(whole) else (whole,), whole[:1], _tokens(whole))
+    return Prefill(whole, samples if many < len(whole) else (whole,), whole[:1], _tokens(whole))
 
 
 def _tokens(segments: Sequence[Segment]) -> int:

@@ -112,6 +112,17 @@ def test_of_many_sequences_some_tell_how_long_all_take(batch: Program) -> None:
     assert sum(told.critical.values()) == told.cycles
 
 
+def test_the_first_two_sequences_tell_about_how_long_all_take(batch: Program) -> None:
+    segments, predictor = _sequences(batch, 64, 12), Predictor(batch)
+    quick, whole = predictor.pair(segments), predictor.whole(segments)
+    assert quick is not None and quick.instructions < whole.instructions / 4
+    assert quick.cycles == pytest.approx(whole.cycles, rel=0.1)
+    in_turn = sorted(segments, key=lambda segment: segment.position)
+    assert predictor.pair(segments[:8]) is None and predictor.pair(in_turn) is None
+    two = _sequences(batch, 64, 2)
+    assert predictor.pair(two) == predictor.whole(two)
+
+
 def test_of_many_segments_some_tell_how_long_all_take(pytiny: Program) -> None:
     segments, predictor = segments_of(100, 28, 1), Predictor(pytiny)
     told, whole = predictor.step(segments), predictor.whole(segments)
