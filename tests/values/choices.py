@@ -218,8 +218,9 @@ ELSEWHERE = {
 }
 """Optimisations that are choices of the other table."""
 
-COMBINING = {Optimisation.SEARCH}
-"""Optimisations that take some of these choices and make no others."""
+COMBINING = {Optimisation.SEARCH, Optimisation.REPLICAS}
+"""Optimisations that take some of these choices and change no value otherwise: copies of a program give what one of them
+does (tests/values/test_replicas.py)."""
 
 
 def target(chips: int = 2) -> Hardware:
