@@ -30,7 +30,7 @@ LONGEST_SEGMENT = 16
 @dataclass(frozen=True, slots=True)
 class KvChoice:
     """What is asked of the caches: a policy (None: `choose_policy` decides for each layer), and how many of the last
-    rows of tiered ones lie in arrays alone (0: as many as fit).
+    rows of tiered ones lie in arrays alone (0: as many as fit). `why` says who asks.
 
     With `one_tile` rows that need more than one tile a head do not count as fitting, but for the first `spared` layers
     with attention: there are too few tiles for all.
@@ -40,6 +40,7 @@ class KvChoice:
     hot_rows: int = 0
     one_tile: bool = False
     spared: int = 0
+    why: str = "asked for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +152,20 @@ def choose_policy(geometry: Geometry, op: Attention, rows_of: Domain, room: Room
     What was asked for, where the layer can have it. Otherwise resident if that fits, else tiered with as many rows in
     arrays as fit, else streamed; a layer that can be nothing but resident is so. Pages are resident.
     """
-    asked, here = geometry.kv.policy, resident(geometry, op, rows_of)
+    asked, who, here = geometry.kv.policy, geometry.kv.why, resident(geometry, op, rows_of)
     hindrance, need = can_stream(geometry, op, rows_of), macros(geometry, op, here)
     sizes = f"all rows of a head take {need:,} macros, a tile has {room.tile:,}"
     if asked is KvPolicy.RESIDENT or hindrance:
-        return replace(here, why=hindrance or "asked for")
+        return replace(here, why=hindrance or who)
     if asked is None and room.fits:
         return replace(here, why=sizes + (", and several tiles share a head" if need > room.tile else ""))
     least = macros(geometry, op, tiered(geometry, rows_of, 0))
     most = hot_rows(geometry, op, rows_of, room.left if least <= room.left else room.tile)
     if asked is KvPolicy.TIERED or (asked is None and most):
         found = tiered(geometry, rows_of, min(geometry.kv.hot_rows or most, most))
-        return replace(found, why="asked for" if asked else sizes)
+        return replace(found, why=who if asked else sizes)
     why = f"{sizes}, and a ring with one block beside the newest would take {least:,}"
-    return replace(streamed(geometry, rows_of), why="asked for" if asked else why)
+    return replace(streamed(geometry, rows_of), why=who if asked else why)
 
 
 def policy_notes(plans: Iterable[KvPlan]) -> list[Note]:

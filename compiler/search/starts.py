@@ -89,7 +89,7 @@ def _policies(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Sta
     if asked.options.kv.policy is not None or policies <= {KvPolicy.RESIDENT}:
         return
     for policy in KvPolicy:
-        options = replace(asked.options, kv=KvChoice(policy))
+        options = replace(asked.options, kv=KvChoice(policy, why="predicted to be fastest"))
         found = settled(problem, replace(asked, options=options))
         if found is not None:
             yield policy.value, found

@@ -37,8 +37,9 @@ TOLERANCE = 1.05
 PART = 1.01
 """How much slower a decode or a prefill may be where the mapping is the same, but for the form of its segments."""
 
-AHEAD = 1.03
-"""The same for deeper queues: segments run further ahead, and their messages may take links from earlier ones."""
+AHEAD = 1.08
+"""The same for deeper queues, which are no resource but how far a sequencer runs ahead: units that start what is ready
+have the anomalies of list scheduling (Graham, 1969). One case takes 6.2 % longer for 32 tokens, and 4 % less for 64."""
 
 CONSTANTS = {
     ("network", "link_width"): (4, 8, 32, 128),

@@ -53,10 +53,15 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(hardware, shape, draw(st.sampled_from([64, 256, 1024])), draw(st.sampled_from([1, 1, 4])))
 
 
+def compilation(case: Case, kv: str) -> Compilation:
+    """What `cim compile --shapes-only --kv` begins with."""
+    options = CompileOptions(max_context=case.context, batch=case.batch, kv=kv, place="all")
+    return Compilation(Path("sketch.onnx"), options, case.hardware, decoder(case.shape))
+
+
 def compiled(case: Case, kv: str) -> Program | None:
     """The program, as `cim compile --shapes-only --kv` would make it; None if it does not fit."""
-    options = CompileOptions(max_context=case.context, batch=case.batch, kv=kv, place="all")
-    c = Compilation(Path("sketch.onnx"), options, case.hardware, decoder(case.shape))
+    c = compilation(case, kv)
     try:
         PlaceBlocks().run(c)
     except CimError:
@@ -95,6 +100,10 @@ def test_a_better_policy_is_kept_by_a_search_that_goes_on() -> None:
     auto = compiled(case, "auto")
     assert auto is not None and {cache.policy for cache in auto.caches} == {KvPolicy.STREAMED}
     assert not streams_weights(auto)
+    c = compilation(case, "auto")
+    PlaceBlocks().run(c)
+    (said,) = (note.text for note in c.notes if note.text.startswith("KV cache"))
+    assert "streamed from DRAM" in said and said.endswith("(predicted to be fastest).")
 
 
 @pytest.mark.slow

@@ -219,8 +219,8 @@ ELSEWHERE = {
 """Optimisations that are choices of the other table."""
 
 COMBINING = {Optimisation.SEARCH, Optimisation.REPLICAS}
-"""Optimisations that take some of these choices and change no value otherwise: copies of a program give what one of them
-does (tests/values/test_replicas.py)."""
+"""Optimisations that take some of these choices and change no value otherwise: copies of a program give what one of
+them does (tests/values/test_replicas.py)."""
 
 
 def target(chips: int = 2) -> Hardware:
