@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from isa.program import Direction, Program
+from isa.hardware import Hardware
+from isa.program import Direction, Program, Stream
 
 ROWS = 64
 """Sequences take turns only if what their outputs wait for each other at the end is no longer than so many rows take
@@ -25,15 +26,20 @@ def turns_of(program: Program) -> int:
     if limits.pages:
         return 1
     spread = max((cache.ways // cache.blocks for cache in program.caches if cache.blocks), default=1)
-    size = sum(
-        stream.columns * stream.dtype.bytes
-        for stream in program.streams
-        if stream.direction is Direction.OUT and stream.parts and not stream.source
-    )
-    row = size / target.bytes_per_cycle(target.host_link.bandwidth)
+    row = row_cycles(target, program.streams)
     wait = ROWS * target.cycles(target.macro.mvm_latency)
     most = 1 + int(wait / row) if row else limits.sequences
     return max(min(spread, most, limits.sequences), 1) * len(program.corners)
+
+
+def row_cycles(target: Hardware, streams: Sequence[Stream]) -> float:
+    """Cycles that the host's link needs for the outputs of a token."""
+    size = sum(
+        stream.columns * stream.dtype.bytes
+        for stream in streams
+        if stream.direction is Direction.OUT and stream.parts and not stream.source
+    )
+    return size / target.bytes_per_cycle(target.host_link.bandwidth)
 
 
 def in_turns(each: Sequence[Sequence[Item]], turns: int) -> list[Item]:

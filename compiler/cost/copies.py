@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isa.hardware import Hardware
-from isa.program import Direction, Stream
+from isa.program import Stream
+from isa.turns import row_cycles
 
 
 def side_by_side(target: Hardware, streams: Sequence[Stream], cycles: float, rows: int, copies: int) -> float:
@@ -13,6 +14,5 @@ def side_by_side(target: Hardware, streams: Sequence[Stream], cycles: float, row
 
     The link needs the time of all rows. The copies' last rows come at about the same time and follow each other.
     """
-    sizes = (s.columns * s.dtype.bytes for s in streams if s.direction is Direction.OUT and s.parts)
-    row = sum(sizes) / target.bytes_per_cycle(target.host_link.bandwidth)
+    row = row_cycles(target, streams)
     return max(cycles + (copies - 1) * row, rows * row)

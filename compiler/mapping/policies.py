@@ -18,13 +18,11 @@ from compiler.optimisations import Optimisation
 from isa.interface import KvPolicy
 from isa.operands import WORD_BYTES
 
+from .rules import LONGEST_CHUNK
 from .sections import Domain
 
 if TYPE_CHECKING:
     from .parts import Geometry
-
-LONGEST_SEGMENT = 16
-"""Tokens that a segment has at most: a ring has room for them beside the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +67,15 @@ def skips(geometry: Geometry, op: Attention) -> bool:
 def ring_rows(geometry: Geometry, op: Attention, rows_of: Domain) -> int:
     """Rows of the ring in which a sequence's keys and values lie; 0 if every position has a row of its own.
 
-    A segment's first token sees `window` rows, its last one up to `LONGEST_SEGMENT` - 1 more; blocks are whole.
+    A segment's first token sees `window` rows, its last one up to `LONGEST_CHUNK` - 1 more; blocks are whole.
     Attention that sees later tokens has all rows appended before it looks at the first, so it has no ring.
     """
     if not skips(geometry, op) or not op.causal or not geometry.does(Optimisation.RING):
         return 0
     assert op.window is not None
     block = geometry.block(rows_of)
-    rows = -(-(op.window + LONGEST_SEGMENT - 1) // block) * block
-    fits = block % LONGEST_SEGMENT == 0  # a segment must not cross the end of the ring
+    rows = -(-(op.window + LONGEST_CHUNK - 1) // block) * block
+    fits = block % LONGEST_CHUNK == 0  # a segment must not cross the end of the ring
     return rows if fits and rows < geometry.longest(rows_of) else 0
 
 
@@ -124,8 +122,8 @@ def can_stream(geometry: Geometry, op: Attention, rows_of: Domain) -> str:
         return "attention that sees later tokens takes its rows from arrays"
     if op.head_dim % WORD_BYTES or op.v_head_dim % WORD_BYTES:
         return f"heads of {op.head_dim} and {op.v_head_dim} columns are not whole words"
-    if geometry.block(rows_of) % LONGEST_SEGMENT:
-        return f"a block of {geometry.block(rows_of)} rows is no multiple of {LONGEST_SEGMENT}"
+    if geometry.block(rows_of) % LONGEST_CHUNK:
+        return f"a block of {geometry.block(rows_of)} rows is no multiple of {LONGEST_CHUNK}"
     return ""
 
 

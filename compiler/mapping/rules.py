@@ -148,8 +148,8 @@ OVERHEAD = 1.5
 """Startups and ways of a segment in a stage, in rows' work: queues let most of them pass under other segments' work."""
 
 SHORTEST, LONGEST_CHUNK = 4, 16
-"""Rows of a segment, at least and at most: each segment's inputs come over the host link one after the other, and it
-lies within a block of cached rows."""
+"""Rows of a segment, at least and at most: each segment's inputs come over the host link one after the other, it
+lies within a block of cached rows, and a ring has room for it beside the window."""
 
 
 def segment_rows(graph: Graph, limits: Limits) -> int:

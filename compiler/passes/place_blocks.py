@@ -104,10 +104,9 @@ class PlaceBlocks(Pass):
             check_positions(graph, context, source)
         rows = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else 0
         problem = Problem(chip, c.require_target(), limits, arithmetic_of(options.weights), options.chunk)
-        may_search = options.does(Optimisation.SEARCH) and not c.is_trial
-        find = search if may_search else by_rule
         asked = Choice(self._asked(options), rows)
-        found = by_rule(problem, asked) if c.is_trial else with_copies_of_all(problem, asked, find)
+        improve = search if options.does(Optimisation.SEARCH) else None
+        found = by_rule(problem, asked) if c.is_trial else with_copies_of_all(problem, asked, improve)
         c.mapping = found.mapping
         c.notes += found.notes
         if sequences < options.batch:

@@ -50,12 +50,9 @@ def by_rule(problem: Problem, asked: Choice) -> Found:
     return _with_segments(problem, settled, asked.chunk, notes)
 
 
-def search(problem: Problem, asked: Choice) -> Found:
-    """The best choice found: that of the rules, if nothing is predicted to be better, or nothing can be predicted.
-
-    Raises `CimError` if the rules find nothing that fits.
-    """
-    rules = by_rule(problem, asked)
+def search(problem: Problem, asked: Choice, rules: Found) -> Found:
+    """The best choice found from that of the rules on: this one, if nothing is predicted to be better, or nothing can
+    be predicted."""
     chips = {problem.hardware.chip_of(tile.x, tile.y) for tile in rules.mapping.tiles}
     is_small = weight_cells(problem.graph) < WORTH
     in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in rules.mapping.caches)

@@ -28,8 +28,8 @@ from .judge import Choice, Judge, Score
 WORTH = 0.9
 """What copies have to come to, by rule: about as much as a search may find for one."""
 
-Find = Callable[[Problem, Choice], Found]
-"""How a mapping of one copy is found: by search, or by rule."""
+Improve = Callable[[Problem, Choice, Found], Found]
+"""How a mapping of one copy goes on from what the rules make of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Copies:
     across: int
     down: int
     problem: Problem
+    rules: Found
     score: Score
 
     @property
@@ -54,20 +55,20 @@ class Copies:
         return replace(found, mapping=replace(found.mapping, memory=memory, replicas=tuple(corners[1:])))
 
 
-def with_copies_of_all(problem: Problem, asked: Choice, find: Find) -> Found:
-    """What `find` makes of the problem, or of its share for each of several copies, where these are predicted to be
-    faster. Raises `CimError` if the rules find nothing that fits."""
-    if not _may_have_copies(problem, asked):
-        return find(problem, asked)
+def with_copies_of_all(problem: Problem, asked: Choice, improve: Improve | None = None) -> Found:
+    """What the rules make of the problem, or of its share for each of several copies, where these are predicted to be
+    faster; and what `improve` makes of that. Raises `CimError` if the rules find nothing that fits."""
     rules = by_rule(problem, asked)
-    if not _leaves_room(rules, problem):
-        return find(problem, asked)
-    weighed = [one, *_weighed(problem, asked, one)] if (one := _scored(1, 1, problem, rules)) else []
+    may = _may_have_copies(problem, asked) and _leaves_room(rules, problem)
+    one = _scored(1, 1, problem, rules) if may else None
+    weighed = [one, *_weighed(problem, asked)] if one is not None else []
     best = min(weighed, key=lambda copies: copies.score.key, default=None)
     if best is None or best.count == 1 or best.score.mean > WORTH * weighed[0].score.mean:
-        return find(problem, asked)
-    found = best.placed(find(best.problem, asked), problem.hardware)
-    return replace(found, notes=(_note(best, weighed, found, problem), *found.notes))
+        return improve(problem, asked, rules) if improve else rules
+    found = improve(best.problem, asked, best.rules) if improve else best.rules
+    note = _note(best, weighed, found, problem)
+    placed = best.placed(found, problem.hardware)
+    return replace(placed, notes=(note, *found.notes))
 
 
 def _may_have_copies(problem: Problem, asked: Choice) -> bool:
@@ -92,7 +93,7 @@ def _leaves_room(found: Found, problem: Problem) -> bool:
     return is_kept and 2 * len(mapping.tiles) <= problem.hardware.tiles
 
 
-def _weighed(problem: Problem, asked: Choice, one: Copies) -> Iterator[Copies]:
+def _weighed(problem: Problem, asked: Choice) -> Iterator[Copies]:
     """Two copies, four, ... as long as the sequences can be dealt among them and one fits its piece."""
     count = 2
     while problem.limits.sequences % count == 0:
@@ -124,7 +125,7 @@ def _scored(across: int, down: int, problem: Problem, rules: Found) -> Copies | 
         side_by_side(problem.hardware, streams, cycles, rows, count)
         for cycles in (score.decode, score.prefill)
     )
-    return Copies(across, down, problem, Score(decode, prefill, count * score.tiles, score.chunk))
+    return Copies(across, down, problem, rules, Score(decode, prefill, count * score.tiles, score.chunk))
 
 
 def _pieces(hardware: Hardware, count: int) -> Iterator[tuple[int, int, Hardware]]:

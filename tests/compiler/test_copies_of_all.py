@@ -48,7 +48,7 @@ def problem() -> Problem:
 
 @pytest.fixture(scope="module")
 def found(problem: Problem) -> Found:
-    return with_copies_of_all(problem, ASKED, by_rule)
+    return with_copies_of_all(problem, ASKED)
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +140,12 @@ def test_the_mapping_s_text_has_them(found: Found) -> None:
     ids=["one sequence", "cannot be dealt", "no room", "left out", "pages"],
 )
 def test_there_are_none_elsewhere(problem: Problem, asked: Choice) -> None:
-    assert not with_copies_of_all(problem, asked, by_rule).mapping.replicas
+    assert not with_copies_of_all(problem, asked).mapping.replicas
 
 
 def test_on_several_chips_copies_lie_on_whole_chips(problem: Problem) -> None:
     chips = with_quantity(with_quantity(tiny(SIDE // 2), "system", "chips_x", 2), "system", "chips_y", 2)
-    made = with_copies_of_all(replace(problem, hardware=chips), ASKED, by_rule)
+    made = with_copies_of_all(replace(problem, hardware=chips), ASKED)
     program = build_program(made.mapping, chips, Origin(), shapes_only=False)
     assert program.replicas
     assert all(corner.x % (SIDE // 2) == corner.y % (SIDE // 2) == 0 for corner in program.replicas)
@@ -162,7 +162,7 @@ def test_on_several_chips_copies_lie_on_whole_chips(problem: Problem) -> None:
 def test_any_small_decoder(width: int, sequences: int, seed: int, is_ideal: bool) -> None:
     problem = _problem(Shape(width, 1), 30, sequences)
     problem = replace(problem, arithmetic=Arithmetic.FLOAT32 if is_ideal else Arithmetic.INT8)
-    program = _program(with_copies_of_all(problem, ASKED, by_rule), problem)
+    program = _program(with_copies_of_all(problem, ASKED), problem)
     assert findings(program) == ()
     count, ids = len(program.corners), _ids(sequences, 7, seed)
     found, alone = _logits(program, ids, sequences), replace(program, replicas=())

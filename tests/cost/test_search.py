@@ -82,7 +82,8 @@ def test_a_prefill_is_extrapolated_over_its_segments(graph: Graph) -> None:
 
 def test_the_choice_is_no_slower_than_the_rules(graph: Graph) -> None:
     problem, start = _problem(graph), Choice(MapOptions(), 16)
-    found, rules = search(problem, start), by_rule(problem, start)
+    rules = by_rule(problem, start)
+    found = search(problem, start, rules)
     judge = Judge(problem)
     chosen, score = judge.score(found.choice), judge.score(rules.choice)
     assert chosen is not None
@@ -130,8 +131,8 @@ def test_where_more_tiles_do_not_fit_the_rules_make_room(graph: Graph) -> None:
 
 def test_what_is_asked_for_is_not_searched(graph: Graph) -> None:
     problem = replace(_problem(graph), chunk=4)
-    asked = MapOptions(kv=KvChoice(KvPolicy.STREAMED))
-    found = search(problem, Choice(asked, 16))
+    asked = Choice(MapOptions(kv=KvChoice(KvPolicy.STREAMED)), 16)
+    found = search(problem, asked, by_rule(problem, asked))
     assert found.mapping.limits.chunk == 4
     assert {cache.policy for cache in found.mapping.caches} == {KvPolicy.STREAMED}
 
@@ -159,10 +160,9 @@ def test_large_models_with_streamed_weights_are_not_searched(
 ) -> None:
     """DRAM binds them whatever the choice, and their predictions take long."""
     monkeypatch.delattr("compiler.search.choose.Judge")
-    streamed = MapOptions(stream=True, kv=KvChoice(KvPolicy.STREAMED))
+    problem, resident = _problem(graph), Choice(MapOptions(hub_width=64), 4)
+    streamed = Choice(MapOptions(stream=True, kv=KvChoice(KvPolicy.STREAMED)), 4)
     with pytest.raises(NameError):
-        search(
-            Problem(graph, TARGET, Limits(64, 1), Arithmetic.INT8, None), Choice(MapOptions(hub_width=64), 4)
-        )
-    found = search(Problem(graph, TARGET, Limits(64, 1), Arithmetic.INT8, None), Choice(streamed, 4))
+        search(problem, resident, by_rule(problem, resident))
+    found = search(problem, streamed, by_rule(problem, streamed))
     assert found.settled.options.stream

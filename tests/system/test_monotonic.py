@@ -37,7 +37,7 @@ TOLERANCE = 1.05
 PART = 1.01
 """How much slower a decode or a prefill may be where the mapping is the same, but for the form of its segments."""
 
-AHEAD = 1.08
+AHEAD = 1.07
 """The same for deeper queues, which are no resource but how far a sequencer runs ahead: units that start what is ready
 have the anomalies of list scheduling (Graham, 1969). One case takes 6.2 % longer for 32 tokens, and 4 % less for 64."""
 
