@@ -58,11 +58,12 @@ from .layout import (
     O_STARTED,
     O_TILE,
     O_UNKNOWN,
+    O_WINDOW,
     PENDING,
     Q_BUSY,
     Q_ENTRIES,
     Q_FIRST,
-    Q_PENDING_COUNT,
+    Q_LATEST,
     Q_POSTED,
     Q_POSTED_COUNT,
     Q_POSTED_LATEST,
@@ -93,7 +94,7 @@ from .layout import (
 )
 from .ports import first_use, matches
 from .units import begin
-from .windows import append, append_entry, append_pending, pick
+from .windows import append_pending, has_room_in_window, pick
 
 DISPATCHED, HELD, UNKNOWN_COST, WRONG = range(4)
 LARGEST = 1 << 40  # addresses beyond are left to the reference
@@ -178,12 +179,12 @@ def drop_posted(m: Words, queue: int) -> None:
 
 @compiled
 def has_room(m: Words, tile: int, queue: int) -> bool:
-    """Wait until the queue has a place; False if it is not known yet when that will be."""
+    """Wait until a queue in order has a place; False if it is not known yet when that will be."""
     forget_over(m, tile, queue)
-    if m[queue + Q_ENTRIES] + m[queue + Q_PENDING_COUNT] < m[H_DEPTH]:
+    if m[queue + Q_ENTRIES] < m[H_DEPTH]:
         return True
     oldest = m[queue + Q_FIRST]
-    if m[queue + Q_ENTRIES] == 0 or m[oldest + O_STARTED] == NO_RECORD:
+    if m[oldest + O_STARTED] == NO_RECORD:
         m[tile + T_HELD] = queue
         return False
     if m[oldest + O_START] > m[tile + T_TIME]:
@@ -208,6 +209,7 @@ def make_operation(m: Words, tile: int, code: int, cost: int, operand: int, queu
     m[tile + T_SEQUENCE] += 1
     m[operation + O_SEQUENCE] = m[tile + T_SEQUENCE]
     m[operation + O_QUEUE] = queue
+    m[operation + O_WINDOW] = 0
     return operation
 
 
@@ -274,6 +276,25 @@ def take_arrays(m: Words, k: Words, tile: int, operation: int, cost: int) -> Non
 
 
 @compiled
+def append(m: Words, first: int, latest: int, count: int, link: int, operation: int) -> None:
+    """An operation is the latest of a chain, whose ends and length are kept at these places."""
+    m[operation + link] = 0
+    if m[count]:
+        m[m[latest] + link] = operation
+    else:
+        m[first] = operation
+    m[latest] = operation
+    m[count] += 1
+
+
+@compiled
+def append_entry(m: Words, queue: int, operation: int) -> None:
+    """An operation is the latest of its queue."""
+    m[operation + O_REFERENCES] += 1
+    append(m, queue + Q_FIRST, queue + Q_LATEST, queue + Q_ENTRIES, O_LATER, operation)
+
+
+@compiled
 def wait_for_unit(m: Words, k: Words, queue: int, operation: int, code: int) -> None:
     """Take a place in a queue in order: behind the one before it."""
     before = m[queue + Q_BUSY]
@@ -329,13 +350,14 @@ def dispatch(m: Words, k: Words, executed: Table, tile: int, code: int) -> int:
     ranges = find_ranges(m, k, tile, code, cost)
     if ranges < 0:
         return WRONG
-    if not has_room(m, tile, queue):
+    is_windowed = k[code + C_IS_WINDOWED] != 0
+    if not (has_room_in_window(m, tile, queue) if is_windowed else has_room(m, tile, queue)):
         return HELD
     operation = make_operation(m, tile, code, cost, operand, queue)
     take_buffer(m, tile, operation, ranges)
     if k[cost + K_USES]:
         take_arrays(m, k, tile, operation, cost)
-    if k[code + C_IS_WINDOWED]:
+    if is_windowed:
         append_pending(m, queue, operation)
     else:
         wait_for_unit(m, k, queue, operation, code)

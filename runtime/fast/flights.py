@@ -22,13 +22,22 @@ from .layout import (
     H_PUSHED,
     H_READY,
     O_CAUSE,
+    O_LATER,
     O_NEXT,
+    O_REFERENCES,
     O_START,
     O_UNKNOWN,
+    O_WINDOW,
     PENDING,
+    PENDING_OPERATION,
+    PENDING_START,
+    PENDING_WORDS,
+    Q_PENDING,
+    RING_FIRST,
     T_NEXT,
     W_OPERATION,
 )
+from .rings import row_at
 
 
 @compiled
@@ -50,6 +59,16 @@ def wait_for(m: Words, operation: int, flight: int) -> None:
 
 
 @compiled
+def note_start(m: Words, queue: int, operation: int) -> None:
+    """It is known when an operation that waits in a window could start. In the ring it is where it was, or later."""
+    ring = queue + Q_PENDING
+    number = max(m[operation + O_LATER], m[ring + RING_FIRST])
+    while m[row_at(m, ring, number, PENDING_WORDS) + PENDING_OPERATION] != operation:
+        number += 1
+    m[row_at(m, ring, number, PENDING_WORDS) + PENDING_START] = m[operation + O_START]
+
+
+@compiled
 def resolve(m: Words, flight: int, end: int, record: int) -> None:
     """The end of a flight is known: those that waited for it alone can start."""
     m[flight + F_DONE] = end
@@ -61,6 +80,9 @@ def resolve(m: Words, flight: int, end: int, record: int) -> None:
         hold_up(m, operation, end, record)
         m[operation + O_UNKNOWN] -= 1
         if m[operation + O_UNKNOWN] == 0:
+            if m[operation + O_WINDOW]:
+                note_start(m, m[operation + O_WINDOW], operation)
+                m[operation + O_REFERENCES] += 1  # it may start, and be over, before its own late start
             m[operation + O_NEXT] = m[H_READY]
             m[H_READY] = operation
         waiter = free_waiter(m, waiter)

@@ -65,27 +65,31 @@ H_SIZE: Final = H_RANGES + RANGE_WORDS * MAX_RANGES
 REGISTER_WORDS: Final = 33
 MAX_LOOPS: Final = 16
 LOOP_START, LOOP_END, LOOP_REGISTER, LOOP_COUNT, LOOP_INDEX, LOOP_SIZE = range(6)
+# A ring: where its rows are, how many there is room for, the number of the oldest since the beginning, and how many.
+RING_PLACE, RING_SLOTS, RING_FIRST, RING_COUNT, RING_SIZE = range(5)
+# A queue in order.
 (
     Q_TILE,
-    Q_FIRST,  # the oldest of the latest operations dispatched (in a window: started)
+    Q_FIRST,  # the oldest of the latest operations dispatched
     Q_LATEST,
     Q_ENTRIES,
-    Q_PENDING,  # not started, in a window
-    Q_PENDING_LATEST,
-    Q_PENDING_COUNT,
     Q_BUSY,  # the flight that frees the unit
     Q_POSTED,
     Q_POSTED_LATEST,
     Q_POSTED_COUNT,
-    Q_FREE,
-    Q_HOLDER,
-    Q_TURN,
     Q_MEETING,
     Q_END,
     Q_NEXT,  # the next port of the tile that was used first after this one
     Q_USED,
     Q_SIZE,
-) = range(19)
+) = range(13)
+# A queue with a window has these words in the place of those behind Q_TILE.
+Q_FREE, Q_HOLDER, Q_TURN = range(1, 4)
+Q_PENDING: Final = 4  # a ring of what has not started
+Q_STARTED: Final = Q_PENDING + RING_SIZE  # a ring of the latest that have
+PENDING_START, PENDING_OPERATION, PENDING_WORDS = range(3)
+STARTED_START, STARTED_DONE, STARTED_RECORD, STARTED_WORDS = range(4)
+LATE: Final = 1 << 62  # the start of what waits for ends that nobody knows
 (
     T_INDEX,
     T_PC,
@@ -137,14 +141,14 @@ F_DONE, F_RECORD, F_WAITERS, F_LATEST, F_SIZE = range(5)
 (
     O_START,
     O_UNKNOWN,
-    O_LATER,  # in its queue
-    O_REFERENCES,  # how many boards and queues, and what is still to happen, know the operation
     O_CAUSE,  # twice the record that decides the start, and one more if that was by issuing
+    O_WINDOW,  # the queue in whose window it waits; 0: in none
+    O_LATER,  # the next one in its queue; in a window, where in the ring it was at first
+    O_REFERENCES,  # how many boards and queues, and what is still to happen, know the operation
     O_STARTED,
     O_TILE,
     O_CODE,
     O_COST,
-    O_QUEUE,
     O_SEQUENCE,
     O_NEXT,  # of those that are ready, or early at a meeting, or free
 ) = range(F_SIZE, F_SIZE + 12)
@@ -152,6 +156,7 @@ O_CELLS: Final = 2 * LINE  # flights that only some operations have
 O_PORT: Final = O_CELLS + F_SIZE
 O_OPERAND: Final = 3 * LINE
 O_LATER_POSTED: Final = O_OPERAND + 1
+O_QUEUE: Final = O_OPERAND + 2
 O_SIZE: Final = 4 * LINE
 W_OPERATION, W_NEXT, W_SIZE = range(3)
 

@@ -27,8 +27,6 @@ from .layout import (
     S_START,
 )
 
-MANY = 16  # stretches of a lane beyond which those in the past are forgotten
-
 SMALLEST = 5e-10
 """The least part of a cycle (the float above 5e-10) that rounding to 9 decimals does not lose."""
 
@@ -161,8 +159,6 @@ def join(m: Words, f: Floats, lane: int, stretch: int) -> None:
 @compiled
 def forget_lane(m: Words, lane: int, now: int) -> None:
     """Nothing comes before `now` any more. What ends just then can still be followed."""
-    if m[lane + LANE_LEN] <= MANY:
-        return
     while m[lane + LANE_FIRST] and m[m[lane + LANE_FIRST] + S_END] < now:
         remove(m, lane, m[lane + LANE_FIRST])
 

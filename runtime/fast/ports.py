@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .board import flight_of
-from .flights import wait_for
+from .flights import hold_up, wait_for
 from .jit import Words, compiled
 from .layout import (
     BOARD_SIZE,
     CHAIN_SIZE,
     F_DONE,
+    H_WINDOW,
     M_IS_BARRIER,
     M_SOURCES,
     MESSAGE,
@@ -18,22 +19,32 @@ from .layout import (
     O_LATER_POSTED,
     O_START,
     PENDING,
+    PENDING_OPERATION,
+    PENDING_WORDS,
     Q_END,
     Q_FIRST,
     Q_MEETING,
     Q_NEXT,
     Q_PENDING,
     Q_POSTED,
-    Q_SIZE,
+    Q_STARTED,
     Q_USED,
+    RING_COUNT,
+    RING_FIRST,
+    STARTED_DONE,
+    STARTED_RECORD,
+    STARTED_WORDS,
     T_BUFFER,
     T_CELLS,
     T_CIM,
+    T_DMA,
     T_RECVS,
     T_RECVS_LATEST,
     T_SENDS,
     T_SENDS_LATEST,
+    T_VECTOR,
 )
+from .rings import row_at
 
 
 @compiled
@@ -62,12 +73,23 @@ def first_use(m: Words, tile: int, queue: int, kind: int, is_receive: int) -> No
 
 @compiled
 def wait_for_queue(m: Words, operation: int, queue: int) -> None:
-    """Wait for all of a queue that is not known to be over."""
-    for first, later in ((Q_FIRST, O_LATER), (Q_PENDING, O_LATER), (Q_POSTED, O_LATER_POSTED)):
+    """Wait for all of a queue in order that is not known to be over."""
+    for first, later in ((Q_FIRST, O_LATER), (Q_POSTED, O_LATER_POSTED)):
         other = m[queue + first]
         while other:
             wait_for(m, operation, other)
             other = m[other + later]
+
+
+@compiled
+def wait_for_window(m: Words, operation: int, queue: int) -> None:
+    """Wait for all of a queue with a window that is not known to be over."""
+    started, pending = queue + Q_STARTED, queue + Q_PENDING
+    for number in range(m[started + RING_FIRST], m[started + RING_FIRST] + m[started + RING_COUNT]):
+        row = row_at(m, started, number, STARTED_WORDS)
+        hold_up(m, operation, m[row + STARTED_DONE], m[row + STARTED_RECORD])
+    for number in range(m[pending + RING_FIRST], m[pending + RING_FIRST] + m[pending + RING_COUNT]):
+        wait_for(m, operation, m[row_at(m, pending, number, PENDING_WORDS) + PENDING_OPERATION])
 
 
 @compiled
@@ -90,8 +112,12 @@ def wait_for_board(m: Words, operation: int, board: int) -> bool:
 @compiled
 def wait_for_all(m: Words, tile: int, operation: int) -> bool:
     """Wait for everything that the tile has dispatched (`TileState.outstanding`); False as `wait_for_board`."""
-    for unit in range(3):
-        wait_for_queue(m, operation, tile + T_CIM + Q_SIZE * unit)
+    for queue in (tile + T_CIM, tile + T_VECTOR):
+        if m[H_WINDOW] > 1:
+            wait_for_window(m, operation, queue)
+        else:
+            wait_for_queue(m, operation, queue)
+    wait_for_queue(m, operation, tile + T_DMA)
     for first in (T_SENDS, T_RECVS):
         queue = m[tile + first]
         while queue:

@@ -193,10 +193,13 @@ class _Maker:
         for tile, port, meeting, end in ends:
             row = rows[before[tile] + port]
             row[at.Q_MEETING], row[at.Q_END] = routes.meeting(meeting), end
-        _set_queues(rows, first_tile + at.T_SIZE * owner)
+        rows[:, at.Q_TILE] = first_tile + at.T_SIZE * owner
         tiles[:, at.T_PORTS] = self._state.add(rows) + at.Q_SIZE * before
         for queue in (at.T_CIM, at.T_VECTOR, at.T_DMA):
-            _set_queues(tiles[:, queue : queue + at.Q_SIZE], first_tile + at.T_SIZE * tiles[:, at.T_INDEX])
+            tiles[:, queue + at.Q_TILE] = first_tile + at.T_SIZE * tiles[:, at.T_INDEX]
+        if self._program.target.queue_window > 1:
+            for queue in (at.T_CIM, at.T_VECTOR):
+                tiles[:, queue + at.Q_HOLDER], tiles[:, queue + at.Q_TURN] = at.NO_RECORD, at.PENDING
 
     # ---------------------------------------------------------------------------------------------- memories
 
@@ -213,12 +216,6 @@ class _Maker:
         channels = int(memory.channels.value)
         row = [self._program.target.cycles(memory.latency), 0, rate, channels]
         return self._state.add([*row, *[0] * channels, *[at.NO_RECORD] * channels])
-
-
-def _set_queues(rows: Words, tiles: Words) -> None:
-    rows[:, at.Q_TILE] = tiles
-    rows[:, at.Q_HOLDER] = at.NO_RECORD
-    rows[:, at.Q_TURN] = at.PENDING
 
 
 def _rates(target: Hardware, routes: Routes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

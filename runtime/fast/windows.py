@@ -1,96 +1,101 @@
-"""Queues of which the oldest instruction that is ready starts (isa/timing/windows.py), and late starts."""
+"""Queues of which the oldest instruction that is ready starts (isa/timing/windows.py), and late starts.
+
+What waits in a window lies in a ring with the cycle at which it could start, so that looking for the first to start
+reads a few cache lines and no operations.
+"""
 
 from __future__ import annotations
 
+from .arena import release
 from .flights import let_go_on, push
 from .jit import Words, compiled
 from .layout import (
-    C_IS_WINDOWED,
+    F_DONE,
+    H_DEPTH,
     H_NOW,
     H_WAITING,
     H_WINDOW,
     K_PORT,
+    LATE,
     O_CAUSE,
-    O_CODE,
     O_COST,
     O_LATER,
     O_QUEUE,
-    O_REFERENCES,
     O_SEQUENCE,
     O_START,
     O_STARTED,
     O_TILE,
     O_UNKNOWN,
+    O_WINDOW,
     PENDING,
-    Q_ENTRIES,
-    Q_FIRST,
+    PENDING_OPERATION,
+    PENDING_START,
+    PENDING_WORDS,
     Q_FREE,
     Q_HOLDER,
-    Q_LATEST,
     Q_PENDING,
-    Q_PENDING_COUNT,
-    Q_PENDING_LATEST,
+    Q_STARTED,
     Q_TILE,
     Q_TURN,
+    RING_COUNT,
+    RING_FIRST,
+    RING_PLACE,
+    RING_SLOTS,
+    STARTED_DONE,
+    STARTED_RECORD,
+    STARTED_START,
+    STARTED_WORDS,
     T_HELD,
     T_INDEX,
+    T_RECORD,
     T_TIME,
     TURN,
 )
+from .rings import drop_row, new_row, oldest_row, row_at
 from .units import begin
-
-
-@compiled
-def append(m: Words, first: int, latest: int, count: int, link: int, operation: int) -> None:
-    """An operation is the latest of a chain, whose ends and length are kept at these places."""
-    m[operation + link] = 0
-    if m[count]:
-        m[m[latest] + link] = operation
-    else:
-        m[first] = operation
-    m[latest] = operation
-    m[count] += 1
-
-
-@compiled
-def append_entry(m: Words, queue: int, operation: int) -> None:
-    """An operation is the latest of its queue."""
-    m[operation + O_REFERENCES] += 1
-    append(m, queue + Q_FIRST, queue + Q_LATEST, queue + Q_ENTRIES, O_LATER, operation)
 
 
 @compiled
 def append_pending(m: Words, queue: int, operation: int) -> None:
     """An operation waits in a window."""
-    append(m, queue + Q_PENDING, queue + Q_PENDING_LATEST, queue + Q_PENDING_COUNT, O_LATER, operation)
+    ring = queue + Q_PENDING
+    m[operation + O_WINDOW] = queue
+    m[operation + O_LATER] = m[ring + RING_FIRST] + m[ring + RING_COUNT]
+    row = new_row(m, ring, PENDING_WORDS)
+    m[row + PENDING_START] = LATE if m[operation + O_UNKNOWN] else m[operation + O_START]
+    m[row + PENDING_OPERATION] = operation
 
 
 @compiled
-def remove_pending(m: Words, queue: int, operation: int) -> None:
-    """An operation no longer waits in a window."""
-    m[queue + Q_PENDING_COUNT] -= 1
-    if m[queue + Q_PENDING] == operation:
-        m[queue + Q_PENDING] = m[operation + O_LATER]
-        return
-    before = m[queue + Q_PENDING]
-    while m[before + O_LATER] != operation:
-        before = m[before + O_LATER]
-    m[before + O_LATER] = m[operation + O_LATER]
-    if m[queue + Q_PENDING_LATEST] == operation:
-        m[queue + Q_PENDING_LATEST] = before
+def remove_pending(m: Words, queue: int, number: int) -> None:
+    """What waits in a window with this number waits no longer; those before it move up."""
+    ring = queue + Q_PENDING
+    row = row_at(m, ring, number, PENDING_WORDS)
+    while number > m[ring + RING_FIRST]:
+        number -= 1
+        before = row_at(m, ring, number, PENDING_WORDS)
+        m[row + PENDING_START] = m[before + PENDING_START]
+        m[row + PENDING_OPERATION] = m[before + PENDING_OPERATION]
+        row = before
+    drop_row(m, ring)
 
 
 @compiled
-def start_picked(m: Words, k: Words, queue: int, operation: int) -> None:
+def start_picked(m: Words, k: Words, queue: int, number: int) -> None:
     """Start an operation as soon as it is ready and the unit is free."""
+    operation = m[row_at(m, queue + Q_PENDING, number, PENDING_WORDS) + PENDING_OPERATION]
     if m[queue + Q_FREE] > m[operation + O_START]:
         m[operation + O_START] = m[queue + Q_FREE]
         m[operation + O_CAUSE] = 2 * m[queue + Q_HOLDER]
-    remove_pending(m, queue, operation)
-    append_entry(m, queue, operation)
-    m[queue + Q_FREE] = m[operation + O_START] + k[m[operation + O_COST] + K_PORT]
+    remove_pending(m, queue, number)
+    start = m[operation + O_START]
+    m[queue + Q_FREE] = start + k[m[operation + O_COST] + K_PORT]
     begin(m, k, operation)
     m[queue + Q_HOLDER] = m[operation + O_STARTED]
+    row = new_row(m, queue + Q_STARTED, STARTED_WORDS)
+    m[row + STARTED_START] = start
+    m[row + STARTED_DONE] = m[operation + F_DONE]
+    m[row + STARTED_RECORD] = m[operation + O_STARTED]
     tile = m[queue + Q_TILE]
     if m[tile + T_HELD] == queue:
         m[tile + T_HELD] = 0
@@ -107,33 +112,32 @@ def ask_turn(m: Words, queue: int, operation: int, at: int) -> None:
 
 @compiled
 def best_in_window(m: Words, queue: int) -> tuple[int, int, bool]:
-    """Which of those known in the window can start first, when, and whether all are known; 0 if none is."""
-    free, best, at, known, seen = m[queue + Q_FREE], 0, 0, 0, 0
-    operation = m[queue + Q_PENDING]
-    while operation and seen < m[H_WINDOW]:
-        seen += 1
-        if m[operation + O_UNKNOWN] == 0:
-            known += 1
-            could = max(m[operation + O_START], free)
-            if best == 0 or could < at:
-                best, at = operation, could
-        operation = m[operation + O_LATER]
-    return best, at, known == seen
+    """Which of those known in the window can start first, when (`LATE` if none is), and whether all are known."""
+    free, best, at, is_all, ring = m[queue + Q_FREE], 0, LATE, True, queue + Q_PENDING
+    first, rows, mask = m[ring + RING_FIRST], m[ring + RING_PLACE], m[ring + RING_SLOTS] - 1
+    for number in range(first, first + min(m[ring + RING_COUNT], m[H_WINDOW])):
+        start = m[rows + PENDING_WORDS * (number & mask) + PENDING_START]
+        if start == LATE:
+            is_all = False
+        elif max(start, free) < at:
+            best, at = number, max(start, free)
+    return best, at, is_all
 
 
 @compiled
 def pick(m: Words, k: Words, queue: int) -> None:
     """Start all of which it is known that nothing else comes first, and ask for a turn for the rest."""
-    while m[queue + Q_PENDING]:
-        first = m[queue + Q_PENDING]
-        if m[first + O_UNKNOWN] or m[first + O_START] > m[queue + Q_FREE]:
-            first, at, is_all = best_in_window(m, queue)
-            if first == 0:
+    ring = queue + Q_PENDING
+    while m[ring + RING_COUNT]:
+        number = m[ring + RING_FIRST]
+        if m[row_at(m, ring, number, PENDING_WORDS) + PENDING_START] > m[queue + Q_FREE]:
+            number, at, is_all = best_in_window(m, queue)
+            if at == LATE:
                 return
             if at > m[H_NOW] and not (is_all and at <= m[m[queue + Q_TILE] + T_TIME]):
-                ask_turn(m, queue, first, at)
+                ask_turn(m, queue, m[row_at(m, ring, number, PENDING_WORDS) + PENDING_OPERATION], at)
                 return
-        start_picked(m, k, queue, first)
+        start_picked(m, k, queue, number)
 
 
 @compiled
@@ -148,11 +152,32 @@ def take_turn(m: Words, k: Words, queue: int, at: int) -> None:
 def begin_late(m: Words, k: Words, operation: int) -> None:
     """Start an operation that had to wait for an end nobody knew; the sequencer may have waited for this."""
     m[H_WAITING] -= 1
-    queue, tile = m[operation + O_QUEUE], m[operation + O_TILE]
-    if queue and k[m[operation + O_CODE] + C_IS_WINDOWED]:
-        pick(m, k, queue)
+    if m[operation + O_WINDOW]:
+        pick(m, k, m[operation + O_WINDOW])
+        release(m, operation)
         return
     begin(m, k, operation)
+    queue, tile = m[operation + O_QUEUE], m[operation + O_TILE]
     if queue and m[tile + T_HELD] == queue:
         m[tile + T_HELD] = 0
         let_go_on(m, tile)
+
+
+@compiled
+def has_room_in_window(m: Words, tile: int, queue: int) -> bool:
+    """Wait until a queue with a window has a place; False if it is not known yet when that will be. What is over is
+    let go of: nothing that is dispatched from now on can wait for it."""
+    ring, time = queue + Q_STARTED, m[tile + T_TIME]
+    while m[ring + RING_COUNT] and m[oldest_row(m, ring, STARTED_WORDS) + STARTED_DONE] <= time:
+        drop_row(m, ring)
+    if m[ring + RING_COUNT] + m[queue + Q_PENDING + RING_COUNT] < m[H_DEPTH]:
+        return True
+    if m[ring + RING_COUNT] == 0:
+        m[tile + T_HELD] = queue
+        return False
+    oldest = oldest_row(m, ring, STARTED_WORDS)
+    drop_row(m, ring)
+    if m[oldest + STARTED_START] > time:
+        m[tile + T_TIME] = m[oldest + STARTED_START]
+        m[tile + T_RECORD] = m[oldest + STARTED_RECORD]
+    return True
