@@ -29,6 +29,7 @@ from .layout import (
     F_DONE,
     H_DEPTH,
     H_GRANULE,
+    H_MOST,
     H_RANGES,
     H_WAITING,
     K_KEY,
@@ -42,6 +43,7 @@ from .layout import (
     MAX_RANGES,
     MEMORY,
     MESSAGE,
+    MOST_GRANULES,
     NO_RECORD,
     O_CAUSE,
     O_CELLS,
@@ -69,10 +71,14 @@ from .layout import (
     Q_POSTED_LATEST,
     Q_SIZE,
     RANGE_WORDS,
+    RING_COUNT,
+    RING_FIRST,
+    RING_SLOTS,
     SPAN_BYTES,
     SPAN_PITCH,
     SPAN_ROW,
     SPAN_SIZE,
+    T_ALIVE,
     T_BUFFER,
     T_CELLS,
     T_CIM,
@@ -93,6 +99,7 @@ from .layout import (
     VECTOR,
 )
 from .ports import first_use, matches
+from .rings import drop_row, new_row, oldest_row
 from .units import begin
 from .windows import append_pending, has_room_in_window, pick
 
@@ -195,9 +202,25 @@ def has_room(m: Words, tile: int, queue: int) -> bool:
 
 
 @compiled
+def retire(m: Words, tile: int) -> None:
+    """Forget the oldest operations, as long as they are over: nothing that is dispatched from now on waits for them."""
+    ring, time = tile + T_ALIVE, m[tile + T_TIME]
+    while m[ring + RING_COUNT]:
+        oldest = m[oldest_row(m, ring, 1)]
+        if not is_over(m, oldest, time):
+            return
+        drop_row(m, ring)
+        release(m, oldest)
+
+
+@compiled
 def make_operation(m: Words, tile: int, code: int, cost: int, operand: int, queue: int) -> int:
-    """An operation that is dispatched now."""
+    """An operation that is dispatched now. Its number is one more than how many were before it on the tile."""
+    retire(m, tile)
     operation = new_operation(m)
+    m[operation + O_REFERENCES] += 1
+    m[new_row(m, tile + T_ALIVE, 1)] = operation
+    m[H_MOST] = max(m[H_MOST], m[tile + T_ALIVE + RING_SLOTS])
     m[operation + O_START] = m[tile + T_TIME]
     m[operation + O_CAUSE] = 2 * m[tile + T_RECORD] + 1
     m[operation + O_STARTED] = NO_RECORD
@@ -239,6 +262,8 @@ def find_ranges(m: Words, k: Words, tile: int, code: int, cost: int) -> int:
         if not (0 <= start < LARGEST and size < LARGEST) or found == MAX_RANGES:
             return -1
         width = 0 if pitch % granule else (start % granule + k[span + SPAN_ROW] - 1) // granule + 1
+        if width and max(width, pitch // granule) > MOST_GRANULES:
+            return -1
         at = H_RANGES + RANGE_WORDS * found
         m[at] = start // granule
         m[at + 1] = (start + size - 1) // granule + 1
@@ -252,27 +277,29 @@ def find_ranges(m: Words, k: Words, tile: int, code: int, cost: int) -> int:
 @compiled
 def take_buffer(m: Words, tile: int, operation: int, ranges: int) -> None:
     """Wait for what is in the way in the buffer, and take what the operation accesses."""
-    board, time, end = m[tile + T_BUFFER], m[tile + T_TIME], H_RANGES + RANGE_WORDS * ranges
+    board, over = m[tile + T_BUFFER], m[tile + T_ALIVE + RING_FIRST]
+    end = H_RANGES + RANGE_WORDS * ranges
     for at in range(H_RANGES, end, RANGE_WORDS):
-        wait_for_range(m, board, operation, time, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
+        wait_for_range(m, board, operation, over, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
     for at in range(H_RANGES, end, RANGE_WORDS):
-        hold_range(m, board, operation << 2, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
+        hold_range(m, board, operation, 0, over, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
 
 
 @compiled
 def take_arrays(m: Words, k: Words, tile: int, operation: int, cost: int) -> None:
     """The same for macro rows, which are free before the operation is over, and scales of arrays."""
-    board, time, end = m[tile + T_CELLS], m[tile + T_TIME], cost + K_USE + USE_SIZE * k[cost + K_USES]
+    board, over = m[tile + T_CELLS], m[tile + T_ALIVE + RING_FIRST]
+    end = cost + K_USE + USE_SIZE * k[cost + K_USES]
     for use in range(cost + K_USE, end, USE_SIZE):
         low, high, writes = k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES]
-        wait_for_range(m, board, operation, time, low, high, writes, 0, 0)
-    who = operation << 2
-    if k[cost + K_MACROS]:
+        wait_for_range(m, board, operation, over, low, high, writes, 0, 0)
+    cells = 1 if k[cost + K_MACROS] else 0
+    if cells:
         reset_flight(m, operation + O_CELLS)
-        who |= 2
     for use in range(cost + K_USE, end, USE_SIZE):
-        hold_range(m, board, who, k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES], 0, 0)
-        who = operation << 2
+        low, high, writes = k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES]
+        hold_range(m, board, operation, cells, over, low, high, writes, 0, 0)
+        cells = 0
 
 
 @compiled

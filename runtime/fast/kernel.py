@@ -41,6 +41,7 @@ from .layout import (
     H_HEAP_CAP,
     H_HEAP_LEN,
     H_MARGIN,
+    H_MOST,
     H_NODES,
     H_NOW,
     H_READY,
@@ -51,6 +52,7 @@ from .layout import (
     HOST_HEARD,
     HOST_PART,
     HOST_TURN,
+    LISTS,
     M_HAS_HOST,
     M_HOST_AT,
     M_HOST_COUNT,
@@ -60,6 +62,8 @@ from .layout import (
     M_SERVED,
     M_SIZE,
     M_TELLS_HOST,
+    MAX_RANGES,
+    MAX_USES,
     MISS,
     O_NEXT,
     O_REFERENCES,
@@ -98,10 +102,18 @@ GOING_ON = -1
 SEQUENCER_BOUND = INDEX_OF[Bound.SEQUENCER]
 
 
+@entry
+def margin(m: Words) -> int:
+    """How many words an instruction or a turn takes at most: an access may be in all lists of a board, each of which
+    may take twice its room, or (as the first have room for no more) four times."""
+    lists = 4 * LISTS * (MAX_RANGES + MAX_USES)
+    return m[H_MARGIN] + 16 * m[H_HEAP_CAP] + lists * m[H_MOST]
+
+
 @compiled
 def has_margin(m: Words) -> bool:
     """Whether the arena has room for whatever an instruction or a turn makes."""
-    return m[H_FREE] + m[H_MARGIN] + 16 * m[H_HEAP_CAP] <= m.size
+    return m[H_FREE] + margin(m) <= m.size
 
 
 @compiled

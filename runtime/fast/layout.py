@@ -46,7 +46,7 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
     H_DEPTH,
     H_WINDOW,
     H_GRANULE,
-    H_SPARE,  # free entries of boards
+    H_MOST,  # words of the largest list of a board or ring of operations
     H_ARG,  # what the kernel returns for: an instruction, a host part, a meeting
     H_ARG_AT,
     H_ARG_RECORD,
@@ -64,9 +64,9 @@ H_SIZE: Final = H_RANGES + RANGE_WORDS * MAX_RANGES
 # A tile. Boards and queues of units lie in it.
 REGISTER_WORDS: Final = 33
 MAX_LOOPS: Final = 16
-LOOP_START, LOOP_END, LOOP_REGISTER, LOOP_COUNT, LOOP_INDEX, LOOP_SIZE = range(6)
 # A ring: where its rows are, how many there is room for, the number of the oldest since the beginning, and how many.
 RING_PLACE, RING_SLOTS, RING_FIRST, RING_COUNT, RING_SIZE = range(5)
+LOOP_START, LOOP_END, LOOP_REGISTER, LOOP_COUNT, LOOP_INDEX, LOOP_SIZE = range(6)
 # A queue in order.
 (
     Q_TILE,
@@ -121,20 +121,24 @@ LATE: Final = 1 << 62  # the start of what waits for ends that nobody knows
 ) = range(27)
 T_BUFFER: Final = 27  # boards: of the buffer, and of arrays
 T_CELLS: Final = 28
-T_CIM: Final = 29
+T_ALIVE: Final = 29  # a ring of operations in the order of dispatch; those before its first are over
+T_CIM: Final = T_ALIVE + RING_SIZE
 T_VECTOR: Final = T_CIM + Q_SIZE
 T_DMA: Final = T_VECTOR + Q_SIZE
 T_REGISTERS: Final = T_DMA + Q_SIZE
 T_LOOPS: Final = T_REGISTERS + REGISTER_WORDS
 T_SIZE: Final = T_LOOPS + LOOP_SIZE * MAX_LOOPS
 
-# Boards: chains of reads and of writes, each with the length beyond which it is searched for what is over.
-CHAINS: Final = 64  # a power of two
-CHAIN_FIRST, CHAIN_LIMIT, CHAIN_SIZE = range(3)
-BOARD_SIZE: Final = 2 * CHAINS * CHAIN_SIZE
+# Boards: lists of reads and of writes, each in one piece: where it is, and how many entries it has and has room for.
+LISTS: Final = 64  # a power of two
+LIST_PLACE, LIST_COUNTS, LIST_SIZE = range(3)
+LIST_ROOM: Final = 32  # bits of LIST_COUNTS: room, count
+BOARD_SIZE: Final = 2 * LISTS * LIST_SIZE
 LINE: Final = 8  # words of a cache line: rows that are used all the time begin at one
-N_LOW, N_HIGH, N_WHO, N_PITCH, N_WIDTH, N_NEXT = range(6)
-N_SIZE: Final = LINE
+N_LOW, N_HIGH, N_WHO, N_WHEN, N_SIZE = range(5)
+WHEN_SEQUENCE: Final = 32  # bits of N_WHEN: the operation's number in its tile, pitch, width
+WHEN_PITCH: Final = 16
+MOST_GRANULES: Final = (1 << 16) - 1  # of a pitch or a width
 
 # A flight, and an operation, which begins with its own.
 F_DONE, F_RECORD, F_WAITERS, F_LATEST, F_SIZE = range(5)
@@ -144,7 +148,7 @@ F_DONE, F_RECORD, F_WAITERS, F_LATEST, F_SIZE = range(5)
     O_CAUSE,  # twice the record that decides the start, and one more if that was by issuing
     O_WINDOW,  # the queue in whose window it waits; 0: in none
     O_LATER,  # the next one in its queue; in a window, where in the ring it was at first
-    O_REFERENCES,  # how many boards and queues, and what is still to happen, know the operation
+    O_REFERENCES,  # how many rings and queues, and what is still to happen, know the operation
     O_STARTED,
     O_TILE,
     O_CODE,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from .board import flight_of
+from .board import COUNT, flight_of
 from .flights import hold_up, wait_for
 from .jit import Words, compiled
 from .layout import (
     BOARD_SIZE,
-    CHAIN_SIZE,
     F_DONE,
     H_WINDOW,
+    LIST_COUNTS,
+    LIST_PLACE,
+    LIST_SIZE,
     M_IS_BARRIER,
     M_SOURCES,
     MESSAGE,
-    N_NEXT,
+    N_SIZE,
+    N_WHEN,
     N_WHO,
     O_LATER,
     O_LATER_POSTED,
@@ -34,6 +37,7 @@ from .layout import (
     STARTED_DONE,
     STARTED_RECORD,
     STARTED_WORDS,
+    T_ALIVE,
     T_BUFFER,
     T_CELLS,
     T_CIM,
@@ -43,6 +47,7 @@ from .layout import (
     T_SENDS,
     T_SENDS_LATEST,
     T_VECTOR,
+    WHEN_SEQUENCE,
 )
 from .rings import row_at
 
@@ -93,19 +98,20 @@ def wait_for_window(m: Words, operation: int, queue: int) -> None:
 
 
 @compiled
-def wait_for_board(m: Words, operation: int, board: int) -> bool:
+def wait_for_board(m: Words, operation: int, board: int, over: int) -> bool:
     """Wait for all that is on a board; False if what is known there ends after all that is in queues: then which of
     several counts depends on the order of the reference's blocks."""
     is_plain = True
-    for chain in range(board, board + BOARD_SIZE, CHAIN_SIZE):
-        node = m[chain]
-        while node:
-            flight = flight_of(m[node + N_WHO])
+    for entries in range(board, board + BOARD_SIZE, LIST_SIZE):
+        first = m[entries + LIST_PLACE]
+        for entry in range(first, first + N_SIZE * (m[entries + LIST_COUNTS] & COUNT), N_SIZE):
+            if m[entry + N_WHEN] >> WHEN_SEQUENCE <= over:
+                continue
+            flight = flight_of(m[entry + N_WHO])
             if m[flight + F_DONE] == PENDING:
                 wait_for(m, operation, flight)
             elif m[flight + F_DONE] > m[operation + O_START]:
                 is_plain = False
-            node = m[node + N_NEXT]
     return is_plain
 
 
@@ -123,6 +129,6 @@ def wait_for_all(m: Words, tile: int, operation: int) -> bool:
         while queue:
             wait_for_queue(m, operation, queue)
             queue = m[queue + Q_NEXT]
-    return wait_for_board(m, operation, m[tile + T_BUFFER]) and wait_for_board(
-        m, operation, m[tile + T_CELLS]
-    )
+    over = m[tile + T_ALIVE + RING_FIRST]
+    is_plain = wait_for_board(m, operation, m[tile + T_BUFFER], over)
+    return is_plain and wait_for_board(m, operation, m[tile + T_CELLS], over)

@@ -15,7 +15,7 @@ from runtime.within import parts_within
 from . import layout as at
 from .decode import cost_words
 from .hosts import Hosts, host_turn, is_host_turn
-from .kernel import are_left, run
+from .kernel import are_left, margin, run
 from .template import Template
 from .words import Words, enlarged
 
@@ -70,7 +70,7 @@ class Step:
 
     def reserve(self, words: int = 0) -> None:
         """See to it that there is room for so many words, and whatever something small makes."""
-        needed = int(self.state[at.H_FREE] + self.state[at.H_MARGIN] + 16 * self.state[at.H_HEAP_CAP]) + words
+        needed = int(self.state[at.H_FREE]) + margin(self.state) + words
         if needed > self.state.size:
             self.state = enlarged(self.state, 2 * needed)
 

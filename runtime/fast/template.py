@@ -17,13 +17,13 @@ from runtime.timing.exchange import Exchange
 from runtime.timing.network import Network
 
 from . import layout as at
+from .board import FIRST_ROOM
 from .decode import can_decode, code_words
 from .messages import MESSAGE_EVENTS
 from .routes import Routes, add_routes, port_ends
 from .words import Pieces, Words
 
 _FIRST_AGENDA = 256
-_FIRST_LIMIT = 8  # entries of a chain
 _MARGIN = 8192  # words that anything small makes
 
 
@@ -118,7 +118,7 @@ class _Maker:
         head[[at.H_DEPTH, at.H_WINDOW, at.H_GRANULE]] = depth, target.queue_window, target.granule_bytes
         head[[at.H_LAST, at.H_FREE]] = at.NO_RECORD, self._state.size
         most = 20 * routes.most_edges + 20 * routes.most_ends + 64 * (3 + ports) * depth
-        head[at.H_MARGIN] = _MARGIN + most
+        head[[at.H_MARGIN, at.H_MOST]] = _MARGIN + most, at.N_SIZE * FIRST_ROOM
 
     # ------------------------------------------------------------------------------------------------- tiles
 
@@ -174,7 +174,6 @@ class _Maker:
         for column, places in zip((at.T_DRAM, at.T_GBUF), memories, strict=True):
             rows[:, column] = [places[chip] for chip in chips]
         boards = np.zeros((len(rows), 2, at.BOARD_SIZE), np.int64)
-        boards[:, :, at.CHAIN_LIMIT :: at.CHAIN_SIZE] = _FIRST_LIMIT
         rows[:, at.T_BUFFER] = self._state.add(boards) + 2 * at.BOARD_SIZE * np.arange(len(rows))
         rows[:, at.T_CELLS] = rows[:, at.T_BUFFER] + at.BOARD_SIZE
         return rows
