@@ -64,7 +64,7 @@ _SUMMARIES = {
     Optimisation.WANTED_ROWS: "behind the last attention's keys and values only rows whose outputs are wanted",
     Optimisation.KEEP_ANGLES: "rotary angles of all positions lie in the tile buffers that use them, if they fit",
     Optimisation.SHARE_ANGLES: "one tile looks up rotary angles for others of its section, and multicasts them",
-    Optimisation.REPLICAS: "several copies of the whole program share a batch's sequences where one leaves half idle",
+    Optimisation.REPLICAS: "copies of the whole program share a batch's sequences, where weights fit several times",
     Optimisation.FFN_GRID: "cut feed-forward sections by estimated time, the last layer by rows that tiles share",
     Optimisation.SKIP_WINDOW: "attention with a window passes over blocks that lie wholly before it",
     Optimisation.SPLIT_CONTEXT: "deal a KV head's rows in blocks over several tiles, which attend side by side",

@@ -178,18 +178,14 @@ def _smaller(
     over as many tiles as are left for them, sections as small as can be, output projections on few tiles, fewer copies
     of heads (whose softmax takes longer than a section's columns), then the hub, then heads over one tile each with
     rows in memory. None if there are none."""
-    attend = [tile for tile in tiles if tile.kind in ATTEND]
-    ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
     if not tried.spread:
         by_rule = spread_by_rule(problem.graph, problem.hardware, problem.limits)
         tried = replace(tried, spread=min(by_rule, SMALLER))
         if by_rule > SMALLER:
             return tried
-    if not asked.context_ways and ways > 1:
-        left = len(attend) - (len(tiles) - have)
-        fewer = max(min(left * ways // len(attend), ways - 1), 1)
-        if not tried.context_ways or fewer < tried.context_ways:  # else a head's rows need as many as it has
-            return replace(tried, context_ways=fewer)
+    fewer = 0 if asked.context_ways else _fewer_ways(tried.context_ways, tiles, have)
+    if fewer:
+        return replace(tried, context_ways=fewer)
     if not asked.spread and tried.spread > 1:
         return replace(tried, spread=1.0)
     if any(tile.kind == OUTPUTS for tile in tiles) and not tried.few_outputs:
@@ -201,3 +197,17 @@ def _smaller(
     if asked.kv.policy is None and not tried.kv.one_tile:
         return replace(tried, kv=replace(tried.kv, one_tile=True))
     return None
+
+
+def _fewer_ways(tried: int, tiles: Sequence[TileBuilder], have: int) -> int:
+    """Over how many tiles a head may be dealt for all `tiles` to be `have`, if it was asked for `tried` of them (0: by
+    rule); 0 if it has as few as its rows need."""
+    attend = [tile for tile in tiles if tile.kind in ATTEND]
+    ways = 1 + max((tile.addresses.get("way", 0) for tile in attend), default=0)
+    if ways == 1:
+        return 0
+    left = len(attend) - (len(tiles) - have)
+    fewer = max(min(left * ways // len(attend), ways - 1), 1)
+    if not tried or fewer < tried:
+        return fewer
+    return 1 if ways > tried > 1 else 0  # over so many, a sequence's rows are dealt unevenly

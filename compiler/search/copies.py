@@ -2,8 +2,9 @@
 piece of the mesh, all alike, and sequences are dealt among them (`Program.replicas`).
 
 One copy with more tiles a stage is soon as fast as it gets: a row goes through the same stages, and these wait for
-each other. Copies have nothing to do with each other but the host's link. So they are weighed where a batch's mapping
-leaves half of the target idle, by what the rules make of them; the other choices are searched for what is best.
+each other. Copies have nothing to do with each other but the host's link. So they are weighed wherever the weights fit
+several times beside the caches, which copies share out among them, by what the rules make of them; the other choices
+are searched for what is best.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from compiler.cost.copies import side_by_side
 from compiler.explain.note import Heading, Note
 from compiler.explain.words import several
 from compiler.mapping.problem import Problem
-from compiler.mapping.rules import FULL, room
+from compiler.mapping.rules import tiles_of_copies
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
@@ -59,7 +60,7 @@ def with_copies_of_all(problem: Problem, asked: Choice, improve: Improve | None 
     """What the rules make of the problem, or of its share for each of several copies, where these are predicted to be
     faster; and what `improve` makes of that. Raises `CimError` if the rules find nothing that fits."""
     rules = by_rule(problem, asked)
-    may = _may_have_copies(problem, asked) and _leaves_room(rules, problem)
+    may = _may_have_copies(problem, asked) and _keeps_to_itself(rules)
     one = _scored(1, 1, problem, rules) if may else None
     weighed = [one, *_weighed(problem, asked)] if one is not None else []
     best = min(weighed, key=lambda copies: copies.score.key, default=None)
@@ -80,23 +81,27 @@ def _may_have_copies(problem: Problem, asked: Choice) -> bool:
         and not limits.max_source
         and not graph.hosts
         and asked.options.kv_tokens is None
-        and room(graph, problem.hardware, limits) >= 2 * FULL
+        and _fit(problem, 2)
     )
 
 
-def _leaves_room(found: Found, problem: Problem) -> bool:
-    """Whether a mapping leaves half of the target idle, and writes to nothing that copies would share."""
+def _fit(problem: Problem, count: int) -> bool:
+    """Whether the weights of so many copies fit, and the caches, of which each copy has those of its sequences."""
+    return tiles_of_copies(problem.graph, problem.hardware, problem.limits, count) <= problem.hardware.tiles
+
+
+def _keeps_to_itself(found: Found) -> bool:
+    """Whether a mapping has weights, keys and values in arrays alone: copies share memories."""
     mapping = found.mapping
     in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in mapping.caches)
     is_written = any(region.tensor is None for region in mapping.memory)
-    is_kept = in_arrays and not (is_written or mapping.limits.pages or found.settled.options.stream)
-    return is_kept and 2 * len(mapping.tiles) <= problem.hardware.tiles
+    return in_arrays and not (is_written or mapping.limits.pages or found.settled.options.stream)
 
 
 def _weighed(problem: Problem, asked: Choice) -> Iterator[Copies]:
-    """Two copies, four, ... as long as the sequences can be dealt among them and one fits its piece."""
+    """Two copies, four, ... as long as the sequences can be dealt among them and one fits its piece as a whole."""
     count = 2
-    while problem.limits.sequences % count == 0:
+    while problem.limits.sequences % count == 0 and _fit(problem, count):
         piece = next(_pieces(problem.hardware, count), None)
         if piece is None:
             return
@@ -104,7 +109,7 @@ def _weighed(problem: Problem, asked: Choice) -> Iterator[Copies]:
         limits = replace(problem.limits, sequences=problem.limits.sequences // count)
         share = replace(problem, hardware=hardware, limits=limits)
         try:
-            rules = by_rule(share, asked)
+            rules = by_rule(share, _in_arrays(asked))
         except CimError:
             return
         found = _scored(across, down, share, rules)
@@ -112,6 +117,14 @@ def _weighed(problem: Problem, asked: Choice) -> Iterator[Copies]:
             return
         yield found
         count *= 2
+
+
+def _in_arrays(asked: Choice) -> Choice:
+    """What is asked, with all weights, keys and values in arrays: other mappings are no copies."""
+    kept = asked.options.kv
+    if kept.policy is None:
+        kept = replace(kept, policy=KvPolicy.RESIDENT, why="copies share no memory that is written")
+    return replace(asked, options=replace(asked.options, stream=False, kv=kept))
 
 
 def _scored(across: int, down: int, problem: Problem, rules: Found) -> Copies | None:
@@ -162,15 +175,14 @@ def _on_whole(region: MemoryRegion, piece: Hardware, whole: Hardware) -> MemoryR
 
 def _note(best: Copies, weighed: list[Copies], found: Found, problem: Problem) -> Note:
     """What was weighed and what came of it."""
-    sequences, tiles = problem.limits.sequences, problem.hardware.tiles
-    one, *_ = weighed
+    sequences, (one, *_) = problem.limits.sequences, weighed
     others = "; ".join(
         f"{copies.count}: {copies.score.decode:,.0f} cycles a token, {copies.score.prefill:,.0f} a prefill"
         for copies in weighed
     )
     text = (
         f"Copies of the whole program: {best.count}, each for {several(sequences // best.count, 'sequence')} of the "
-        f"{sequences} on {len(found.mapping.tiles):,} tiles, as one for all would leave "
-        f"{tiles - one.score.tiles:,} of {tiles:,} idle. By rule, copies take: {others}"
+        f"{sequences} on {len(found.mapping.tiles):,} tiles, as weights fit so often beside the caches; one for all "
+        f"would take {one.score.tiles:,} of {problem.hardware.tiles:,}. By rule, copies take: {others}"
     )
     return Note(Heading.CHOICES, text)

@@ -1,5 +1,5 @@
-"""Copies of the whole program are made where a batch leaves half of the target idle and they are faster: equal values,
-no longer a step, and nothing where they could not be right."""
+"""Copies of the whole program are made where the weights fit several times beside a batch's caches and they are faster:
+equal values, no longer a step, and nothing where they could not be right."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from compiler.ir.mapping import Arithmetic
 from compiler.ir.mapping_text import parse_mapping, print_mapping
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.problem import Problem
+from compiler.mapping.settle import settle
 from compiler.optimisations import Optimisation
 from compiler.search import Choice, Found, by_rule, with_copies_of_all
+from isa.interface import KvPolicy
 from isa.program import Limits, Origin, Program, segments_of
 from isa.turns import in_turns, turns_of
 from isa.verifier import findings
@@ -81,11 +83,33 @@ def _ids(sequences: int, tokens: int, seed: int = 0) -> NDArray[np.int32]:
     return np.random.default_rng(seed).integers(0, 64, (sequences, tokens)).astype(np.int32)
 
 
-def test_a_batch_on_a_target_that_it_leaves_idle_has_copies(several: Program, single: Program) -> None:
+def test_a_batch_of_which_the_weights_fit_several_times_has_copies(several: Program, single: Program) -> None:
     assert several.replicas and not single.replicas
     assert several.step_limits.sequences == single.limits.sequences == SEQUENCES
     assert 2 * single.tile_count <= single.target.tiles
     assert findings(several) == ()
+
+
+@pytest.mark.parametrize(("side", "count"), [(4, 2), (6, 4)])
+def test_a_batch_that_fills_the_target_has_them_too(side: int, count: int) -> None:
+    crowded = _problem(side=side)
+    assert len(by_rule(crowded, ASKED).mapping.tiles) > 0.9 * side * side
+    program = _program(with_copies_of_all(crowded, ASKED), crowded)
+    assert len(program.corners) == count
+    assert findings(program) == ()
+
+
+def test_copies_keep_all_in_arrays(found: Found) -> None:
+    assert {cache.policy for cache in found.mapping.caches} == {KvPolicy.RESIDENT}
+    assert found.settled.options.stream is False
+
+
+def test_a_head_gets_as_few_tiles_as_its_rows_need_where_fewer_than_asked_deal_them_unevenly() -> None:
+    """Over six tiles its blocks would take sixteen, such that all sequences' sums have the same order."""
+    problem = replace(_problem(side=5), limits=Limits(1024, 1, sequences=8))
+    caches = settle(problem, MapOptions()).mapping.caches
+    assert {cache.policy for cache in caches} == {KvPolicy.RESIDENT}
+    assert [cache.ways for cache in caches] == [8]
 
 
 def test_steps_are_not_longer_with_them(several: Program, single: Program) -> None:
@@ -133,7 +157,7 @@ def test_the_mapping_s_text_has_them(found: Found) -> None:
     [
         (_problem(sequences=1), ASKED),
         (_problem(sequences=3), ASKED),
-        (_problem(side=6), ASKED),
+        (_problem(side=3), ASKED),
         (_problem(), replace(ASKED, options=MapOptions(without=frozenset({Optimisation.REPLICAS})))),
         (_problem(), replace(ASKED, options=MapOptions(kv_tokens=CONTEXT))),
     ],
