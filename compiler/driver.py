@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compiler.collection import rare_collection
 from compiler.passes.attach_hosts import AttachHosts
 from compiler.passes.attach_interface import AttachInterface
 from compiler.passes.attach_workload import AttachWorkload
@@ -54,4 +55,5 @@ def compile_model(
     reached so far.
     """
     compilation = Compilation(Path(path), options, target)
-    return run_pipeline(pipeline(), compilation, VerifyEach(callback))
+    with rare_collection():
+        return run_pipeline(pipeline(), compilation, VerifyEach(callback))

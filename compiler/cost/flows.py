@@ -6,16 +6,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from isa.diagnostics import Diagnostic
-from isa.events import Event, Resource
+from isa.events import Resource
 from isa.program import HOST, Channel, Endpoint, Program
 from isa.timing.agenda import Agenda
 from isa.timing.critical import INDEX_OF
 from isa.timing.operation import Operation
 
 from .classes import HOST_END, Classes, End
-from .links import KINDS, Links, Route, Way
-
-_EVENTS = (Event.HOP_BYTE, Event.CHIP_LINK_BYTE, Event.HOST_LINK_BYTE)  # of `KINDS`
+from .links import Links, Route, Way
 
 
 @dataclass(slots=True)
@@ -26,22 +24,17 @@ class Flow:
     sources: tuple[End, ...]
     dests: tuple[End, ...]
     route: Route
-    channels: int
     posts: dict[End, Operation] = field(default_factory=dict)
     early: list[tuple[End, Operation]] = field(default_factory=list)
     is_gathering: bool = True
     arrived: int = 0
     ends: list[int] = field(default_factory=list)
+    is_output: bool = field(init=False)  # whether it goes to the host
+    needed: int = field(init=False)  # operations of tiles that make a message
 
-    @property
-    def is_output(self) -> bool:
-        """Whether it goes to the host."""
-        return HOST_END in self.dests
-
-    @property
-    def needed(self) -> int:
-        """Operations of tiles that make a message."""
-        return sum(end != HOST_END for end in (*self.sources, *self.dests))
+    def __post_init__(self) -> None:
+        self.is_output = HOST_END in self.dests
+        self.needed = sum(end != HOST_END for end in (*self.sources, *self.dests))
 
     def post(self, end: End, operation: Operation) -> None:
         """A tile of a class has come to its next message."""
@@ -73,14 +66,18 @@ class _Use:
 class Flows:
     """Where classes of tiles meet each other and the host, which is always ready."""
 
-    def __init__(self, program: Program, classes: Classes, links: Links) -> None:
+    def __init__(self, program: Program, classes: Classes, links: Links, like: Flows | None = None) -> None:
+        """`like`: those of the same tiles and channels, on a target that may be another one."""
         self._links = links
         groups: dict[tuple[tuple[End, ...], tuple[End, ...]], list[Channel]] = defaultdict(list)
         for channel in program.channels:
             groups[_ends(classes, channel.sources), _ends(classes, channel.dests)].append(channel)
-        self.flows = [
-            Flow(sources, dests, links.route([_way(program, c) for c in channels]), len(channels))
-            for (sources, dests), channels in groups.items()
+        if like is not None and like._links.geometry == links.geometry:
+            routes = [flow.route for flow in like.flows]
+        else:
+            routes = links.routes([[_way(program, c) for c in channels] for channels in groups.values()])
+        self.flows: list[Flow] = [
+            Flow(sources, dests, route) for (sources, dests), route in zip(groups, routes, strict=True)
         ]
         self._at: dict[End, list[Flow]] = defaultdict(list)
         for flow in self.flows:
@@ -146,7 +143,6 @@ class Meetings:
         if flow.is_output:
             flow.ends.append(arrived)
         self._ledger.finish(arrived, record)
-        self._count(flow, last, size)
         for operation in posts:
             self._over(operation, arrived if operation.op.is_receive else left, record)
         flow.next()
@@ -163,13 +159,6 @@ class Meetings:
             del self._uses[operation]
             self._ledger.busy[Resource.NETWORK] += use.end - operation.start
             self._agenda.finish(operation, use.end, use.record)
-
-    def _count(self, flow: Flow, operation: Operation, size: int) -> None:
-        node, ledger = operation.tile.group.node(operation.op.index), self._ledger
-        for event, kind in zip(_EVENTS, KINDS, strict=True):
-            ledger.events[event, node] += size * flow.route.carried(kind)
-        ledger.messages += flow.channels
-        ledger.message_bytes += flow.channels * size
 
 
 def _ends(classes: Classes, ends: tuple[Endpoint, ...]) -> tuple[End, ...]:

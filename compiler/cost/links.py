@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,13 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 KINDS = (Bound.NETWORK, Bound.CHIP_LINKS, Bound.HOST_LINK)
+
+Row = tuple[int, int, int, int, int, int]
+"""A link of a channel: number of the route, link, kind, cycles until a head is there, cycles from its end to the
+farthest receiver, and whether (1) a sender's bytes go onto the mesh here."""
+
+TOGETHER = 256
+"""Routes that are worked out at once: enough for NumPy to pay, few enough not to take much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +59,9 @@ class Route:
     latency: int
     bound: Bound
 
-    def carried(self, kind: Bound) -> int:
-        """Over how many links of a kind bytes go, over all channels."""
-        return int(self.counts[self.kinds == KINDS.index(kind)].sum())
-
 
 class Links:
-    """All links of a target: when each is free again."""
+    """All links of a target: when each is free again. Routes are the same on targets of the same `geometry`."""
 
     def __init__(self, target: Hardware) -> None:
         self._mesh = target.mesh_x, target.mesh_y
@@ -81,23 +84,35 @@ class Links:
             reduce: Distances(sums[0], sums[1], target.cycles(taken)) for reduce, taken in combine.items()
         }
         self._host = 4 * self._mesh[0] * self._mesh[1]
+        self.geometry = self._mesh, chip, tuple(latencies), tuple(d.reduce for d in self.distances.values())
         self.free: Ints = np.zeros(self._host + 2, dtype=np.int64)
 
     # ------------------------------------------------------------------------------------------------ geometry
 
     def route(self, ways: Sequence[Way]) -> Route:
         """The links that these channels use together."""
-        columns: list[tuple[Ints, ...]] = []
-        latency = 0
-        for way in ways:
-            tree = self._tree(way)
-            latency = max(latency, tree.latency)
-            columns += [self._links(stretch) for stretch in tree.stretches]
-            columns += self._host_links(way, tree)
-        if not columns:
-            none = np.zeros(0, dtype=np.int64)
-            return Route(none, none, none, none, none, none.astype(bool), latency, Bound.NETWORK)
-        return _joined([np.concatenate(c) for c in zip(*columns, strict=True)], latency)
+        return self.routes([ways])[0]
+
+    def routes(self, groups: Sequence[Sequence[Way]]) -> list[Route]:
+        """The links that the channels of each group use together. Worked out for many groups at once, as most have few
+        links."""
+        batches = (groups[at : at + TOGETHER] for at in range(0, len(groups), TOGETHER))
+        return [route for batch in batches for route in self._routes(batch)]
+
+    def _routes(self, groups: Sequence[Sequence[Way]]) -> list[Route]:
+        stretches: list[Stretch] = []
+        owners: list[int] = []
+        hosts: list[Row] = []
+        latencies = []
+        for number, ways in enumerate(groups):
+            trees = [self._tree(way) for way in ways]
+            for way, tree in zip(ways, trees, strict=True):
+                stretches += tree.stretches
+                owners += [number] * len(tree.stretches)
+                hosts += self._host_links(number, way, tree)
+            latencies.append(max((tree.latency for tree in trees), default=0))
+        rows = np.concatenate([self._links(owners, stretches), np.array(hosts, np.int64).reshape(-1, 6).T], 1)
+        return _joined(rows, latencies, len(self.free))
 
     def _tree(self, way: Way) -> Tree:
         tree = tree_of(self.distances[way.reduce], way.sources, way.dests)
@@ -109,31 +124,47 @@ class Links:
             ]
         return tree
 
-    def _links(self, stretch: Stretch) -> tuple[Ints, ...]:
-        """Links, kinds, heads' cycles, cycles left, and whether it is the first link, of a stretch."""
-        step = 1 if stretch.stop > stretch.start else -1
-        starts = np.arange(stretch.start, stretch.stop, step, dtype=np.int64)
-        axis = 0 if stretch.along_x else 1
-        sums = self._sums[axis]
-        nodes = (
-            stretch.line * self._mesh[0] + starts
-            if stretch.along_x
-            else starts * self._mesh[0] + stretch.line
-        )
-        links = 4 * nodes + 2 * axis + (step < 0)
-        kinds = self._borders[axis][np.minimum(starts, starts + step)].astype(np.int64)
-        before = stretch.before + np.abs(sums[starts] - sums[stretch.start])
-        rest = stretch.rest + np.abs(sums[stretch.stop] - sums[starts + step])
-        return links, kinds, before, rest, (before == 0).astype(np.int64)
+    def _links(self, owners: Sequence[int], stretches: Sequence[Stretch]) -> Ints:
+        """Columns as those of `Row`: all links of the stretches of routes `owners`."""
+        if not stretches:
+            return np.zeros((6, 0), dtype=np.int64)
+        fields = [(s.along_x, s.line, s.start, s.stop, s.before, s.rest) for s in stretches]
+        each = np.array(fields, dtype=np.int64)
+        lengths = np.abs(each[:, 3] - each[:, 2])
+        along_x, line, start, stop, before, rest = np.repeat(each, lengths, axis=0).T
+        number = np.arange(len(start)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        step = np.where(stop > start, 1, -1)
+        begin = start + step * number
+        node = np.where(along_x, line * self._mesh[0] + begin, begin * self._mesh[0] + line)
+        link = 4 * node + 2 * (1 - along_x) + (step < 0)
+        border = np.where(along_x, self._at_border(0, begin, step), self._at_border(1, begin, step))
+        way = np.where(along_x, self._cycles(0, start, begin), self._cycles(1, start, begin))
+        left = np.where(along_x, self._cycles(0, stop, begin + step), self._cycles(1, stop, begin + step))
+        head = before + way
+        return np.stack([np.repeat(owners, lengths), link, border, head, rest + left, head == 0])
 
-    def _host_links(self, way: Way, tree: Tree) -> list[tuple[Ints, ...]]:
-        """The host link, where a channel goes over it."""
+    def _at_border(self, axis: int, begin: Ints, step: Ints) -> Ints:
+        """Whether links that begin at these routers of an axis join chips; anything beyond the end of the axis."""
+        borders = self._borders[axis]
+        if not len(borders):
+            return np.zeros(len(begin), dtype=np.int64)
+        found: Ints = borders[np.clip(np.minimum(begin, begin + step), 0, len(borders) - 1)].astype(np.int64)
+        return found
+
+    def _cycles(self, axis: int, one: Ints, other: Ints) -> Ints:
+        """Cycles of a head between routers of an axis; anything beyond its end."""
+        sums, last = self._sums[axis], len(self._sums[axis]) - 1
+        found: Ints = np.abs(sums[np.minimum(other, last)] - sums[np.minimum(one, last)])
+        return found
+
+    def _host_links(self, number: int, way: Way, tree: Tree) -> list[Row]:
+        """The host link, where a channel of route `number` goes over it."""
         late, found = int(self._latency[2]), []
         if way.from_host:
-            found.append((self._host, 2, 0, tree.latency - late, 1))
+            found.append((number, self._host, 2, 0, tree.latency - late, 1))
         if way.to_host:
-            found.append((self._host + 1, 2, tree.latency - late, 0, int(tree.latency == late)))
-        return [tuple(np.array([value], dtype=np.int64) for value in row) for row in found]
+            found.append((number, self._host + 1, 2, tree.latency - late, 0, int(tree.latency == late)))
+        return found
 
     # -------------------------------------------------------------------------------------------------- sending
 
@@ -154,15 +185,23 @@ class Links:
         return left, max(arrival, sent + route.latency)
 
 
-def _joined(columns: list[NDArray[Any]], latency: int) -> Route:
-    """Rows of the same link as one: counted, the earliest head, the longest rest."""
-    links, kinds, before, rest, first = columns
-    unique, at, inverse, counts = np.unique(links, return_index=True, return_inverse=True, return_counts=True)
-    earliest = np.full(len(unique), np.iinfo(np.int64).max)
-    np.minimum.at(earliest, inverse, before)
-    longest = np.zeros(len(unique), dtype=np.int64)
-    np.maximum.at(longest, inverse, rest)
-    is_first = np.zeros(len(unique), dtype=bool)
-    np.logical_or.at(is_first, inverse, first.astype(bool))
-    kind = max((int(k) for k in kinds), default=0)
-    return Route(unique, kinds[at], counts, earliest, longest, is_first, latency, KINDS[kind])
+def _joined(rows: Ints, latencies: Sequence[int], size: int) -> list[Route]:
+    """The routes of these latencies, of columns as those of `Row`, whose links are below `size`: rows of the same link
+    of a route as one, counted, the earliest head, the longest rest."""
+    keys = rows[0] * size + rows[1]
+    order = np.argsort(keys, kind="stable")
+    keys, (_, _, kinds, before, rest, first) = keys[order], rows[:, order]
+    at = np.flatnonzero(np.diff(keys, prepend=-1))
+    counts = np.diff(at, append=len(keys))
+    owners, links = np.divmod(keys[at], size)
+    if len(at):
+        before, rest = np.minimum.reduceat(before, at), np.maximum.reduceat(rest, at)
+        first = np.maximum.reduceat(first, at)
+    kinds, is_first = kinds[at], first.astype(bool)
+    bounds = np.searchsorted(owners, np.arange(len(latencies) + 1)).tolist()
+    found = []
+    for latency, own in zip(latencies, (slice(a, b) for a, b in pairwise(bounds)), strict=True):
+        bound = KINDS[int(kinds[own].max(initial=0))]
+        heads = before[own], rest[own], is_first[own]
+        found.append(Route(links[own], kinds[own], counts[own], *heads, latency, bound))
+    return found

@@ -51,8 +51,8 @@ class Prediction:
 class Predictor:
     """Predicts steps of a program. Its code is as it will run.
 
-    `like` is the predictor of a program with the same tiles and channels but other code: ways over the mesh are the
-    same then.
+    `like` is the predictor of a program with the same tiles and channels but other code, or on another target: ways
+    over the mesh are the same then, if that has the same geometry.
     """
 
     def __init__(self, program: Program, like: Predictor | None = None) -> None:
@@ -60,7 +60,14 @@ class Predictor:
         rates = rates_of(program.target)
         self._ops = {role.name: decode_role(role, rates) for role in program.roles}
         self.classes: Classes = like.classes if like else classes_of(program)
-        self._flows: Flows = like._flows if like else Flows(program, self.classes, Links(program.target))
+        self._flows: Flows = self._flows_of(program, like)
+
+    def _flows_of(self, program: Program, like: Predictor | None) -> Flows:
+        if like is None:
+            return Flows(program, self.classes, Links(program.target))
+        if like._program.target is program.target:
+            return like._flows
+        return Flows(program, self.classes, Links(program.target), like._flows)
 
     @property
     def turns(self) -> int:

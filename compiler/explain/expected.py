@@ -53,7 +53,9 @@ class Expectation:
             least = bound(target, self._program.workload, segments)
             return None if least is None else least.cycles
         found = self.prediction(segments) if target is self._program.target else None
-        return (found or Predictor(replace(self._program, target=target)).step(segments)).cycles
+        if found is None:
+            found = Predictor(replace(self._program, target=target), self._predictor).step(segments)
+        return found.cycles
 
 
 def in_words(prediction: Prediction) -> str:

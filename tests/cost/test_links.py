@@ -72,3 +72,21 @@ def test_messages_of_a_class_share_links() -> None:
     width = SYSTEM.bytes_per_cycle(SYSTEM.network.link_width)
     taken = 4096 // width
     assert alone + taken - 2 <= both <= alone + taken
+
+
+WAYS = st.builds(
+    lambda points: Way(tuple(points[:1]), tuple(points[1:])),
+    st.lists(POINTS, min_size=2, max_size=4, unique=True),
+)
+
+
+@given(st.lists(st.lists(WAYS, min_size=1, max_size=4), min_size=1, max_size=6))
+@settings(max_examples=50, derandomize=True, deadline=None)
+def test_routes_worked_out_together_are_those_of_each(groups: list[list[Way]]) -> None:
+    links = Links(SYSTEM)
+    for route, ways in zip(links.routes(groups), groups, strict=True):
+        alone = links.route(ways)
+        assert route.latency == alone.latency and route.bound is alone.bound
+        for name in ("links", "kinds", "counts", "before", "rest", "first"):
+            assert getattr(route, name).tolist() == getattr(alone, name).tolist()
+        assert route.counts.sum() >= len(route.links)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from compiler.explain.binds import binds_of
 from compiler.explain.expected import Expectation
 from compiler.pipeline import CompileOptions
 from isa.events import Bound
-from isa.hardware import load_target
+from isa.hardware import hardware_from_dict, load_target
 from isa.program import Program, Segment, segments_of
 from models import PYTINY as FILE
 from models import path
@@ -154,3 +155,20 @@ def test_the_table_says_how_far_predictions_are_off() -> None:
     shown = text([result])
     assert f"{result.accuracy:.2f}" in shown
     assert "predicted / measured" in shown
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "is_shared"),
+    [("host_link", "bandwidth", True), ("network", "link_width", True), ("chip_link", "latency", False)],
+)
+def test_ways_are_found_once_for_targets_of_the_same_geometry(
+    pytiny: Program, section: str, key: str, is_shared: bool
+) -> None:
+    values = pytiny.target.model_dump(mode="json")
+    values[section][key]["value"] *= 2
+    other = replace(pytiny, target=hardware_from_dict(values, "other"))
+    first, segments = Predictor(pytiny), segments_of(8, 100, pytiny.limits.chunk)
+    alike = Predictor(other, first)
+    assert (alike._flows.flows[0].route is first._flows.flows[0].route) is is_shared
+    assert alike.step(segments) == Predictor(other).step(segments)
+    assert first.step(segments) == Predictor(pytiny).step(segments)
