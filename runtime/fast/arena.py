@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from .jit import Words, compiled
 from .layout import (
+    F_CELLS,
     F_DONE,
-    F_LATEST,
+    F_OPERATION,
+    F_PORT,
     F_RECORD,
-    F_WAITERS,
+    F_REFERENCES,
+    F_ROW,
     H_END,
+    H_FLIGHTS,
     H_FREE,
     H_LAST,
     H_OPS,
     H_WAITERS,
     LINE,
-    NO_RECORD,
     O_NEXT,
-    O_REFERENCES,
     O_SIZE,
     PENDING,
     R_PREDECESSOR,
@@ -80,33 +82,44 @@ def note_end(m: Words, end: int, record: int) -> None:
 
 @compiled
 def new_operation(m: Words) -> int:
-    """An operation of which nothing is known."""
+    """A row for an operation."""
     operation = m[H_OPS]
     if operation:
         m[H_OPS] = m[operation + O_NEXT]
+        return operation
+    return take_lines(m, O_SIZE)
+
+
+@compiled
+def free_operation(m: Words, operation: int) -> None:
+    """Give the row of an operation back."""
+    m[operation + O_NEXT] = m[H_OPS]
+    m[H_OPS] = operation
+
+
+@compiled
+def new_flights(m: Words, operation: int) -> int:
+    """The flights of an operation, of whose ends nothing is known."""
+    flights = m[H_FLIGHTS]
+    if flights:
+        m[H_FLIGHTS] = m[flights]
     else:
-        operation = take_lines(m, O_SIZE)
-    reset_flight(m, operation)
-    m[operation + O_REFERENCES] = 1
-    return operation
+        flights = take_lines(m, F_ROW)
+    m[flights + F_DONE] = m[flights + F_CELLS + F_DONE] = m[flights + F_PORT + F_DONE] = PENDING
+    m[flights + F_REFERENCES] = 1
+    m[flights + F_OPERATION] = operation
+    return flights
 
 
 @compiled
-def reset_flight(m: Words, flight: int) -> None:
-    """The end of a flight is not known, and nobody waits for it."""
-    m[flight + F_DONE] = PENDING
-    m[flight + F_RECORD] = NO_RECORD
-    m[flight + F_WAITERS] = 0
-    m[flight + F_LATEST] = 0
-
-
-@compiled
-def release(m: Words, operation: int) -> None:
-    """One less knows of the operation."""
-    m[operation + O_REFERENCES] -= 1
-    if m[operation + O_REFERENCES] == 0:
-        m[operation + O_NEXT] = m[H_OPS]
-        m[H_OPS] = operation
+def release(m: Words, flights: int) -> None:
+    """One less knows of an operation's flights."""
+    m[flights + F_REFERENCES] -= 1
+    if m[flights + F_REFERENCES] == 0:
+        if m[flights + F_OPERATION]:
+            free_operation(m, m[flights + F_OPERATION])
+        m[flights] = m[H_FLIGHTS]
+        m[H_FLIGHTS] = flights
 
 
 @compiled
@@ -119,11 +132,11 @@ def add_waiter(m: Words, flight: int, operation: int) -> None:
         waiter = take_room(m, W_SIZE)
     m[waiter + W_OPERATION] = operation
     m[waiter + W_NEXT] = 0
-    if m[flight + F_WAITERS]:
-        m[m[flight + F_LATEST] + W_NEXT] = waiter
+    if m[flight + F_DONE] == PENDING:
+        m[flight + F_DONE] = ~waiter
     else:
-        m[flight + F_WAITERS] = waiter
-    m[flight + F_LATEST] = waiter
+        m[m[flight + F_RECORD] + W_NEXT] = waiter
+    m[flight + F_RECORD] = waiter
 
 
 @compiled

@@ -24,14 +24,12 @@ from .layout import (
     LIST_SIZE,
     LISTS,
     MOST_GRANULES,
+    N_FLIGHT,
     N_HIGH,
     N_LOW,
     N_SIZE,
     N_WHEN,
-    N_WHO,
     NO_RECORD,
-    O_CELLS,
-    O_SEQUENCE,
     O_UNKNOWN,
     PENDING,
     WHEN_PITCH,
@@ -74,12 +72,6 @@ def is_covered(m: Words, entry: int, low: int, high: int, pitch: int) -> bool:
 
 
 @compiled
-def flight_of(who: int) -> int:
-    """The flight that an entry says: an operation's own, or that of its macro rows."""
-    return (who >> 1) + (O_CELLS if who & 1 else 0)
-
-
-@compiled
 def copy_entry(m: Words, place: int, entry: int) -> None:
     """Put an entry elsewhere, too."""
     for word in range(N_SIZE):
@@ -98,9 +90,9 @@ def wait_for_entry(
     m: Words, entry: int, operation: int, key: int, latest: int, latest_key: int, record: int
 ) -> tuple[int, int, int]:
     """Wait for an entry: the latest end that is known, its key, and its record."""
-    flight = flight_of(m[entry + N_WHO])
+    flight = m[entry + N_FLIGHT]
     done = m[flight + F_DONE]
-    if done == PENDING:
+    if done < 0:
         add_waiter(m, flight, operation)
         m[operation + O_UNKNOWN] += 1
     elif done > latest or (done == latest and key < latest_key):
@@ -167,12 +159,12 @@ def wait_for_range(
 
 
 @compiled
-def cover_own(m: Words, entries: int, operation: int, low: int, high: int, pitch: int) -> None:
+def cover_own(m: Words, entries: int, sequence: int, low: int, high: int, pitch: int) -> None:
     """A write takes the place of what it covers of its own operation's accesses: the last in a list."""
     first = m[entries + LIST_PLACE]
     end = first + N_SIZE * (m[entries + LIST_COUNTS] & COUNT)
     entry = end
-    while entry > first and m[entry - N_SIZE + N_WHO] >> 1 == operation:
+    while entry > first and m[entry - N_SIZE + N_WHEN] >> WHEN_SEQUENCE == sequence:
         entry -= N_SIZE
     left = entry
     while entry < end:
@@ -209,8 +201,8 @@ def make_room(m: Words, entries: int, over: int) -> None:
 def hold_range(
     m: Words,
     board: int,
-    operation: int,
-    cells: int,
+    sequence: int,
+    flight: int,
     over: int,
     low: int,
     high: int,
@@ -218,12 +210,12 @@ def hold_range(
     pitch: int,
     width: int,
 ) -> None:
-    """Put an access on the board, until its operation is over, or that one's use of macro rows (`cells`)."""
-    when = m[operation + O_SEQUENCE] << WHEN_SEQUENCE | pitch << WHEN_PITCH | width
+    """Put an access of an operation with this number on the board, until a flight is over."""
+    when = sequence << WHEN_SEQUENCE | pitch << WHEN_PITCH | width
     for block in range(low >> BLOCK, last_block(low, high) + 1):
         if writes:
-            cover_own(m, list_of(board, block, 0), operation, low, high, pitch)
-            cover_own(m, list_of(board, block, 1), operation, low, high, pitch)
+            cover_own(m, list_of(board, block, 0), sequence, low, high, pitch)
+            cover_own(m, list_of(board, block, 1), sequence, low, high, pitch)
         entries = list_of(board, block, writes)
         counts = m[entries + LIST_COUNTS]
         if counts & COUNT == counts >> LIST_ROOM:
@@ -233,5 +225,5 @@ def hold_range(
         entry = m[entries + LIST_PLACE] + N_SIZE * count
         m[entry + N_LOW] = low
         m[entry + N_HIGH] = high
-        m[entry + N_WHO] = operation << 1 | cells
+        m[entry + N_FLIGHT] = flight
         m[entry + N_WHEN] = when

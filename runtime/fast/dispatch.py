@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arena import new_operation, release, reset_flight
+from .arena import new_flights, new_operation, release
 from .board import hold_range, wait_for_range
 from .flights import wait_for
 from .jit import Table, Words, compiled
@@ -26,7 +26,10 @@ from .layout import (
     C_OFFSET,
     CIM,
     COPY,
+    F_CELLS,
     F_DONE,
+    F_PORT,
+    F_REFERENCES,
     H_DEPTH,
     H_GRANULE,
     H_MOST,
@@ -40,28 +43,27 @@ from .layout import (
     K_SPAN,
     K_USE,
     K_USES,
+    LINE,
     MAX_RANGES,
     MEMORY,
     MESSAGE,
     MOST_GRANULES,
     NO_RECORD,
     O_CAUSE,
-    O_CELLS,
     O_CODE,
     O_COST,
+    O_FLIGHTS,
+    O_IS_READY,
     O_LATER,
     O_LATER_POSTED,
     O_OPERAND,
-    O_PORT,
     O_QUEUE,
-    O_REFERENCES,
     O_SEQUENCE,
     O_START,
     O_STARTED,
     O_TILE,
     O_UNKNOWN,
     O_WINDOW,
-    PENDING,
     Q_BUSY,
     Q_ENTRIES,
     Q_FIRST,
@@ -151,18 +153,18 @@ def queue_of(k: Words, tile: int, code: int, operand: int) -> int:
 
 
 @compiled
-def is_over(m: Words, operation: int, time: int) -> bool:
-    """Whether an operation is done by a time."""
-    return m[operation + F_DONE] != PENDING and m[operation + F_DONE] <= time
+def is_over(m: Words, flight: int, time: int) -> bool:
+    """Whether a flight is done by a time."""
+    return 0 <= m[flight + F_DONE] <= time
 
 
 @compiled
 def forget_over(m: Words, tile: int, queue: int) -> None:
     """Let go of what nothing that is dispatched from now on can wait for: that makes no difference but of room."""
     time = m[tile + T_TIME]
-    while m[queue + Q_ENTRIES] and is_over(m, m[queue + Q_FIRST], time):
+    while m[queue + Q_ENTRIES] and is_over(m, m[m[queue + Q_FIRST] + O_FLIGHTS], time):
         drop_oldest(m, queue)
-    while m[queue + Q_POSTED_COUNT] and is_over(m, m[queue + Q_POSTED], time):
+    while m[queue + Q_POSTED_COUNT] and is_over(m, m[m[queue + Q_POSTED] + O_FLIGHTS], time):
         drop_posted(m, queue)
 
 
@@ -172,7 +174,7 @@ def drop_oldest(m: Words, queue: int) -> None:
     oldest = m[queue + Q_FIRST]
     m[queue + Q_FIRST] = m[oldest + O_LATER]
     m[queue + Q_ENTRIES] -= 1
-    release(m, oldest)
+    release(m, m[oldest + O_FLIGHTS])
 
 
 @compiled
@@ -181,7 +183,7 @@ def drop_posted(m: Words, queue: int) -> None:
     oldest = m[queue + Q_POSTED]
     m[queue + Q_POSTED] = m[oldest + O_LATER_POSTED]
     m[queue + Q_POSTED_COUNT] -= 1
-    release(m, oldest)
+    release(m, m[oldest + O_FLIGHTS])
 
 
 @compiled
@@ -218,8 +220,11 @@ def make_operation(m: Words, tile: int, code: int, cost: int, operand: int, queu
     """An operation that is dispatched now. Its number is one more than how many were before it on the tile."""
     retire(m, tile)
     operation = new_operation(m)
-    m[operation + O_REFERENCES] += 1
-    m[new_row(m, tile + T_ALIVE, 1)] = operation
+    flights = new_flights(m, operation)
+    m[flights + F_REFERENCES] += 1
+    m[new_row(m, tile + T_ALIVE, 1)] = flights
+    m[operation + O_FLIGHTS] = flights
+    m[operation + O_IS_READY] = 0
     m[H_MOST] = max(m[H_MOST], m[tile + T_ALIVE + RING_SLOTS])
     m[operation + O_START] = m[tile + T_TIME]
     m[operation + O_CAUSE] = 2 * m[tile + T_RECORD] + 1
@@ -278,11 +283,12 @@ def find_ranges(m: Words, k: Words, tile: int, code: int, cost: int) -> int:
 def take_buffer(m: Words, tile: int, operation: int, ranges: int) -> None:
     """Wait for what is in the way in the buffer, and take what the operation accesses."""
     board, over = m[tile + T_BUFFER], m[tile + T_ALIVE + RING_FIRST]
+    sequence, flight = m[operation + O_SEQUENCE], m[operation + O_FLIGHTS]
     end = H_RANGES + RANGE_WORDS * ranges
     for at in range(H_RANGES, end, RANGE_WORDS):
         wait_for_range(m, board, operation, over, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
     for at in range(H_RANGES, end, RANGE_WORDS):
-        hold_range(m, board, operation, 0, over, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
+        hold_range(m, board, sequence, flight, over, m[at], m[at + 1], m[at + 2], m[at + 3], m[at + 4])
 
 
 @compiled
@@ -293,13 +299,12 @@ def take_arrays(m: Words, k: Words, tile: int, operation: int, cost: int) -> Non
     for use in range(cost + K_USE, end, USE_SIZE):
         low, high, writes = k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES]
         wait_for_range(m, board, operation, over, low, high, writes, 0, 0)
-    cells = 1 if k[cost + K_MACROS] else 0
-    if cells:
-        reset_flight(m, operation + O_CELLS)
+    sequence, flight = m[operation + O_SEQUENCE], m[operation + O_FLIGHTS]
+    mine = flight + F_CELLS if k[cost + K_MACROS] else flight
     for use in range(cost + K_USE, end, USE_SIZE):
         low, high, writes = k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES]
-        hold_range(m, board, operation, cells, over, low, high, writes, 0, 0)
-        cells = 0
+        hold_range(m, board, sequence, mine, over, low, high, writes, 0, 0)
+        mine = flight
 
 
 @compiled
@@ -317,7 +322,7 @@ def append(m: Words, first: int, latest: int, count: int, link: int, operation: 
 @compiled
 def append_entry(m: Words, queue: int, operation: int) -> None:
     """An operation is the latest of its queue."""
-    m[operation + O_REFERENCES] += 1
+    m[m[operation + O_FLIGHTS] + F_REFERENCES] += 1
     append(m, queue + Q_FIRST, queue + Q_LATEST, queue + Q_ENTRIES, O_LATER, operation)
 
 
@@ -326,14 +331,12 @@ def wait_for_unit(m: Words, k: Words, queue: int, operation: int, code: int) -> 
     """Take a place in a queue in order: behind the one before it."""
     before = m[queue + Q_BUSY]
     if before:
-        flight = before + O_PORT if k[m[before + O_CODE] + C_HAS_PORT] else before
-        wait_for(m, operation, flight)
-        release(m, before)
+        wait_for(m, operation, before)
+        release(m, before & -LINE)
     append_entry(m, queue, operation)
-    m[queue + Q_BUSY] = operation
-    m[operation + O_REFERENCES] += 1
-    if k[code + C_HAS_PORT]:
-        reset_flight(m, operation + O_PORT)
+    flights = m[operation + O_FLIGHTS]
+    m[queue + Q_BUSY] = flights + F_PORT if k[code + C_HAS_PORT] else flights
+    m[flights + F_REFERENCES] += 1
     if k[code + C_IS_RECEIVE]:
         post_receive(m, queue, operation)
 
@@ -342,9 +345,9 @@ def wait_for_unit(m: Words, k: Words, queue: int, operation: int, code: int) -> 
 def post_receive(m: Words, queue: int, operation: int) -> None:
     """A port has as many receives under way as it has room for in its queue."""
     if m[queue + Q_POSTED_COUNT] == m[H_DEPTH]:
-        wait_for(m, operation, m[queue + Q_POSTED])
+        wait_for(m, operation, m[m[queue + Q_POSTED] + O_FLIGHTS])
         drop_posted(m, queue)
-    m[operation + O_REFERENCES] += 1
+    m[m[operation + O_FLIGHTS] + F_REFERENCES] += 1
     latest = queue + Q_POSTED_LATEST
     append(m, queue + Q_POSTED, latest, queue + Q_POSTED_COUNT, O_LATER_POSTED, operation)
 

@@ -13,7 +13,6 @@ from .layout import (
     A_WHAT,
     F_DONE,
     F_RECORD,
-    F_WAITERS,
     H_FIRST,
     H_HEAP,
     H_HEAP_CAP,
@@ -22,9 +21,10 @@ from .layout import (
     H_PUSHED,
     H_READY,
     O_CAUSE,
+    O_FLIGHTS,
+    O_IS_READY,
     O_LATER,
     O_NEXT,
-    O_REFERENCES,
     O_START,
     O_UNKNOWN,
     O_WINDOW,
@@ -51,7 +51,7 @@ def hold_up(m: Words, operation: int, done: int, record: int) -> None:
 @compiled
 def wait_for(m: Words, operation: int, flight: int) -> None:
     """An operation starts after a flight."""
-    if m[flight + F_DONE] == PENDING:
+    if m[flight + F_DONE] < 0:
         add_waiter(m, flight, operation)
         m[operation + O_UNKNOWN] += 1
     else:
@@ -71,10 +71,9 @@ def note_start(m: Words, queue: int, operation: int) -> None:
 @compiled
 def resolve(m: Words, flight: int, end: int, record: int) -> None:
     """The end of a flight is known: those that waited for it alone can start."""
+    waiter = 0 if m[flight + F_DONE] == PENDING else ~m[flight + F_DONE]
     m[flight + F_DONE] = end
     m[flight + F_RECORD] = record
-    waiter = m[flight + F_WAITERS]
-    m[flight + F_WAITERS] = 0
     while waiter:
         operation = m[waiter + W_OPERATION]
         hold_up(m, operation, end, record)
@@ -82,7 +81,7 @@ def resolve(m: Words, flight: int, end: int, record: int) -> None:
         if m[operation + O_UNKNOWN] == 0:
             if m[operation + O_WINDOW]:
                 note_start(m, m[operation + O_WINDOW], operation)
-                m[operation + O_REFERENCES] += 1  # it may start, and be over, before its own late start
+            m[operation + O_IS_READY] = 1
             m[operation + O_NEXT] = m[H_READY]
             m[H_READY] = operation
         waiter = free_waiter(m, waiter)
@@ -92,8 +91,9 @@ def resolve(m: Words, flight: int, end: int, record: int) -> None:
 def finish(m: Words, operation: int, end: int, record: int) -> None:
     """The end of an operation is known."""
     note_end(m, end, record)
-    resolve(m, operation, end, record)
-    release(m, operation)
+    flights = m[operation + O_FLIGHTS]
+    resolve(m, flights, end, record)
+    release(m, flights)
 
 
 @compiled

@@ -30,6 +30,7 @@ from .layout import (
     DONE,
     F_DONE,
     F_RECORD,
+    F_REFERENCES,
     FIRST_UNIT,
     GROW,
     H_ARG,
@@ -65,8 +66,8 @@ from .layout import (
     MAX_RANGES,
     MAX_USES,
     MISS,
+    O_FLIGHTS,
     O_NEXT,
-    O_REFERENCES,
     O_UNKNOWN,
     Q_MEETING,
     R_PREDECESSOR,
@@ -133,7 +134,7 @@ def come_to_barrier(m: Words, k: Words, tile: int, code: int, cost: int) -> bool
         return False
     operation = make_operation(m, tile, code, cost, queue, 0)
     m[tile + T_BARRIER] = operation
-    m[operation + O_REFERENCES] += 1
+    m[m[operation + O_FLIGHTS] + F_REFERENCES] += 1
     if not wait_for_all(m, tile, operation):
         return False
     if m[operation + O_UNKNOWN]:
@@ -147,11 +148,12 @@ def come_to_barrier(m: Words, k: Words, tile: int, code: int, cost: int) -> bool
 def leave_barrier(m: Words, k: Words, executed: Table, tile: int, code: int, cost: int) -> None:
     """The barrier is over: go on."""
     operation = m[tile + T_BARRIER]
-    done, record = m[operation + F_DONE], m[operation + F_RECORD]
+    flights = m[operation + O_FLIGHTS]
+    done, record = m[flights + F_DONE], m[flights + F_RECORD]
     m[tile + T_RECORD] = resume_record(m, record, done, record)
     m[tile + T_BARRIER] = 0
     m[tile + T_TIME] = done - 1
-    release(m, operation)
+    release(m, flights)
     advance(m, k, executed, tile, code, cost)
 
 

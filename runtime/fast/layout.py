@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-PENDING: Final = -1  # the end of a flight, while it is not known; the turn of a queue, while it asks for none
+PENDING: Final = -1  # an end that is not known, and that nobody waits for; the turn of a queue that asks for none
 NO_RECORD: Final = -1
 HOST: Final = -1
 
@@ -37,6 +37,7 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
     H_WAITERS,  # free waiters
     H_STRETCHES,  # free stretches
     H_OPS,  # free operations
+    H_FLIGHTS,  # free rows of flights
     H_SCRATCH,
     H_PLACES,  # places of the longest route
     H_MESSAGES,
@@ -56,7 +57,7 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
     H_BUSY_DMA,
     H_BUSY_NETWORK,
     H_RANGES,
-) = range(39)
+) = range(40)
 RANGE_WORDS: Final = 5  # low, high, writes, pitch, width
 MAX_RANGES: Final = 8
 H_SIZE: Final = H_RANGES + RANGE_WORDS * MAX_RANGES
@@ -135,33 +136,41 @@ LIST_PLACE, LIST_COUNTS, LIST_SIZE = range(3)
 LIST_ROOM: Final = 32  # bits of LIST_COUNTS: room, count
 BOARD_SIZE: Final = 2 * LISTS * LIST_SIZE
 LINE: Final = 8  # words of a cache line: rows that are used all the time begin at one
-N_LOW, N_HIGH, N_WHO, N_WHEN, N_SIZE = range(5)
+N_LOW, N_HIGH, N_FLIGHT, N_WHEN, N_SIZE = range(5)
 WHEN_SEQUENCE: Final = 32  # bits of N_WHEN: the operation's number in its tile, pitch, width
 WHEN_PITCH: Final = 16
 MOST_GRANULES: Final = (1 << 16) - 1  # of a pitch or a width
 
-# A flight, and an operation, which begins with its own.
-F_DONE, F_RECORD, F_WAITERS, F_LATEST, F_SIZE = range(5)
+# A flight: its end, and the record that decides it; while the end is not known, `PENDING` or what has all bits of the
+# first waiter's place turned round, and the latest waiter.
+F_DONE, F_RECORD, F_SIZE = range(3)
+# The flights of an operation are a row: its own, that of its macro rows, and that of its port.
+F_CELLS: Final = F_SIZE
+F_PORT: Final = 2 * F_SIZE
+F_REFERENCES: Final = 3 * F_SIZE  # how many rings and queues, and what is still to happen, know the row
+F_OPERATION: Final = F_REFERENCES + 1  # what is given back with the row, if it has not been yet
+F_ROW: Final = LINE
+
+# An operation.
 (
     O_START,
     O_UNKNOWN,
     O_CAUSE,  # twice the record that decides the start, and one more if that was by issuing
     O_WINDOW,  # the queue in whose window it waits; 0: in none
     O_LATER,  # the next one in its queue; in a window, where in the ring it was at first
-    O_REFERENCES,  # how many rings and queues, and what is still to happen, know the operation
+    O_FLIGHTS,
+    O_NEXT,  # of those that are ready, or early at a meeting, or free
+    O_IS_READY,  # whether it is one of those that are ready
     O_STARTED,
     O_TILE,
     O_CODE,
     O_COST,
     O_SEQUENCE,
-    O_NEXT,  # of those that are ready, or early at a meeting, or free
-) = range(F_SIZE, F_SIZE + 12)
-O_CELLS: Final = 2 * LINE  # flights that only some operations have
-O_PORT: Final = O_CELLS + F_SIZE
-O_OPERAND: Final = 3 * LINE
-O_LATER_POSTED: Final = O_OPERAND + 1
-O_QUEUE: Final = O_OPERAND + 2
-O_SIZE: Final = 4 * LINE
+    O_OPERAND,
+    O_LATER_POSTED,
+    O_QUEUE,
+    O_SIZE,
+) = range(17)
 W_OPERATION, W_NEXT, W_SIZE = range(3)
 
 # A record of why something started when it did.

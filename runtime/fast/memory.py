@@ -7,6 +7,7 @@ from .flights import finish, resolve
 from .jit import Floats, Words, compiled
 from .layout import (
     C_MEMORY,
+    F_PORT,
     H_BUSY_DMA,
     K_BUSY,
     K_PITCH,
@@ -14,8 +15,8 @@ from .layout import (
     K_SIZE,
     O_CODE,
     O_COST,
+    O_FLIGHTS,
     O_OPERAND,
-    O_PORT,
     O_START,
     O_STARTED,
     O_TILE,
@@ -92,6 +93,6 @@ def transfer(m: Words, k: Words, rates: Floats, operation: int) -> None:
     end, decides = serve_channels(m, k, rates, operation, port)
     asked = max(end - m[port + P_LATENCY], start + busy)
     end = max(end, start + busy)
-    resolve(m, operation + O_PORT, asked, decides)
+    resolve(m, m[operation + O_FLIGHTS] + F_PORT, asked, decides)
     m[H_BUSY_DMA] += end - start
     finish(m, operation, end, decides)

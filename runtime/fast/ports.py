@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .board import COUNT, flight_of
+from .board import COUNT
 from .flights import hold_up, wait_for
 from .jit import Words, compiled
 from .layout import (
@@ -15,13 +15,13 @@ from .layout import (
     M_IS_BARRIER,
     M_SOURCES,
     MESSAGE,
+    N_FLIGHT,
     N_SIZE,
     N_WHEN,
-    N_WHO,
+    O_FLIGHTS,
     O_LATER,
     O_LATER_POSTED,
     O_START,
-    PENDING,
     PENDING_OPERATION,
     PENDING_WORDS,
     Q_END,
@@ -82,7 +82,7 @@ def wait_for_queue(m: Words, operation: int, queue: int) -> None:
     for first, later in ((Q_FIRST, O_LATER), (Q_POSTED, O_LATER_POSTED)):
         other = m[queue + first]
         while other:
-            wait_for(m, operation, other)
+            wait_for(m, operation, m[other + O_FLIGHTS])
             other = m[other + later]
 
 
@@ -94,7 +94,8 @@ def wait_for_window(m: Words, operation: int, queue: int) -> None:
         row = row_at(m, started, number, STARTED_WORDS)
         hold_up(m, operation, m[row + STARTED_DONE], m[row + STARTED_RECORD])
     for number in range(m[pending + RING_FIRST], m[pending + RING_FIRST] + m[pending + RING_COUNT]):
-        wait_for(m, operation, m[row_at(m, pending, number, PENDING_WORDS) + PENDING_OPERATION])
+        other = m[row_at(m, pending, number, PENDING_WORDS) + PENDING_OPERATION]
+        wait_for(m, operation, m[other + O_FLIGHTS])
 
 
 @compiled
@@ -107,8 +108,8 @@ def wait_for_board(m: Words, operation: int, board: int, over: int) -> bool:
         for entry in range(first, first + N_SIZE * (m[entries + LIST_COUNTS] & COUNT), N_SIZE):
             if m[entry + N_WHEN] >> WHEN_SEQUENCE <= over:
                 continue
-            flight = flight_of(m[entry + N_WHO])
-            if m[flight + F_DONE] == PENDING:
+            flight = m[entry + N_FLIGHT]
+            if m[flight + F_DONE] < 0:
                 wait_for(m, operation, flight)
             elif m[flight + F_DONE] > m[operation + O_START]:
                 is_plain = False

@@ -17,7 +17,7 @@ from .decode import cost_words
 from .hosts import Hosts, host_turn, is_host_turn
 from .kernel import are_left, margin, run
 from .template import Template
-from .words import Words, enlarged
+from .words import Words, enlarged, reserved
 
 _FIRST_ROOM = 1 << 20  # words for what a step makes
 
@@ -59,7 +59,7 @@ class Step:
         self._template, self._costs = template, costs
         self.state = arena
         if self.state.size < template.state.size + _FIRST_ROOM:
-            self.state = enlarged(template.state, template.state.size + _FIRST_ROOM)
+            self.state = reserved(template.state, template.state.size + _FIRST_ROOM)
         self.state[: template.state.size] = template.state
         self.executed = np.zeros((len(template.teams), max(costs.most, 1)), np.int64)
         self._put_segments(segments)

@@ -17,6 +17,8 @@ from .layout import (
     E_EARLY_LATEST,
     E_POST,
     E_SIZE,
+    F_CELLS,
+    F_PORT,
     H_BUSY_CIM,
     H_BUSY_DMA,
     H_BUSY_MACROS,
@@ -42,12 +44,11 @@ from .layout import (
     M_SERVED,
     MEMORY,
     O_CAUSE,
-    O_CELLS,
     O_CODE,
     O_COST,
+    O_FLIGHTS,
     O_NEXT,
     O_OPERAND,
-    O_PORT,
     O_SEQUENCE,
     O_START,
     O_STARTED,
@@ -70,9 +71,9 @@ def start_cim(m: Words, k: Words, operation: int) -> None:
     tile, cost = m[operation + O_TILE], m[operation + O_COST]
     start, record = m[operation + O_START], m[operation + O_STARTED]
     if k[m[operation + O_CODE] + C_HAS_PORT]:
-        resolve(m, operation + O_PORT, start + k[cost + K_PORT], record)
+        resolve(m, m[operation + O_FLIGHTS] + F_PORT, start + k[cost + K_PORT], record)
     if k[cost + K_MACROS]:
-        resolve(m, operation + O_CELLS, start + k[cost + K_BUSY], record)
+        resolve(m, m[operation + O_FLIGHTS] + F_CELLS, start + k[cost + K_BUSY], record)
     m[H_BUSY_MACROS] += k[cost + K_MACROS] * k[cost + K_BUSY]
     end = start + k[cost + K_DONE]
     m[H_BUSY_CIM] += max(0, end - max(start, m[tile + T_CIM_UNTIL]))
@@ -86,7 +87,7 @@ def start_vector(m: Words, k: Words, operation: int) -> None:
     cost, start, record = m[operation + O_COST], m[operation + O_START], m[operation + O_STARTED]
     m[H_BUSY_VECTOR] += k[cost + K_BUSY]
     if k[m[operation + O_CODE] + C_HAS_PORT]:
-        resolve(m, operation + O_PORT, start + k[cost + K_PORT], record)
+        resolve(m, m[operation + O_FLIGHTS] + F_PORT, start + k[cost + K_PORT], record)
     finish(m, operation, start + k[cost + K_DONE], record)
 
 
@@ -186,7 +187,7 @@ def begin(m: Words, k: Words, operation: int) -> None:
     )
     m[operation + O_STARTED] = record
     if k[code + C_IS_RECEIVE]:  # the next one at its port can be posted
-        resolve(m, operation + O_PORT, m[operation + O_START], record)
+        resolve(m, m[operation + O_FLIGHTS] + F_PORT, m[operation + O_START], record)
     kind = k[code + C_KIND]
     if kind == CIM:
         start_cim(m, k, operation)

@@ -6,19 +6,23 @@ reads a few cache lines and no operations.
 
 from __future__ import annotations
 
-from .arena import release
+from .arena import free_operation
 from .flights import let_go_on, push
 from .jit import Words, compiled
 from .layout import (
     F_DONE,
+    F_OPERATION,
     H_DEPTH,
     H_NOW,
     H_WAITING,
     H_WINDOW,
     K_PORT,
     LATE,
+    NO_RECORD,
     O_CAUSE,
     O_COST,
+    O_FLIGHTS,
+    O_IS_READY,
     O_LATER,
     O_QUEUE,
     O_SEQUENCE,
@@ -81,6 +85,13 @@ def remove_pending(m: Words, queue: int, number: int) -> None:
 
 
 @compiled
+def give_back(m: Words, operation: int) -> None:
+    """Nobody needs to know more of an operation that has started from a window than its flights."""
+    m[m[operation + O_FLIGHTS] + F_OPERATION] = 0
+    free_operation(m, operation)
+
+
+@compiled
 def start_picked(m: Words, k: Words, queue: int, number: int) -> None:
     """Start an operation as soon as it is ready and the unit is free."""
     operation = m[row_at(m, queue + Q_PENDING, number, PENDING_WORDS) + PENDING_OPERATION]
@@ -94,8 +105,10 @@ def start_picked(m: Words, k: Words, queue: int, number: int) -> None:
     m[queue + Q_HOLDER] = m[operation + O_STARTED]
     row = new_row(m, queue + Q_STARTED, STARTED_WORDS)
     m[row + STARTED_START] = start
-    m[row + STARTED_DONE] = m[operation + F_DONE]
+    m[row + STARTED_DONE] = m[m[operation + O_FLIGHTS] + F_DONE]
     m[row + STARTED_RECORD] = m[operation + O_STARTED]
+    if not m[operation + O_IS_READY]:
+        give_back(m, operation)
     tile = m[queue + Q_TILE]
     if m[tile + T_HELD] == queue:
         m[tile + T_HELD] = 0
@@ -152,9 +165,12 @@ def take_turn(m: Words, k: Words, queue: int, at: int) -> None:
 def begin_late(m: Words, k: Words, operation: int) -> None:
     """Start an operation that had to wait for an end nobody knew; the sequencer may have waited for this."""
     m[H_WAITING] -= 1
-    if m[operation + O_WINDOW]:
-        pick(m, k, m[operation + O_WINDOW])
-        release(m, operation)
+    queue = m[operation + O_WINDOW]
+    if queue:
+        m[operation + O_IS_READY] = 0
+        if m[operation + O_STARTED] != NO_RECORD:  # with the one before it
+            give_back(m, operation)
+        pick(m, k, queue)
         return
     begin(m, k, operation)
     queue, tile = m[operation + O_QUEUE], m[operation + O_TILE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 
 from benchmarks.mapping.systems import with_chips
@@ -16,6 +17,7 @@ from isa.program import Program, segments_of
 from models import PYTINY, path
 from runtime.fast import Timing, timer_of
 from runtime.fast.simulator import FastSimulator
+from runtime.fast.words import Words, enlarged, reserved
 from runtime.timing import Simulator, simulate
 from tests.timing.programs import ONE_TOKEN, P0, P1, R, at, channel, program, role
 from tests.timing.test_messages import pair, recv, send
@@ -43,13 +45,32 @@ def test_parts_on_the_host() -> None:
     assert_equal(p, segments_of(3, 0, p.limits.chunk), segments_of(1, 40, p.limits.chunk))
 
 
-def test_steps_that_need_more_room() -> None:
-    """A long step after a short one: arenas grow while the kernel waits."""
+def test_steps_that_need_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long step after a short one, where no addresses can be reserved: arenas grow while the kernel waits."""
+    sizes: list[int] = []
+
+    def noted(words: Words, size: int) -> Words:
+        sizes.append(size)
+        return enlarged(words, size)
+
+    monkeypatch.setattr("runtime.fast.words.memory_words", lambda: 0)
+    monkeypatch.setattr("runtime.fast.steps._FIRST_ROOM", 1 << 10)
+    monkeypatch.setattr("runtime.fast.steps.enlarged", noted)
     p = compiled()
     fast = FastSimulator(p)
-    for tokens in (1, 6, 2):
+    for tokens in (1, 6, 30, 2):
         segments = segments_of(tokens, 0, p.limits.chunk)
         assert fast.alone(segments) == simulate(p, segments)
+    assert len(sizes) > 4
+
+
+def test_arenas_have_addresses_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = np.arange(5)
+    monkeypatch.setattr("runtime.fast.words.memory_words", lambda: 1 << 33)
+    arena = reserved(few, 100)
+    assert arena.size >= 100 and arena[:5].tolist() == few.tolist()
+    monkeypatch.setattr("runtime.fast.words.memory_words", lambda: 1 << 58)  # more than there are addresses
+    assert reserved(few, 100).size == 100
 
 
 _RING = role("a", (t.Li(R(1), 1), recv(port=P0), t.Vrelu(at(0), at(0), R(1), 8), send(port=P1)), ports="io")
