@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from isa.diagnostics import Diagnostic
@@ -18,14 +18,15 @@ from .links import Links, Route, Way
 
 @dataclass(slots=True)
 class Flow:
-    """The channels with these ends. `posts` are those that have come to its next message, `early` to later ones; the
-    latest message has `arrived`; of those to the host, `ends` has each."""
+    """The channels with these ends. `coming` are its next message and later ones, as far as tiles have come to them;
+    the latest message has `arrived`; of those to the host, `ends` has each."""
 
     sources: tuple[End, ...]
     dests: tuple[End, ...]
     route: Route
-    posts: dict[End, Operation] = field(default_factory=dict)
-    early: list[tuple[End, Operation]] = field(default_factory=list)
+    coming: deque[dict[End, Operation]] = field(default_factory=deque)
+    come: dict[End, int] = field(default_factory=dict)  # to how many messages, those that are over among them
+    over: int = 0
     is_gathering: bool = True
     arrived: int = 0
     ends: list[int] = field(default_factory=list)
@@ -36,22 +37,28 @@ class Flow:
         self.is_output = HOST_END in self.dests
         self.needed = sum(end != HOST_END for end in (*self.sources, *self.dests))
 
+    def reset(self) -> None:
+        """Before a step: no message has been sent."""
+        self.coming, self.come, self.over, self.is_gathering = deque(), {}, 0, True
+        self.arrived, self.ends = 0, []
+
     def post(self, end: End, operation: Operation) -> None:
-        """A tile of a class has come to its next message."""
-        if end in self.posts:
-            self.early.append((end, operation))
-        else:
-            self.posts[end] = operation
+        """A tile of a class has come to the next message that it has not come to."""
+        number = self.come.get(end, self.over)
+        self.come[end] = number + 1
+        if number - self.over == len(self.coming):
+            self.coming.append({})
+        self.coming[number - self.over][end] = operation
 
     def complete(self) -> bool:
         """All classes have come, and the message before has left."""
-        return self.is_gathering and len(self.posts) == self.needed
+        return self.is_gathering and bool(self.coming) and len(self.coming[0]) == self.needed
 
     def next(self) -> None:
         """Gather the next message."""
-        early, self.posts, self.early, self.is_gathering = self.early, {}, [], True
-        for end, operation in early:
-            self.post(end, operation)
+        self.coming.popleft()
+        self.over += 1
+        self.is_gathering = True
 
 
 @dataclass(slots=True)
@@ -95,7 +102,7 @@ class Flows:
     def connect(self, agenda: Agenda) -> Meetings:
         """The meetings of one step."""
         for flow in self.flows:
-            flow.posts, flow.early, flow.is_gathering, flow.arrived, flow.ends = {}, [], True, 0, []
+            flow.reset()
         self._links.free[:] = 0
         return Meetings(self._at, self._links, agenda)
 
@@ -127,7 +134,7 @@ class Meetings:
 
     def _meet(self, flow: Flow) -> None:
         flow.is_gathering = False
-        posts = list(flow.posts.values())
+        posts = list(flow.coming[0].values())
         last = max(posts, key=lambda o: o.start)
         first = posts[0]
         self._agenda.push(

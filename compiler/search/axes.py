@@ -10,7 +10,7 @@ from compiler.ir.mapping import Mapping
 from compiler.mapping.rules import LONGEST_CHUNK, WIDEST, hub_columns
 
 from .judge import Choice, Judge, Score
-from .starts import NARROWEST, PROJECTIONS, row_width, settled
+from .starts import NARROWEST, PROJECTIONS, row_width
 
 SHORTEST_CHUNK = 1
 """Tokens of a segment, at least: short ones are soon through all layers, long ones have fewer instructions a token."""
@@ -104,8 +104,10 @@ def _with_room(judge: Judge, choice: Choice) -> Choice:
     """The choice; where it takes too many tiles, what the rules make of it: other sections on fewer tiles."""
     if judge.mappings(choice.options) is not None or judge.problem.hardware.tiles > MOST_TILES:
         return choice
-    judge.work += judge.problem.hardware.tiles  # the whole graph is mapped, some times
-    return settled(judge.problem, _with(choice, spread=0.0)) or choice
+    found = judge.settled(_with(choice, spread=0.0))
+    if found is None:
+        judge.work += judge.problem.hardware.tiles  # it has been mapped until it was too large, some times
+    return found or choice
 
 
 def _copies(judge: Judge, choice: Choice, score: Score) -> Iterator[Choice]:

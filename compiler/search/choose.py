@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from compiler.backend.build import choose_chunk
@@ -17,7 +17,7 @@ from isa.interface import KvPolicy
 
 from .axes import Axis, axes_of
 from .judge import Choice, Judge, Score, with_segments
-from .starts import starts
+from .starts import Group, starts
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
 WORK, WORK_PER_TILE, WORK_OF_BATCH, WORK_PER_SEQUENCE, MOST_WORK = 3_500, 3, 6_000, 350, 30_000
@@ -50,9 +50,9 @@ def by_rule(problem: Problem, asked: Choice) -> Found:
     return _with_segments(problem, settled, asked.chunk, notes)
 
 
-def search(problem: Problem, asked: Choice, rules: Found) -> Found:
+def search(problem: Problem, asked: Choice, rules: Found, judge: Judge | None = None) -> Found:
     """The best choice found from that of the rules on: this one, if nothing is predicted to be better, or nothing can
-    be predicted."""
+    be predicted. `judge`: one of this problem, who knows that choice already."""
     chips = {problem.hardware.chip_of(tile.x, tile.y) for tile in rules.mapping.tiles}
     is_small = weight_cells(problem.graph) < WORTH
     in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in rules.mapping.caches)
@@ -62,20 +62,20 @@ def search(problem: Problem, asked: Choice, rules: Found) -> Found:
     passes = rules.settled.options.passing > 0
     if rules.mapping.limits.pages or is_best or is_bound or passes:
         return rules
-    judge = Judge(problem, rules.settled)
+    judge = judge or Judge(problem, rules.settled)
     score = judge.score(rules.choice)
     if score is None:
         return rules
     most = _most_work(len(rules.mapping.tiles), problem.limits.sequences)
     descent = _Descent(judge, rules.choice, score, most)
-    for name, now, others in starts(problem, asked, rules.choice, rules.mapping):
-        descent.compare(name, now, others)
+    for group in starts(judge, asked, rules.choice, rules.mapping):
+        descent.compare(group)
     before = None
     while not is_small and before != descent.choice:
         before = descent.choice
         for axis in axes_of(judge):
             descent.along(axis)
-    found = _whole(problem, descent.choice, rules)
+    found = _whole(judge, descent.choice, rules)
     return replace(found, notes=(*descent.report(score), *found.notes))
 
 
@@ -85,11 +85,14 @@ def _most_work(tiles: int, sequences: int) -> float:
     return min(WORK + WORK_PER_TILE * tiles + batch, MOST_WORK)
 
 
-def _whole(problem: Problem, choice: Choice, rules: Found) -> Found:
+def _whole(judge: Judge, choice: Choice, rules: Found) -> Found:
     """The whole graph by a choice; by the rules, if that does not fit after all: short forms promised too much."""
+    problem, known = judge.problem, judge.whole(choice.options)
     try:
         if choice.options == rules.settled.options:
             return _with_segments(problem, rules.settled, choice.chunk, rules.notes)
+        if known is not None:
+            return _with_segments(problem, known.settled, choice.chunk, known.notes)
         return by_rule(problem, choice)
     except CimError:
         return rules
@@ -118,20 +121,20 @@ class _Descent:
         """Whether the search has looked at as much as it may."""
         return self._judge.work >= self._most
 
-    def compare(self, name: str, now: str, others: Iterable[tuple[str, Choice]]) -> None:
-        """Go on from the best of where the search is (`now` in words), and of other choices, each with its value."""
-        weighed, taken = {now: self.score}, now
-        for label, choice in () if self._is_spent else others:
+    def compare(self, group: Group) -> None:
+        """Go on from the best of where the search is, and of a group's other choices."""
+        weighed, taken = {group.now: self.score}, group.now
+        for label, choice in () if self._is_spent else group.others:
             score = self._judge.score(choice, self.score)
             self._out += score is None
+            is_slower = score is None or score.mean > self.score.mean
             if score is not None:
                 weighed[label] = score
                 if _is_better(score, self.score):
                     self.choice, self.score, taken = choice, score, label
-            self._judge.work += self.score.tiles  # the other has been mapped whole
-            if self._is_spent:
+            if self._is_spent or (group.further and is_slower):
                 break
-        self._note(name, weighed, taken)
+        self._note(group.name, weighed, taken)
 
     def along(self, axis: Axis) -> None:
         """Follow one axis while it gets better."""

@@ -29,8 +29,8 @@ from .judge import Choice, Judge, Score
 WORTH = 0.9
 """What copies have to come to, by rule: about as much as a search may find for one."""
 
-Improve = Callable[[Problem, Choice, Found], Found]
-"""How a mapping of one copy goes on from what the rules make of it."""
+Improve = Callable[[Problem, Choice, Found, Judge | None], Found]
+"""How a mapping of one copy goes on from what the rules make of it, and who has judged that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Copies:
     down: int
     problem: Problem
     rules: Found
+    judge: Judge
     score: Score
 
     @property
@@ -65,8 +66,8 @@ def with_copies_of_all(problem: Problem, asked: Choice, improve: Improve | None 
     weighed = [one, *_weighed(problem, asked)] if one is not None else []
     best = min(weighed, key=lambda copies: copies.score.key, default=None)
     if best is None or best.count == 1 or best.score.mean > WORTH * weighed[0].score.mean:
-        return improve(problem, asked, rules) if improve else rules
-    found = improve(best.problem, asked, best.rules) if improve else best.rules
+        return improve(problem, asked, rules, one.judge if one else None) if improve else rules
+    found = improve(best.problem, asked, best.rules, best.judge) if improve else best.rules
     note = _note(best, weighed, found, problem)
     placed = best.placed(found, problem.hardware)
     return replace(placed, notes=(note, *found.notes))
@@ -129,7 +130,8 @@ def _in_arrays(asked: Choice) -> Choice:
 
 def _scored(across: int, down: int, problem: Problem, rules: Found) -> Copies | None:
     """What the rules make of one copy, with the time in which the host's link has the outputs of all of them."""
-    score = Judge(problem, rules.settled).score(rules.choice)
+    judge = Judge(problem, rules.settled)
+    score = judge.score(rules.choice)
     if score is None:
         return None
     count, streams = across * down, rules.mapping.streams
@@ -138,7 +140,9 @@ def _scored(across: int, down: int, problem: Problem, rules: Found) -> Copies | 
         side_by_side(problem.hardware, streams, cycles, rows, count)
         for cycles in (score.decode, score.prefill)
     )
-    return Copies(across, down, problem, rules, Score(decode, prefill, count * score.tiles, score.chunk))
+    return Copies(
+        across, down, problem, rules, judge, Score(decode, prefill, count * score.tiles, score.chunk)
+    )
 
 
 def _pieces(hardware: Hardware, count: int) -> Iterator[tuple[int, int, Hardware]]:

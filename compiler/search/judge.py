@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from compiler.backend.build import build_program, choose_chunk, with_chunk
 from compiler.backend.room import check_ports
 from compiler.cost import Predictor
+from compiler.explain.note import Note
 from compiler.ir.mapping import Mapping
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.problem import Problem
@@ -65,6 +66,14 @@ class Form:
     predictors: dict[int, Predictor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The whole graph mapped, and what is worth saying about it."""
+
+    settled: Settled
+    notes: tuple[Note, ...]
+
+
 class Judge:
     """Scores choices for one problem."""
 
@@ -73,11 +82,12 @@ class Judge:
         self.problem = problem
         self.depths: Depths = depths_of(problem.graph)
         self._forms: dict[MapOptions, list[Form] | None] = {}
-        if rules is not None and self.depths.graphs == (problem.graph,):
-            self._forms[rules.options] = [Form(rules.mapping)]
+        self._wholes: dict[MapOptions, Whole] = {}
         self._scores: dict[Choice, Score | None] = {}
         self._same: dict[MapOptions, MapOptions] = {}
         self.work = 0.0  # tiles mapped and instructions predicted: what the search has cost
+        if rules is not None:
+            self._keep(Whole(rules, ()))
 
     @property
     def judged(self) -> int:
@@ -93,27 +103,74 @@ class Judge:
             self._scores[choice] = self.score(first, than) if first != choice else self._score(choice, than)
         return self._scores[choice]
 
+    def settled(self, choice: Choice) -> Choice | None:
+        """What the rules make of a choice, of the whole graph, which is mapped for it; None if it does not fit. Where
+        no short forms stand for the graph, that mapping is what is predicted."""
+        notes: list[Note] = []
+        try:
+            found = settle(self.problem, choice.options, notes)
+        except CimError:
+            return None
+        self.work += len(found.mapping.tiles)
+        self._keep(Whole(found, tuple(notes)))
+        return replace(choice, options=found.options)
+
+    def whole(self, options: MapOptions) -> Whole | None:
+        """The whole graph by settled options, if it has been mapped."""
+        return self._wholes.get(options)
+
+    def _keep(self, whole: Whole) -> None:
+        options = whole.settled.options
+        self._wholes.setdefault(options, whole)
+        if self._is_whole and options not in self._forms:
+            self._enter(options, self._formed([whole.settled.mapping]))
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the graph itself is predicted."""
+        return self.depths.graphs == (self.problem.graph,)
+
     def mappings(self, options: MapOptions) -> list[Mapping] | None:
         """The graphs of all depths, mapped; None if one cannot be, or the whole would have too many tiles."""
         if options not in self._forms:
             forms = self._mapped(options)
-            same = next((o for o, other in self._forms.items() if forms and _are_same(forms, other)), None)
-            self._forms[options] = forms if same is None else self._forms[same]
-            if same is not None:
-                self._same[options] = same
+            if options not in self._forms:
+                self._enter(options, forms)
         forms = self._forms[options]
         return None if forms is None else [form.mapping for form in forms]
 
+    def _enter(self, options: MapOptions, forms: list[Form] | None) -> None:
+        """Note what options come to: the forms of others, if these came to the same mappings."""
+        same = next((o for o, other in self._forms.items() if forms and _are_same(forms, other)), None)
+        self._forms[options] = forms if same is None else self._forms[same]
+        if same is not None:
+            self._same[options] = same
+
     def _mapped(self, options: MapOptions) -> list[Form] | None:
-        p = self.problem
+        if self._is_whole:
+            found = self.settled(Choice(options))
+            return None if found is None else self._forms[found.options]
         try:
-            mappings = [settle(replace(p, graph=graph), options).mapping for graph in self.depths.graphs]
-            for mapping in mappings:
-                check_ports(mapping, p.hardware)
+            mappings = [
+                settle(replace(self.problem, graph=graph), options).mapping for graph in self.depths.graphs
+            ]
         except CimError:
             return None
         self.work += sum(len(m.tiles) for m in mappings)
-        return [Form(mapping) for mapping in mappings] if self._tiles(mappings) <= p.hardware.tiles else None
+        return self._formed(mappings)
+
+    def _formed(self, mappings: list[Mapping]) -> list[Form] | None:
+        """The graphs of all depths, mapped; None if messages do not fit ports, or the whole has too many tiles."""
+        try:
+            for mapping in mappings:
+                check_ports(mapping, self.problem.hardware)
+        except CimError:
+            return None
+        return (
+            [Form(mapping) for mapping in mappings]
+            if self._tiles(mappings) <= self.problem.hardware.tiles
+            else None
+        )
 
     def _tiles(self, mappings: list[Mapping]) -> int:
         """Tiles of the whole graph."""

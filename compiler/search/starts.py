@@ -4,21 +4,20 @@ values elsewhere, or on idle tiles."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from compiler.ir.graph import Graph
+from compiler.ir.graph import Attention, Graph
 from compiler.ir.mapping import Mapping
 from compiler.mapping.cutting import cut
-from compiler.mapping.folded_mapping import must_stream
+from compiler.mapping.folded_mapping import cells, weight_cells
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.problem import Problem
 from compiler.mapping.rules import LONGEST_CHUNK, WIDEST, hub_columns
-from compiler.mapping.settle import settle
-from isa.diagnostics import CimError
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
+from isa.program import Limits
 
-from .judge import Choice
+from .judge import Choice, Judge
 
 Start = tuple[str, Choice]
 
@@ -29,14 +28,23 @@ NARROWEST = 32
 """Columns of a hub tile, at least."""
 
 
-def starts(
-    problem: Problem, asked: Choice, rules: Choice, mapping: Mapping
-) -> Iterator[tuple[str, str, Iterator[Start]]]:
-    """The groups of choices that are compared before the search goes on from the best: what each is about, the value
-    in words that the rules' choice has, and the others with theirs. Each is worked out when it is asked for."""
-    yield "chips", "all", _on_fewer_chips(problem, asked, mapping)
-    yield "KV policy", "by rule", _policies(problem, asked, mapping)
-    yield "idle tiles", "left idle", _on_more_tiles(problem, rules, mapping)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Choices that are compared: what they are about, the value in words that the rules' choice has, and the others
+    with theirs, worked out when they are asked for. Where each goes `further` than the one before it, none is asked
+    for behind the first that is slower."""
+
+    name: str
+    now: str
+    others: Iterator[Start]
+    further: bool = False
+
+
+def starts(judge: Judge, asked: Choice, rules: Choice, mapping: Mapping) -> Iterator[Group]:
+    """The groups of choices that are compared before the search goes on from the best."""
+    yield Group("chips", "all", _on_fewer_chips(judge, asked, mapping), further=True)
+    yield Group("KV policy", "by rule", _policies(judge, asked, mapping))
+    yield Group("idle tiles", "left idle", _on_more_tiles(judge.problem, rules, mapping))
 
 
 def _on_more_tiles(problem: Problem, rules: Choice, mapping: Mapping) -> Iterator[Start]:
@@ -60,19 +68,34 @@ def row_width(graph: Graph) -> int:
     return max(stage.width for stage in cut(graph).stages)
 
 
-def _on_fewer_chips(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Start]:
-    """What the rules do on half of the chips, a quarter, ...: fewer than they use, as far as the weights fit."""
-    hardware = problem.hardware
+def _on_fewer_chips(judge: Judge, asked: Choice, mapping: Mapping) -> Iterator[Start]:
+    """What the rules do on half of the chips, a quarter, ...: fewer than they use, as far as arrays hold what they hold
+    on all, and the rules find a mapping."""
+    problem, hardware = judge.problem, judge.problem.hardware
     used = len({hardware.chip_of(tile.x, tile.y) for tile in mapping.tiles})
+    need = cells_needed(problem.graph, problem.limits, mapping)
     for chips in _fewer(hardware):
         if chips[0] * chips[1] >= used:
             continue
-        if must_stream(problem.graph, hardware.with_chips(*chips)):
+        if need > cells(hardware.with_chips(*chips)):
             return
-        options = replace(asked.options, chips=chips, stream=False)
-        found = settled(problem, replace(asked, options=options))
-        if found is not None:
-            yield f"{chips[0]} x {chips[1]}", found
+        found = judge.settled(replace(asked, options=replace(asked.options, chips=chips, stream=False)))
+        if found is None:
+            return
+        yield f"{chips[0]} x {chips[1]}", found
+
+
+def cells_needed(graph: Graph, limits: Limits, mapping: Mapping) -> int:
+    """Cells of arrays that the weights take at least, and the rows of keys and values, if the mapping has all of these
+    in arrays: of each sequence its longest context, or a window of it."""
+    need = weight_cells(graph)
+    if any(cache.policy is not KvPolicy.RESIDENT for cache in mapping.caches):
+        return need
+    for op in (node.op for node in graph.nodes if isinstance(node.op, Attention)):
+        longest = limits.max_source if op.cross else limits.max_context
+        rows = min(op.window or longest, longest) * limits.sequences
+        need += op.kv_heads * (op.head_dim + op.v_head_dim) * rows
+    return need
 
 
 def _fewer(hardware: Hardware) -> Iterator[tuple[int, int]]:
@@ -83,22 +106,13 @@ def _fewer(hardware: Hardware) -> Iterator[tuple[int, int]]:
         yield x, y
 
 
-def _policies(problem: Problem, asked: Choice, mapping: Mapping) -> Iterator[Start]:
+def _policies(judge: Judge, asked: Choice, mapping: Mapping) -> Iterator[Start]:
     """The other places for keys and values, where none is asked for, and the rules do not leave all in arrays."""
     policies = {cache.policy for cache in mapping.caches}
     if asked.options.kv.policy is not None or policies <= {KvPolicy.RESIDENT}:
         return
     for policy in KvPolicy:
         options = replace(asked.options, kv=KvChoice(policy, why="predicted to be fastest"))
-        found = settled(problem, replace(asked, options=options))
+        found = judge.settled(replace(asked, options=options))
         if found is not None:
             yield policy.value, found
-
-
-def settled(problem: Problem, choice: Choice) -> Choice | None:
-    """What the rules make of a choice, of the whole graph; None if it does not fit."""
-    try:
-        found = settle(problem, choice.options)
-    except CimError:
-        return None
-    return replace(choice, options=found.options)
