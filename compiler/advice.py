@@ -1,7 +1,8 @@
 """What would make a model fit that does not: each change by itself, found by trying it.
 
 A number is searched by trying: what is named fits, and one less (of chips, bytes) or one more (of tokens, sequences)
-does not. Where a DRAM is too small, the search begins at an estimate: what is needed grows evenly with tokens.
+does not. Where a DRAM is too small, the search begins at an estimate: what is needed grows evenly with tokens. Rows of
+keys and values that have to lie in arrays are counted first: more of them than cells are refused without mapping.
 
 Models of many operators take long to place: their refusals keep what the mapper counted itself, the chips that the
 tiles of its smallest mapping would take.

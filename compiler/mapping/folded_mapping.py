@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compiler.explain import Heading, Note
-from compiler.ir.graph import Graph, Linear, Node
+from compiler.ir.graph import Attention, Graph, Linear, Node
 from compiler.ir.mapping import Mapping
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError, Diagnostic, NamedPlace
 from isa.hardware import Hardware
 from isa.interface import KvPolicy
+from isa.program import Limits
 
 from .angles import Angles
 from .builder import MappingBuilder
@@ -38,6 +39,18 @@ def weight_cells(graph: Graph, without: tuple[Node, ...] = ()) -> int:
     """Elements of all linear layers' weights but those `without`."""
     linears = (n for n in graph.nodes if isinstance(n.op, Linear) and n not in without)
     return sum(graph.constants[n.inputs[1]].count for n in linears)
+
+
+def row_cells(graph: Graph, limits: Limits, tokens: int = 0) -> int:
+    """Elements of the rows of keys and values of all attentions: of each sequence its longest context, or a window of
+    it; of so many `tokens` of all sequences together, if they share arrays."""
+    need = 0
+    for op in (node.op for node in graph.nodes if isinstance(node.op, Attention)):
+        longest = limits.max_source if op.cross else limits.max_context
+        rows = min(op.window or longest, longest) * limits.sequences
+        rows = rows if op.cross or not tokens else min(rows, tokens)
+        need += op.kv_heads * (op.head_dim + op.v_head_dim) * rows
+    return need
 
 
 def cells(hardware: Hardware) -> int:

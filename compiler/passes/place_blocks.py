@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compiler.ir.graph import Graph
     from compiler.ir.mapping import Mapping
     from compiler.mapping.mapper import MapOptions
+    from compiler.mapping.problem import Problem
     from compiler.placement import Placement
     from isa.hardware import Hardware
 
@@ -105,6 +106,8 @@ class PlaceBlocks(Pass):
         rows = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else 0
         problem = Problem(chip, c.require_target(), limits, arithmetic_of(options.weights), options.chunk)
         asked = Choice(self._asked(options), rows)
+        if c.is_trial and not takes_turns:
+            _check_rows(problem, asked.options)
         improve = search if options.does(Optimisation.SEARCH) else None
         found = by_rule(problem, asked) if c.is_trial else with_copies_of_all(problem, asked, improve)
         c.mapping = found.mapping
@@ -120,6 +123,18 @@ class PlaceBlocks(Pass):
         kv, bits = kv_choice(options.kv), weight_bits(options.weights)
         asked = MapOptions(self.hub_width, self.block, bits, options.without, kv)
         return replace(asked, kv_tokens=options.kv_tokens)
+
+
+def _check_rows(problem: Problem, asked: MapOptions) -> None:
+    """Refuse (E0304) what has more rows of keys and values than all arrays have cells, if they are to lie in arrays: of
+    a trial no more is asked than whether it fits, and this is known before anything is mapped."""
+    from compiler.mapping.folded_mapping import cells, row_cells
+    from isa.diagnostics import fail
+    from isa.interface import KvPolicy
+
+    need, have = row_cells(problem.graph, problem.limits, asked.kv_tokens or 0), cells(problem.hardware)
+    if asked.kv.policy is KvPolicy.RESIDENT and need > have:
+        raise fail("E0304", f"keys and values need {need:,} cells of arrays, the target has {have:,}")
 
 
 def _turns(batch: int) -> Note:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from compiler.ir.graph import Attention, Graph
+from compiler.ir.graph import Graph
 from compiler.ir.mapping import Mapping
 from compiler.mapping.cutting import cut
-from compiler.mapping.folded_mapping import cells, weight_cells
+from compiler.mapping.folded_mapping import cells, row_cells, weight_cells
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.problem import Problem
 from compiler.mapping.rules import LONGEST_CHUNK, WIDEST, hub_columns
@@ -87,15 +87,9 @@ def _on_fewer_chips(judge: Judge, asked: Choice, mapping: Mapping) -> Iterator[S
 
 def cells_needed(graph: Graph, limits: Limits, mapping: Mapping) -> int:
     """Cells of arrays that the weights take at least, and the rows of keys and values, if the mapping has all of these
-    in arrays: of each sequence its longest context, or a window of it."""
-    need = weight_cells(graph)
-    if any(cache.policy is not KvPolicy.RESIDENT for cache in mapping.caches):
-        return need
-    for op in (node.op for node in graph.nodes if isinstance(node.op, Attention)):
-        longest = limits.max_source if op.cross else limits.max_context
-        rows = min(op.window or longest, longest) * limits.sequences
-        need += op.kv_heads * (op.head_dim + op.v_head_dim) * rows
-    return need
+    in arrays."""
+    in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in mapping.caches)
+    return weight_cells(graph) + (row_cells(graph, limits) if in_arrays else 0)
 
 
 def _fewer(hardware: Hardware) -> Iterator[tuple[int, int]]:

@@ -10,11 +10,16 @@ import pytest
 
 from compiler.advice import largest, smallest, with_chips, with_value
 from compiler.driver import compile_model
+from compiler.ir.graph import Attention
+from compiler.mapping.folded_mapping import cells, row_cells
+from compiler.mapping.problem import Problem
 from compiler.passes.partition_placement import PartitionPlacement
 from compiler.passes.place_blocks import PlaceBlocks
 from compiler.pipeline import Compilation, CompileOptions, run_pipeline
-from isa.diagnostics import CimError, Diagnostic
+from compiler.search import Choice
+from isa.diagnostics import CimError, Diagnostic, fail
 from isa.hardware import Hardware, load_target
+from isa.program import Limits
 from models.make import make
 
 TINY = load_target("tiny")
@@ -82,6 +87,37 @@ def test_the_largest_that_fits_is_found(most: int, limit: int) -> None:
 @pytest.mark.parametrize("need", [1, 3, 4, 17, 64, 65])
 def test_the_smallest_that_fits_is_found(need: int) -> None:
     assert smallest(lambda n: n >= need, 3, 64) == (max(need, 3) if need <= 64 else 0)
+
+
+def test_rows_that_no_arrays_hold_are_counted_and_not_mapped(
+    graph: Compilation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows and pages need fewer; a target with more chips has more cells."""
+    whole = graph.require_graph()
+    row = row_cells(whole, Limits(1, 1))
+    most = cells(TINY) // row
+    tried: list[int] = []
+
+    def refuse(problem: Problem, asked: Choice) -> None:
+        tried.append(problem.limits.max_context)
+        raise fail("E0303", "mapped")
+
+    monkeypatch.setattr("compiler.search.by_rule", refuse)
+    options = replace(ALL, kv="resident", max_context=most + 1)
+    assert not _fits(graph, options, TINY) and not tried
+    for other, target in (
+        (replace(options, max_context=most), TINY),
+        (replace(options, kv="auto"), TINY),
+        (replace(options, kv_tokens=most), TINY),
+        (options, with_chips(TINY, 2)),
+    ):
+        tried.clear()
+        assert not _fits(graph, other, target) and tried
+    assert row_cells(whole, Limits(100, 1, sequences=3)) == 300 * row
+    nodes = tuple(
+        replace(n, op=replace(n.op, window=8)) if isinstance(n.op, Attention) else n for n in whole.nodes
+    )
+    assert row_cells(replace(whole, nodes=nodes), Limits(100, 1)) == 8 * row
 
 
 @pytest.mark.slow
