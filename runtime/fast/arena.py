@@ -124,25 +124,27 @@ def release(m: Words, flights: int) -> None:
 
 @compiled
 def add_waiter(m: Words, flight: int, operation: int) -> None:
-    """An operation waits for the flight, behind those that do already."""
-    waiter = m[H_WAITERS]
+    """An operation waits for the flight, behind those that do already. The first needs no row."""
+    if m[flight + F_DONE] == PENDING:
+        m[flight + F_DONE] = ~operation
+        m[flight + F_RECORD] = 0
+        return
+    waiter, latest = m[H_WAITERS], m[flight + F_RECORD]
     if waiter:
         m[H_WAITERS] = m[waiter + W_NEXT]
     else:
         waiter = take_room(m, W_SIZE)
     m[waiter + W_OPERATION] = operation
-    m[waiter + W_NEXT] = 0
-    if m[flight + F_DONE] == PENDING:
-        m[flight + F_DONE] = ~waiter
+    if latest:
+        m[waiter + W_NEXT] = m[latest + W_NEXT]
+        m[latest + W_NEXT] = waiter
     else:
-        m[m[flight + F_RECORD] + W_NEXT] = waiter
+        m[waiter + W_NEXT] = waiter
     m[flight + F_RECORD] = waiter
 
 
 @compiled
-def free_waiter(m: Words, waiter: int) -> int:
-    """Give a waiter back; the one behind it."""
-    following = m[waiter + W_NEXT]
-    m[waiter + W_NEXT] = m[H_WAITERS]
-    m[H_WAITERS] = waiter
-    return following
+def free_waiters(m: Words, first: int, latest: int) -> None:
+    """Give all waiters of a circle back."""
+    m[latest + W_NEXT] = m[H_WAITERS]
+    m[H_WAITERS] = first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arena import add_waiter, free_waiter, note_end, release, take_room
+from .arena import add_waiter, free_waiters, note_end, release, take_room
 from .jit import Words, compiled
 from .layout import (
     A_KIND,
@@ -35,6 +35,7 @@ from .layout import (
     Q_PENDING,
     RING_FIRST,
     T_NEXT,
+    W_NEXT,
     W_OPERATION,
 )
 from .rings import row_at
@@ -69,22 +70,37 @@ def note_start(m: Words, queue: int, operation: int) -> None:
 
 
 @compiled
+def end_wait(m: Words, operation: int, end: int, record: int) -> None:
+    """One end that an operation waits for is known; if that was the last one, it can start."""
+    hold_up(m, operation, end, record)
+    m[operation + O_UNKNOWN] -= 1
+    if m[operation + O_UNKNOWN]:
+        return
+    if m[operation + O_WINDOW]:
+        note_start(m, m[operation + O_WINDOW], operation)
+    m[operation + O_IS_READY] = 1
+    m[operation + O_NEXT] = m[H_READY]
+    m[H_READY] = operation
+
+
+@compiled
 def resolve(m: Words, flight: int, end: int, record: int) -> None:
     """The end of a flight is known: those that waited for it alone can start."""
-    waiter = 0 if m[flight + F_DONE] == PENDING else ~m[flight + F_DONE]
+    pending, latest = m[flight + F_DONE], m[flight + F_RECORD]
     m[flight + F_DONE] = end
     m[flight + F_RECORD] = record
-    while waiter:
-        operation = m[waiter + W_OPERATION]
-        hold_up(m, operation, end, record)
-        m[operation + O_UNKNOWN] -= 1
-        if m[operation + O_UNKNOWN] == 0:
-            if m[operation + O_WINDOW]:
-                note_start(m, m[operation + O_WINDOW], operation)
-            m[operation + O_IS_READY] = 1
-            m[operation + O_NEXT] = m[H_READY]
-            m[H_READY] = operation
-        waiter = free_waiter(m, waiter)
+    if pending == PENDING:
+        return
+    end_wait(m, ~pending, end, record)
+    if latest == 0:
+        return
+    waiter = first = m[latest + W_NEXT]
+    while True:
+        end_wait(m, m[waiter + W_OPERATION], end, record)
+        if waiter == latest:
+            break
+        waiter = m[waiter + W_NEXT]
+    free_waiters(m, first, latest)
 
 
 @compiled

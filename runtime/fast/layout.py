@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-PENDING: Final = -1  # an end that is not known, and that nobody waits for; the turn of a queue that asks for none
+PENDING: Final = (
+    -1
+)  # an end that is not known, and that nobody waits for; the turn of a queue that asks for none
 NO_RECORD: Final = -1
 HOST: Final = -1
 
@@ -141,8 +143,9 @@ WHEN_SEQUENCE: Final = 32  # bits of N_WHEN: the operation's number in its tile,
 WHEN_PITCH: Final = 16
 MOST_GRANULES: Final = (1 << 16) - 1  # of a pitch or a width
 
-# A flight: its end, and the record that decides it; while the end is not known, `PENDING` or what has all bits of the
-# first waiter's place turned round, and the latest waiter.
+# A flight: its end, and the record that decides it. While the end is not known, in their places: `PENDING`, or what has
+# all bits of the place of the operation turned round that waits first; and the latest of the waiters behind it, in a
+# circle (0: none).
 F_DONE, F_RECORD, F_SIZE = range(3)
 # The flights of an operation are a row: its own, that of its macro rows, and that of its port.
 F_CELLS: Final = F_SIZE
