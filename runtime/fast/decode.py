@@ -147,9 +147,10 @@ def _put_unit(row: Words, op: Op, windowed: bool) -> None:
         row[place : place + at.ACCESS_SIZE] = access.base, access.offset, access.step, access.writes
 
 
-def cost_words(cost: Cost, key: Sequence[int], number: int) -> Words:
-    """The row of a cost: number `number` of its role, of an instruction with these lengths."""
+def cost_words(cost: Cost, code: int, key: Sequence[int], number: int) -> Words:
+    """The row of a cost: number `number` of its role, of the instruction at `code` with these lengths."""
     row = np.zeros(at.K_WORDS, np.int64)
+    row[at.K_CODE] = code
     row[at.K_NUMBER], row[at.K_NOOP] = number, cost.noop
     row[at.K_BUSY], row[at.K_DONE], row[at.K_PORT] = cost.busy, cost.done, cost.port
     row[at.K_SIZE], row[at.K_ROWS], row[at.K_PITCH] = cost.size, cost.rows, cost.pitch

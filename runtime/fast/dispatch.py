@@ -15,13 +15,10 @@ from .layout import (
     C_ACCESS,
     C_ACCESSES,
     C_BASE,
-    C_COSTS,
     C_HAS_PORT,
     C_IS_RECEIVE,
     C_IS_WINDOWED,
     C_KIND,
-    C_LENGTH,
-    C_LENGTHS,
     C_MEMORY,
     C_OFFSET,
     CIM,
@@ -35,9 +32,7 @@ from .layout import (
     H_MOST,
     H_RANGES,
     H_WAITING,
-    K_KEY,
     K_MACROS,
-    K_NEXT,
     K_NOOP,
     K_NUMBER,
     K_SPAN,
@@ -102,30 +97,12 @@ from .layout import (
 )
 from .ports import first_use, matches
 from .rings import drop_row, new_row, oldest_row
+from .table import find_cost
 from .units import begin
 from .windows import append_pending, has_room_in_window, pick
 
 DISPATCHED, HELD, UNKNOWN_COST, WRONG = range(4)
 LARGEST = 1 << 40  # addresses beyond are left to the reference
-
-
-@compiled
-def find_cost(m: Words, k: Words, tile: int, code: int) -> int:
-    """The cost of an instruction with the registers as they are; the one found comes first next time. 0 if unknown."""
-    before, cost = 0, k[code + C_COSTS]
-    lengths, registers = k[code + C_LENGTHS], tile + T_REGISTERS
-    while cost:
-        for number in range(lengths):
-            if k[cost + K_KEY + number] != m[registers + k[code + C_LENGTH + number]]:
-                break
-        else:
-            if before:
-                k[before + K_NEXT] = k[cost + K_NEXT]
-                k[cost + K_NEXT] = k[code + C_COSTS]
-                k[code + C_COSTS] = cost
-            return cost
-        before, cost = cost, k[cost + K_NEXT]
-    return 0
 
 
 @compiled

@@ -13,7 +13,6 @@ from .dispatch import (
     WRONG,
     advance,
     dispatch,
-    find_cost,
     make_operation,
     operand_of,
 )
@@ -96,6 +95,7 @@ from .memory import transfer
 from .messages import transmit
 from .ports import wait_for_all
 from .scalars import HALTED, next_pass, run_scalar
+from .table import find_cost
 from .units import begin, is_complete, meet
 from .windows import begin_late, take_turn
 

@@ -266,13 +266,12 @@ RATE_NETWORK, RATE_CHIP_LINK, RATE_HOST_LINK, RATE_BUFFER, RATE_DRAM, RATE_GBUF,
     C_IS_RECEIVE,
     C_HAS_PORT,  # whether the unit is free before the operation is over, and its queue is in order
     C_IS_WINDOWED,
-    C_COSTS,
     C_NUMBER,
-) = range(19)
+) = range(18)
 MAX_LENGTHS: Final = 8
 MAX_ACCESSES: Final = 6
 ACCESS_BASE, ACCESS_OFFSET, ACCESS_STEP, ACCESS_WRITES, ACCESS_SIZE = range(5)
-C_LENGTH: Final = 19
+C_LENGTH: Final = 18
 C_ACCESS: Final = C_LENGTH + MAX_LENGTHS
 C_SIZE: Final = C_ACCESS + ACCESS_SIZE * MAX_ACCESSES
 
@@ -312,25 +311,20 @@ C_SIZE: Final = C_ACCESS + ACCESS_SIZE * MAX_ACCESSES
 ) = range(31)
 FIRST_UNIT: Final = CIM  # kinds from here on are not the sequencer's
 
-# A cost, in the plan arena.
-(
-    K_NEXT,
-    K_NUMBER,
-    K_NOOP,
-    K_BUSY,
-    K_DONE,
-    K_PORT,
-    K_SIZE,
-    K_ROWS,
-    K_PITCH,
-    K_MACROS,
-    K_USES,  # ranges of macro rows and scales, the first of macro rows if K_MACROS
-) = range(11)
+# The head of the plan arena: where the table of costs is, and how many slots it has, less one.
+X_TABLE: Final = 1
+X_MASK: Final = 2
+X_SIZE: Final = 3
+
+# A cost, in the plan arena: what is needed most lies in one cache line.
+K_CODE, K_NUMBER, K_NOOP, K_BUSY, K_DONE, K_PORT = range(6)
+K_KEY: Final = 6  # the lengths
+K_USES: Final = K_KEY + MAX_LENGTHS  # ranges of macro rows and scales, the first of macro rows if K_MACROS
+K_MACROS: Final = K_USES + 1
+K_SPAN: Final = K_MACROS + 1
 MAX_USES: Final = 3
 USE_LOW, USE_HIGH, USE_WRITES, USE_SIZE = range(4)
 SPAN_BYTES, SPAN_PITCH, SPAN_ROW, SPAN_SIZE = range(4)
-K_KEY: Final = 11
-K_USE: Final = K_KEY + MAX_LENGTHS
-K_SPAN: Final = K_USE + USE_SIZE * MAX_USES
-K_WORDS: Final = K_SPAN + SPAN_SIZE * MAX_ACCESSES
+K_USE: Final = K_SPAN + SPAN_SIZE * MAX_ACCESSES
+K_SIZE, K_ROWS, K_PITCH, K_WORDS = range(K_USE + USE_SIZE * MAX_USES, K_USE + USE_SIZE * MAX_USES + 4)
 USE_STRIDE: Final = (1 << 32) + 64  # between ranges of different arrays, and kinds of scales: whole blocks

@@ -16,6 +16,7 @@ from . import layout as at
 from .decode import cost_words
 from .hosts import Hosts, host_turn, is_host_turn
 from .kernel import are_left, margin, run
+from .table import FIRST_SLOTS, put_cost
 from .template import Template
 from .words import Words, enlarged, reserved
 
@@ -27,8 +28,10 @@ class Costs:
 
     def __init__(self, template: Template) -> None:
         self._template = template
-        self.plan = template.plan
-        self._free = self.plan.size
+        self.plan = enlarged(template.plan, 2 * template.plan.size)
+        self._free = template.plan.size
+        self._places: list[int] = []
+        self._make_table(FIRST_SLOTS)
         self.by_role: list[list[Cost]] = [[] for _ in template.ops]
 
     @property
@@ -42,14 +45,32 @@ class Costs:
         role = int(np.searchsorted(starts, code, side="right")) - 1
         op = self._template.ops[role][(code - starts[role]) // at.C_SIZE]
         cost = op.cost(list(registers))
-        row = cost_words(cost, [registers[i] for i in op.lengths], len(self.by_role[role]))
+        row = cost_words(cost, code, [registers[i] for i in op.lengths], len(self.by_role[role]))
         self.by_role[role].append(cost)
-        if self._free + row.size > self.plan.size:
-            self.plan = enlarged(self.plan, 2 * self.plan.size + row.size)
-        row[at.K_NEXT] = self.plan[code + at.C_COSTS]
-        self.plan[self._free : self._free + row.size] = row
-        self.plan[code + at.C_COSTS] = self._free
-        self._free += row.size
+        place = self._take(row.size)
+        self.plan[place : place + row.size] = row
+        self._places.append(place)
+        slots = int(self.plan[at.X_MASK]) + 1
+        if 2 * len(self._places) > slots:
+            self._make_table(4 * slots)
+        else:
+            put_cost(self.plan, place)
+
+    def _take(self, words: int) -> int:
+        """Room in the plan arena that begins with a cache line."""
+        place = -(-self._free // at.LINE) * at.LINE
+        if place + words > self.plan.size:
+            self.plan = enlarged(self.plan, 2 * self.plan.size + words)
+        self._free = place + words
+        return place
+
+    def _make_table(self, slots: int) -> None:
+        """Put all costs into a new table."""
+        table = self._take(slots)
+        self.plan[table : table + slots] = 0
+        self.plan[[at.X_TABLE, at.X_MASK]] = table, slots - 1
+        for place in self._places:
+            put_cost(self.plan, place)
 
 
 class Step:

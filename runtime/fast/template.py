@@ -69,7 +69,7 @@ class _Maker:
 
     def __init__(self, program: Program, copies: int, ops: tuple[tuple[Op, ...], ...]) -> None:
         self._program, self._copies, self._ops = program, copies, ops
-        self._state, self._plan = Pieces(at.H_SIZE), Pieces(1)
+        self._state, self._plan = Pieces(at.H_SIZE), Pieces(at.X_SIZE)
         self._names: dict[str, int] = {}
         self._roles = {role.name: number for number, role in enumerate(program.roles)}
 
