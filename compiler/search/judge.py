@@ -29,6 +29,11 @@ INSTRUCTION_WORK = 0.05
 """What it takes to predict one instruction of a class of tiles, in tiles that are mapped."""
 
 
+LONGEST = 60_000
+"""What predicting a prefill may take, as far as a decode's segments tell: keys and values of hundreds of thousands of
+tokens that come from memory take minutes to predict, and memory binds them whatever the choice."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What the search decides: the mapper's options, and the longest segment (0: by rule)."""
@@ -188,7 +193,11 @@ class Judge:
         if predictors is None:
             return None
         steps = steps_of(p.graph, with_chunk(mappings[-1], chunk).limits, predictors[-1].turns)
+        before = self.work
         decode = self._deep(predictors, steps.decode) if steps.decode else 0.0
+        segments = sum(len(step) for step in steps.prefill.samples)
+        if decode and (self.work - before) / len(steps.decode) * segments > LONGEST:
+            return None
         if than is not None and decode > PATIENCE * than.decode:
             return None
         prefill = self._prefill(predictors, steps.prefill)

@@ -142,6 +142,21 @@ def test_what_is_settled_is_not_mapped_again(graph: Graph, rules: Found) -> None
             assert judge.work == len(kept.settled.mapping.tiles)
 
 
+def test_what_takes_minutes_to_predict_is_left_to_the_rules(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decode tells what predicting a prefill would take, before it is predicted."""
+    problem, asked = _problem(graph), Choice(MapOptions(kv=KvChoice(KvPolicy.STREAMED)), 8)
+    found = by_rule(problem, asked)
+    judge = Judge(problem)
+    assert judge.score(found.choice) is not None
+    monkeypatch.setattr("compiler.search.judge.LONGEST", 1.0)
+    short = Judge(problem)
+    assert short.score(found.choice) is None
+    assert 0 < short.work < judge.work
+    assert search(problem, asked, found) is found
+
+
 def test_a_search_goes_on_with_the_judge_of_the_copies(graph: Graph) -> None:
     """What copies of the whole were weighed by is not predicted again."""
     problem, asked = _problem(graph, sequences=2), Choice(MapOptions(), 8)
