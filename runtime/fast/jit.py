@@ -16,6 +16,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite.binding import parse_assembly  # type: ignore[import-untyped]
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.types import unliteral
 
 P = ParamSpec("P")
@@ -80,25 +83,62 @@ if _FOLDER is not None:
     setattr(numba.config, "CACHE_DIR", str(_FOLDER))  # noqa: B010  (numba makes its settings as it is imported)
 
 
-def _make(function: Callable[P, T], is_kept: bool) -> Callable[P, T]:
+_ENVIRONMENT = "_ZN08NumbaEnv"
+
+
+class _InnerLibrary(JITCodeLibrary):
+    """What a function that only compiled functions call is compiled to: not optimised, and not made machine code.
+
+    numba would do both for each, though all of it is linked into the functions that Python calls, and optimised there
+    with them; that took more than half of the time.
+    """
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]
+        names = [v.name for v in self._final_module.global_variables if v.name.startswith(_ENVIRONMENT)]
+        text = "".join(f'@"{name}" = common global ptr null\n' for name in names)
+        self._environments = parse_assembly(text)  # numba writes to them by their names
+        self._codegen._add_module(self._environments)  # type: ignore[no-untyped-call]
+        self._finalize_specific()  # type: ignore[no-untyped-call]
+        self._finalized = True
+
+
+class _InnerCompiler(CompilerBase):
+    """numba's compiler, with such a library."""
+
+    def define_pipelines(self) -> list[Any]:
+        """The passes, which take a library that is there."""
+        state = self.state
+        make: Any = _InnerLibrary
+        state.library = make(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        passes: Any = DefaultPassBuilder
+        return [passes.define_nopython_pipeline(state)]
+
+
+def _make(function: Callable[P, T], **options: Any) -> Any:
     """Compile a function when it is first called, once for all integers: by itself numba would compile it again for
     each constant that it is called with. Arenas outlive all calls, so nobody counts references to them (`_nrt`)."""
     make: Any = numba.njit  # `_nrt` is not in its type
-    found = make(error_model="numpy", cache=is_kept, _nrt=False)(function)
+    found = make(error_model="numpy", _nrt=False, **options)(function)
     typed = found.get_call_template
 
     def call_template(args: tuple[object, ...], kws: dict[str, object]) -> object:
         return typed(tuple(map(unliteral, args)), kws)
 
     found.get_call_template = call_template
-    return cast("Callable[P, T]", found)
+    return found
 
 
 def compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """`function`, compiled when it is first called from other compiled functions or from Python."""
-    return _make(function, is_kept=False)
+    """`function`, compiled when it is first called from other compiled functions."""
+    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast("Callable[P, T]", _make(function, pipeline_class=_InnerCompiler, **wrappers))
 
 
 def entry(function: Callable[P, T]) -> Callable[P, T]:
     """A compiled function that Python calls: kept between processes."""
-    return _make(function, is_kept=_FOLDER is not None)
+    return cast("Callable[P, T]", _make(function, cache=_FOLDER is not None))

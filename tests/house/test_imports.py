@@ -42,7 +42,8 @@ LIBRARIES = {
     # oracle and host, never the chip
     "onnxruntime": ("runtime.check.oracle", "runtime.host", "models", "benchmarks"),
     "networkx": ("compiler",),
-    "numba": ("runtime.fast.jit",),
+    "numba": ("runtime.fast.jit"),
+    "llvmlite": ("runtime.fast.jit",),
     "lark": ("isa", "compiler.ir"),  # texts: assembly, Graph, Mapping
     "google": ("compiler.frontend",),  # protobuf's errors
     "pydantic": ("isa.hardware", "runtime.sinks.statistics", "runtime.cli.targets"),  # at the border only
