@@ -17,15 +17,17 @@ from isa.interface import KvCache, KvPolicy
 from isa.program import Program
 
 from . import numerics
-from .engine.state import ArrayState, TileState
-from .kvmemory import HeadMemory, rows_in_memory
+from .engine.state import ArrayState
+from .kvmemory import HeadMemory, Holder, rows_in_memory
 from .numerics import F32
 from .paging import PageTables
+
+__all__ = ["Holder", "read_cache", "write_cache"]
 
 
 def write_cache(
     program: Program,
-    tiles: Sequence[TileState],
+    tiles: Sequence[Holder],
     pages: PageTables,
     layer: int,
     sequence: int,
@@ -51,7 +53,7 @@ def write_cache(
 
 def read_cache(
     program: Program,
-    tiles: Sequence[TileState],
+    tiles: Sequence[Holder],
     pages: PageTables,
     layer: int,
     sequence: int,
@@ -85,14 +87,14 @@ def _cache(program: Program, layer: int) -> KvCache:
     return program.caches[layer]
 
 
-def _arrays(tiles: Sequence[TileState], cache: KvCache, side: int) -> Iterator[ArrayState]:
+def _arrays(tiles: Sequence[Holder], cache: KvCache, side: int) -> Iterator[ArrayState]:
     """The arrays of keys (side 0) or values (side 1), head by head."""
     for head in cache.heads:
         yield tiles[head.tile].arrays[(head.keys, head.values)[side]]
 
 
 def _array(
-    tiles: Sequence[TileState], cache: KvCache, side: int, head: int, way: int, copy: int = 0
+    tiles: Sequence[Holder], cache: KvCache, side: int, head: int, way: int, copy: int = 0
 ) -> ArrayState:
     """The array of keys (side 0) or values (side 1) of one head; of those it is dealt over, number `way`."""
     entry = cache.heads[(head * cache.copies + copy) * cache.ways + way]
@@ -101,7 +103,7 @@ def _array(
 
 def _parts(
     program: Program,
-    tiles: Sequence[TileState],
+    tiles: Sequence[Holder],
     pages: PageTables,
     cache: KvCache,
     sequence: int,
@@ -125,7 +127,7 @@ def _parts(
 
 
 def _checked(
-    tiles: Sequence[TileState], cache: KvCache, side: int, layer: int, given: NDArray[Any]
+    tiles: Sequence[Holder], cache: KvCache, side: int, layer: int, given: NDArray[Any]
 ) -> NDArray[np.float32]:
     """Rows as float32 [heads, tokens, d]. Raises `CimError` E0601 if they are not of the cache's form."""
     rows, name = np.asarray(given), ("keys", "values")[side]
@@ -137,9 +139,7 @@ def _checked(
     return np.ascontiguousarray(rows, np.float32)
 
 
-def _check_room(
-    program: Program, tiles: Sequence[TileState], cache: KvCache, layer: int, tokens: int
-) -> None:
+def _check_room(program: Program, tiles: Sequence[Holder], cache: KvCache, layer: int, tokens: int) -> None:
     limits = program.limits
     limit, option = (limits.max_source, "source") if cache.cross else (limits.max_context, "context")
     most = limit

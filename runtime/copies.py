@@ -30,12 +30,16 @@ class Copy:
         assert program.data is not None
         self.program = program
         self._host, self._observer, self._pick = host, observer, pick
-        self._network = Network(program)
+        self.network = Network(program)
         memories = load_memories(program, program.data)
         self.tiles: list[TileState] = [
-            load_tile(program, number, program.data, self._network, memories)
+            load_tile(program, number, program.data, self.network, memories)
             for number in range(len(program.tiles))
         ]
+
+    def picture(self) -> list[TileState]:
+        """The tiles, as all engines can show them."""
+        return self.tiles
 
     def step(
         self, code: Mapping[str, Sequence[Decoded]], segments: Sequence[Segment], words: Mapping[str, Words]
@@ -44,15 +48,23 @@ class Copy:
 
         Raises `CimError` E0604 (a trap, or tiles that wait for each other).
         """
-        self._network.clear()
-        host = HostStep(self._host, self._network, segments, words)
-        runners = []
-        for tile, state in zip(self.program.tiles, self.tiles, strict=True):
+        self.network.clear()
+        host = HostStep(self._host, self.network, segments, words)
+        for state in self.tiles:
             state.begin(segments)
-            runners.append(TileRunner(state, code[tile.role], self._observer))
+        return self.go_on(code, host, range(len(self.tiles)))
+
+    def go_on(
+        self, code: Mapping[str, Sequence[Decoded]], host: HostStep, ready: Sequence[int]
+    ) -> dict[str, NDArray[Any]]:
+        """Run a step that has begun to its end: tiles that may go on are `ready`, in this order."""
+        runners = [
+            TileRunner(state, code[tile.role], self._observer)
+            for tile, state in zip(self.program.tiles, self.tiles, strict=True)
+        ]
         try:
             with numerics.quiet():
-                run_tiles(runners, self._network.woken, self._pick, self._trapped, host.advance)
+                run_tiles(runners, ready, self.network.woken, self._pick, self._trapped, host.advance)
         except StuckError as stuck:
             raise self._deadlock(stuck.tiles) from None
         return host.outputs()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from isa.diagnostics import fail
 from isa.program import Direction, Program, Segment, Stream
 
-from .engine.network import Inbox, Network
 from .host import HostModel, loaded
 from .segments import carried, rows_in
 from .within import Between, is_inner
@@ -57,11 +56,52 @@ class HostEnd:
         return self._models[number]
 
 
+class Waiting(Protocol):
+    """Messages that have come and were not taken."""
+
+    def __len__(self) -> int: ...
+
+    def popleft(self) -> Words:
+        """Take the first."""
+
+
+class HostInbox(Protocol):
+    """The host's end of a channel that it receives from."""
+
+    @property
+    def channel(self) -> str:
+        """The channel's name."""
+
+    @property
+    def messages(self) -> Waiting:
+        """What has come."""
+
+
+class HostOutlet(Protocol):
+    """The host's end of a channel that it sends to."""
+
+    def send(self, words: Words) -> None:
+        """Hand a message to the channel, which keeps it (pass a copy)."""
+
+
+class Ends(Protocol):
+    """The channels of an engine, as the host sees them."""
+
+    def host_outlet(self, program: Program, channel: int) -> HostOutlet:
+        """The host's end of a channel it sends to. Raises `CimError` E0410 if it has none."""
+
+    def host_inbox(self, program: Program, channel: int) -> HostInbox:
+        """The host's end of a channel it receives from. Raises `CimError` E0410 if it has none."""
+
+    def leftover(self) -> list[str]:
+        """Names of channels that hold messages no one took."""
+
+
 class HostStep:
     """The host during one step: what it knows, and which of its parts have run."""
 
     def __init__(
-        self, host: HostEnd, network: Network, segments: Sequence[Segment], words: Mapping[str, Words]
+        self, host: HostEnd, network: Ends, segments: Sequence[Segment], words: Mapping[str, Words]
     ) -> None:
         self._host, self._network, self._segments = host, network, segments
         self._left = list(range(len(host.between.parts)))
@@ -71,6 +111,10 @@ class HostStep:
             if stream.name in words:
                 self._known[stream.name] = words[stream.name].view(stream.dtype.value)
                 self._send(stream, words[stream.name])
+
+    def move_to(self, network: Ends) -> None:
+        """Go on with the channels of another engine, which hold what these hold."""
+        self._network = network
 
     def advance(self) -> bool:
         """Run every part whose inputs have come; whether there was one."""
@@ -166,7 +210,7 @@ class HostStep:
         return words.view(stream.dtype.value)
 
 
-def _take_part(stream: Stream, counts: Sequence[int], inbox: Inbox, into: Words) -> None:
+def _take_part(stream: Stream, counts: Sequence[int], inbox: HostInbox, into: Words) -> None:
     """Take the messages of a channel, one for each segment of the stream's, which has so many rows."""
     row, kind = 0, "source segment" if stream.source else "segment"
     for number, count in enumerate(counts):

@@ -7,7 +7,7 @@ A head's region has a plane of keys, one of values, and, with int8, one of the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,19 @@ from isa.program import Program
 
 from . import numerics
 from .engine.memory import MemoryState
-from .engine.state import TileState
+from .engine.state import ArrayState
 from .numerics import F32
+
+
+class Holder(Protocol):
+    """A tile, whichever engine's: what it holds from step to step."""
+
+    @property
+    def arrays(self) -> Sequence[ArrayState]:
+        """Its arrays; cells of int8 may be that, or float32."""
+
+    def memory(self, space: Space) -> MemoryState:
+        """Its chip's memory of this space."""
 
 
 def rows_in_memory(cache: KvCache, tokens: int) -> int:
@@ -32,7 +43,7 @@ class HeadMemory:
     """Keys (side 0) or values (side 1) of one head of a cache, in the memory of its tile's chip."""
 
     def __init__(
-        self, program: Program, tiles: Sequence[TileState], cache: KvCache, side: int, head: int
+        self, program: Program, tiles: Sequence[Holder], cache: KvCache, side: int, head: int
     ) -> None:
         entry = cache.heads[head]
         tile = tiles[entry.tile]

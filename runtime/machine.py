@@ -10,7 +10,7 @@ their own sequences, one as the other (`runtime/copies.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,18 @@ from isa.program import Program, Segment, Stream
 from isa.segments import dealt, replica_of
 
 from . import numerics
-from .caches import read_cache, write_cache
+from .caches import Holder, read_cache, write_cache
 from .copies import Copy, Pick
 from .engine.reference import Observer, decode_role
 from .engine.state import TileState
 from .hostend import HostEnd
 from .paging import PageTables
 from .segments import carried, check_segments, check_step, rows_in
+from .values import EngineKind
+from .values.plan import why_not
+
+if TYPE_CHECKING:
+    from .values.copies import FastCopy
 
 __all__ = ["Machine", "check_segments"]
 
@@ -34,14 +39,20 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Machine:
-    """Runs the steps of one program on the reference engine.
+    """Runs the steps of one program, on the reference engine or on the fast one (`runtime/values`).
 
     Raises `CimError` E0603 if the program carries no weights, E0410 if it does not fit together. `observer` is
-    told of every instruction. `pick(n)` chooses which of n ready tiles runs next (the first, if not given).
+    told of every instruction. `pick(n)` chooses which of n ready tiles runs next (the first, if not given). Both are
+    the reference's; `reason` says why that runs where the fast engine was asked for.
     """
 
     def __init__(
-        self, program: Program, *, observer: Observer | None = None, pick: Pick | None = None
+        self,
+        program: Program,
+        *,
+        engine: EngineKind = EngineKind.REFERENCE,
+        observer: Observer | None = None,
+        pick: Pick | None = None,
     ) -> None:
         if program.data is None:
             raise fail(
@@ -53,20 +64,34 @@ class Machine:
         self.observer = observer
         self._host = HostEnd(program)
         self._pick: Pick = pick or (lambda ready: 0)
+        self.reason = self._why_reference(engine)
         self._code = {role.name: decode_role(role) for role in program.roles}
         self.reset()
 
     def reset(self) -> None:
         """Load the program afresh: KV arrays, buffers and memories as before the first step."""
         self.pages = PageTables(self.program.limits)
-        self._copies = [
-            Copy(self.program, self._host, self.observer, self._pick) for _ in self.program.corners
-        ]
+        self._copies = [self._copy() for _ in self.program.corners]
+
+    def _why_reference(self, engine: EngineKind) -> str | None:
+        """Why the reference runs the program; None if the fast engine does."""
+        if engine is EngineKind.REFERENCE:
+            return "it was asked for"
+        if self.observer is not None:
+            return "instructions are observed"
+        return why_not(self.program)
+
+    def _copy(self) -> Copy | FastCopy:
+        if self.reason is not None:
+            return Copy(self.program, self._host, self.observer, self._pick)
+        from .values.copies import FastCopy
+
+        return FastCopy(self.program, self._host)
 
     @property
     def tiles(self) -> list[TileState]:
-        """The tiles of all copies, one copy after the other."""
-        return [tile for copy in self._copies for tile in copy.tiles]
+        """The tiles of all copies, one copy after the other; pictures of them, where the fast engine runs."""
+        return [tile for copy in self._copies for tile in copy.picture()]
 
     def step(self, segments: Sequence[Segment], inputs: Arrays) -> dict[str, NDArray[Any]]:
         """Run one step.
@@ -124,7 +149,7 @@ class Machine:
         tiles, number = self._tiles_of(sequence)
         return read_cache(self.program, tiles, self.pages, layer, number, tokens)
 
-    def _tiles_of(self, sequence: int) -> tuple[list[TileState], int]:
+    def _tiles_of(self, sequence: int) -> tuple[Sequence[Holder], int]:
         """The tiles that work for a sequence, and its number there. Raises `CimError` E0601 if there is none."""
         sequences = self.program.step_limits.sequences
         if not 0 <= sequence < sequences:

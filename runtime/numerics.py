@@ -53,11 +53,11 @@ def _power_of_two(exponent: I32) -> F32:
     return ((exponent + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-_LOG2_E = np.float32("1.44269504088896341")
-_LN2_HIGH = np.float32("0.693359375")  # 9 significant bits: k * _LN2_HIGH is exact
-_LN2_LOW = np.float32("-2.12194440e-4")
-_EXP_LOW, _EXP_HIGH = np.float32("-104"), np.float32("89")  # beyond: 0 and infinity
-_EXP = _polynomial(
+LOG2_E = np.float32("1.44269504088896341")
+LN2_HIGH = np.float32("0.693359375")  # 9 significant bits: k * LN2_HIGH is exact
+LN2_LOW = np.float32("-2.12194440e-4")
+EXP_LOW, EXP_HIGH = np.float32("-104"), np.float32("89")  # beyond: 0 and infinity
+EXP = _polynomial(
     "1.9875691500e-4 1.3981999507e-3 8.3334519073e-3 4.1665795894e-2 1.6666665459e-1 5.0000001201e-1"
 )
 
@@ -68,22 +68,22 @@ def exp(x: F32) -> F32:
     x = k ln 2 + r with |r| <= ln(2)/2; e**r by the polynomial of Cephes' expf; times 2**k in two steps, so that
     denormal results are rounded once.
     """
-    x = np.minimum(np.maximum(x, _EXP_LOW), _EXP_HIGH)
-    k = np.rint(x * _LOG2_E)
-    r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-    y = (_horner(r, _EXP) * (r * r) + r) + np.float32(1)
+    x = np.minimum(np.maximum(x, EXP_LOW), EXP_HIGH)
+    k = np.rint(x * LOG2_E)
+    r = (x - k * LN2_HIGH) - k * LN2_LOW
+    y = (_horner(r, EXP) * (r * r) + r) + np.float32(1)
     whole = np.where(k == k, k, np.float32(0)).astype(np.int32)
     half = whole >> np.int32(1)
     result: F32 = (y * _power_of_two(half)) * _power_of_two(whole - half)
     return result
 
 
-_ERF_SPLIT = np.float32("0.927734375")
-_ERF_ONE = np.float32("4")  # from here on erf(x) rounds to 1
-_ERF_INNER = _polynomial(
+ERF_SPLIT = np.float32("0.927734375")
+ERF_ONE = np.float32("4")  # from here on erf(x) rounds to 1
+ERF_INNER = _polynomial(
     "-5.96761703e-4 4.99119423e-3 -2.67681349e-2 1.12819925e-1 -3.76125336e-1 1.28379166e-1"
 )
-_ERF_OUTER = _polynomial(
+ERF_OUTER = _polynomial(
     "-1.72853470e-5 3.83197126e-4 -3.88396438e-3 2.42546219e-2 -1.06777877e-1 -6.34846687e-1 -1.28717512e-1"
 )
 
@@ -94,15 +94,15 @@ def erf(x: F32) -> F32:
     With t = |x|, at most 4: up to 0.9277 t + t P(t^2), beyond 1 - exp(t Q(t) - t); the sign of x. Polynomials of
     N. Juffa's single-precision erff.
     """
-    t = np.minimum(np.abs(x), _ERF_ONE)
-    inner = _horner(t * t, _ERF_INNER) * t + t
-    outer = np.float32(1) - exp(_horner(t, _ERF_OUTER) * t - t)
-    result: F32 = np.copysign(np.where(t <= _ERF_SPLIT, inner, outer), x)
+    t = np.minimum(np.abs(x), ERF_ONE)
+    inner = _horner(t * t, ERF_INNER) * t + t
+    outer = np.float32(1) - exp(_horner(t, ERF_OUTER) * t - t)
+    result: F32 = np.copysign(np.where(t <= ERF_SPLIT, inner, outer), x)
     return result
 
 
-_TANH_SPLIT = np.float32("0.625")
-_TANH = _polynomial("-5.70498872745e-3 2.06390887954e-2 -5.37397155531e-2 1.33314422036e-1 -3.33332819422e-1")
+TANH_SPLIT = np.float32("0.625")
+TANH = _polynomial("-5.70498872745e-3 2.06390887954e-2 -5.37397155531e-2 1.33314422036e-1 -3.33332819422e-1")
 
 
 def tanh(x: F32) -> F32:
@@ -113,9 +113,9 @@ def tanh(x: F32) -> F32:
     """
     t = np.abs(x)
     square = t * t
-    inner = (_horner(square, _TANH) * square) * t + t
+    inner = (_horner(square, TANH) * square) * t + t
     outer = np.float32(1) - np.float32(2) / (exp(t + t) + np.float32(1))
-    result: F32 = np.copysign(np.where(t <= _TANH_SPLIT, inner, outer), x)
+    result: F32 = np.copysign(np.where(t <= TANH_SPLIT, inner, outer), x)
     return result
 
 
@@ -140,21 +140,21 @@ def silu(x: F32) -> F32:
     return x / (np.float32(1) + exp(-x))
 
 
-_SQRT_HALF = np.float32("0.70710678118654752")
+SQRT_HALF = np.float32("0.70710678118654752")
 
 
 def gelu(x: F32) -> F32:
     """(x * (1 + erf(x * sqrt(1/2)))) * 0.5."""
-    return (x * (np.float32(1) + erf(x * _SQRT_HALF))) * np.float32(0.5)
+    return (x * (np.float32(1) + erf(x * SQRT_HALF))) * np.float32(0.5)
 
 
-_SQRT_2_OVER_PI = np.float32("0.79788456080286536")
-_GELU_CUBIC = np.float32("0.044715")
+SQRT_2_OVER_PI = np.float32("0.79788456080286536")
+GELU_CUBIC = np.float32("0.044715")
 
 
 def gelu_tanh(x: F32) -> F32:
     """(x * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * ((x * x) * x))))) * 0.5."""
-    inner = _SQRT_2_OVER_PI * (x + _GELU_CUBIC * ((x * x) * x))
+    inner = SQRT_2_OVER_PI * (x + GELU_CUBIC * ((x * x) * x))
     return (x * (np.float32(1) + tanh(inner))) * np.float32(0.5)
 
 
@@ -218,7 +218,7 @@ def row_max_magnitude(x: F32) -> F32:
 # ----------------------------------------------------------------------------------------------- quantisation
 
 ONE_OVER_LEVELS = np.float32(1.0 / LEVELS)
-_SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
+SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 
 def quantise_by(x: F32, scales: F32) -> I8:
@@ -226,7 +226,7 @@ def quantise_by(x: F32, scales: F32) -> I8:
 
     r is 0 where the scale is below the smallest normal number (or NaN); a NaN that reaches the rounding gives -127.
     """
-    r = np.where(scales >= _SMALLEST_NORMAL, np.float32(1) / scales, np.float32(0))
+    r = np.where(scales >= SMALLEST_NORMAL, np.float32(1) / scales, np.float32(0))
     codes = np.rint(x * r[:, None])
     low, high = np.float32(-LEVELS), np.float32(LEVELS)
     clamped: F32 = np.fmin(np.fmax(codes, low), high)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from isa.diagnostics import NamedPlace, fail
 from isa.operands import Addr, Space
-from isa.program import ArrayData, ArrayKind, ArraySpec, Program, Role, Slice, Tile
+from isa.program import ArrayData, ArrayKind, ArraySpec, Constant, Program, Role, Slice, Tile
 
 from .memory import MemoryState
 from .network import End, Network
@@ -37,23 +37,46 @@ def _cut(tensors: Tensors, where: Slice, shape: Sequence[int], owner: str) -> ND
     return block
 
 
-def _array(tensors: Tensors, spec: ArraySpec, data: ArrayData | None, owner: str) -> ArrayState:
+Contents = tuple[NDArray[Any] | None, NDArray[Any] | None]  # cells, column scales
+
+
+def array_contents(tensors: Tensors, role: Role, tile: Tile) -> list[Contents]:
+    """What the arrays of a tile hold at first: cells, and column scales; None where nothing is said.
+
+    Raises `CimError` E0410 if the program's tensors do not fit the role.
+    """
+    data = tile.arrays or (None,) * len(role.arrays)
+    if len(data) != len(role.arrays) or len(tile.constants) != len(role.constants):
+        text = f"role {role.name} has {len(role.arrays)} arrays and {len(role.constants)} constants to fill"
+        raise fail("E0410", text, NamedPlace(tile.name))
+    return [_held(tensors, spec, held, tile.name) for spec, held in zip(role.arrays, data, strict=True)]
+
+
+def _held(tensors: Tensors, spec: ArraySpec, data: ArrayData | None, owner: str) -> Contents:
+    if data is None:
+        if spec.kind is ArrayKind.WEIGHT:
+            raise fail("E0410", f"weight array {spec.name} has no contents", NamedPlace(owner))
+        return None, None
+    cells = _cut(tensors, data.values, (spec.rows, spec.cols), owner)
+    return cells, None if data.scales is None else _cut(tensors, data.scales, spec.scale_shape, owner)
+
+
+def _array(spec: ArraySpec, contents: Contents) -> ArrayState:
     cells = np.zeros((spec.rows, spec.cols), np.float32)
     row_scales = np.zeros(spec.rows, np.float32)
     column_scales = np.ones((spec.groups, spec.cols), np.float32)
-    if data is not None:
-        cells[:] = _cut(tensors, data.values, cells.shape, owner)
-        if data.scales is not None:
-            column_scales[:] = _cut(tensors, data.scales, spec.scale_shape, owner)
-    elif spec.kind is ArrayKind.WEIGHT:
-        raise fail("E0410", f"weight array {spec.name} has no contents", NamedPlace(owner))
+    if contents[0] is not None:
+        cells[:] = contents[0]
+    if contents[1] is not None:
+        column_scales[:] = contents[1]
     return ArrayState(spec, cells, row_scales, column_scales)
 
 
-def _fill_constants(state: TileState, tensors: Tensors, role: Role, tile: Tile) -> None:
+def constant_contents(tensors: Tensors, role: Role, tile: Tile) -> Iterator[tuple[Constant, NDArray[Any]]]:
+    """The constants in a tile's buffer, and their values. Raises `CimError` E0410 if a tensor does not fit."""
     for constant, where in zip(role.constants, tile.constants, strict=True):
         values = _cut(tensors, where, constant.shape, tile.name)
-        state.write(Addr(offset=constant.offset), np.ascontiguousarray(values, constant.dtype.value))
+        yield constant, np.ascontiguousarray(values, constant.dtype.value)
 
 
 def _ends(network: Network, number: int, role: Role) -> list[tuple[Any, End | None]]:
@@ -71,18 +94,16 @@ def load_tile(
     tile = program.tiles[number]
     role = program.role(tile.role)
     chip = program.target.chip_of(tile.x, tile.y)
-    data = tile.arrays or (None,) * len(role.arrays)
-    if len(data) != len(role.arrays) or len(tile.constants) != len(role.constants):
-        text = f"role {role.name} has {len(role.arrays)} arrays and {len(role.constants)} constants to fill"
-        raise fail("E0410", text, NamedPlace(tile.name))
+    contents = array_contents(tensors, role, tile)
     state = TileState(
         number,
         tile.params,
-        [_array(tensors, spec, held, tile.name) for spec, held in zip(role.arrays, data, strict=True)],
+        [_array(spec, held) for spec, held in zip(role.arrays, contents, strict=True)],
         _ends(network, number, role),
         {space: memory for (at, space), memory in memories.items() if at == chip},
         program.target.buffer_bytes,
         int(program.target.tile.loop_depth.value),
     )
-    _fill_constants(state, tensors, role, tile)
+    for constant, values in constant_contents(tensors, role, tile):
+        state.write(Addr(offset=constant.offset), values)
     return state

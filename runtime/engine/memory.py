@@ -20,11 +20,23 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(slots=True)
-class _Region:
+class Region:
+    """A range of a memory, and what it holds."""
+
     start: int
     stop: int
     name: str
     data: Bytes  # shared with the program's tensor until the first write
+
+    @property
+    def is_own(self) -> bool:
+        """Whether its bytes are its own, and so may be written."""
+        return bool(self.data.flags.owndata and self.data.flags.writeable)
+
+    def own(self) -> None:
+        """See to it that its bytes are its own; the tensor behind it stays as it is."""
+        if not self.is_own:
+            self.data = self.data.copy()
 
 
 def _contents(region: MemoryRegion, tensors: Mapping[str, NDArray[Any]]) -> Bytes:
@@ -43,12 +55,13 @@ def _contents(region: MemoryRegion, tensors: Mapping[str, NDArray[Any]]) -> Byte
 class MemoryState:
     """One memory of one chip. Reserved regions begin as zeros; nothing exists between regions."""
 
-    def __init__(self, space: Space, regions: list[_Region]) -> None:
+    def __init__(self, space: Space, regions: list[Region]) -> None:
+        """`regions` in the order of their addresses."""
         self.space = space
-        self._regions = sorted(regions, key=lambda region: region.start)
+        self._regions = regions
         self._starts = [region.start for region in self._regions]
 
-    def _find(self, address: int, size: int) -> tuple[_Region, slice]:
+    def _find(self, address: int, size: int) -> tuple[Region, slice]:
         at = bisect_right(self._starts, address) - 1
         if at < 0 or address + size > self._regions[at].stop:
             place = f"{self.space.name.lower()} bytes {address}..{address + size - 1}"
@@ -64,17 +77,24 @@ class MemoryState:
     def write(self, address: int, data: Bytes) -> None:
         """Replace the bytes at `address`; the tensor behind the region stays as it was."""
         region, where = self._find(address, data.size)
-        if not (region.data.flags.owndata and region.data.flags.writeable):
-            region.data = region.data.copy()
+        region.own()
         region.data[where] = data
+
+
+Regions = dict[tuple[int, Space], list[Region]]  # by chip and space, in the order of their addresses
+
+
+def load_regions(program: Program, tensors: Mapping[str, NDArray[Any]]) -> Regions:
+    """The regions of all memories."""
+    regions: Regions = {}
+    for region in sorted(program.memory, key=lambda region: region.offset):
+        loaded = Region(region.offset, region.offset + region.bytes, region.name, _contents(region, tensors))
+        regions.setdefault((region.chip, region.space), []).append(loaded)
+    return regions
 
 
 def load_memories(
     program: Program, tensors: Mapping[str, NDArray[Any]]
 ) -> dict[tuple[int, Space], MemoryState]:
     """The memories of all chips, by chip and space."""
-    regions: dict[tuple[int, Space], list[_Region]] = {}
-    for region in program.memory:
-        loaded = _Region(region.offset, region.offset + region.bytes, region.name, _contents(region, tensors))
-        regions.setdefault((region.chip, region.space), []).append(loaded)
-    return {key: MemoryState(key[1], found) for key, found in regions.items()}
+    return {key: MemoryState(key[1], found) for key, found in load_regions(program, tensors).items()}

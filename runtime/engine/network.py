@@ -99,7 +99,8 @@ class BarrierState:
         return awaited
 
 
-def _host_end(ends: Sequence[Endpoint], channel: str) -> int:
+def host_end(ends: Sequence[Endpoint], channel: str) -> int:
+    """Which of a channel's ends is the host's. Raises `CimError` E0410 if none is."""
     tiles = [end.tile for end in ends]
     if HOST not in tiles:
         raise fail(
@@ -141,12 +142,12 @@ class Network:
 
     def host_outlet(self, program: Program, channel: int) -> Outlet:
         """The host's end of a channel it sends to. Raises `CimError` E0410 if it has none."""
-        source = _host_end(program.channels[channel].sources, self.channels[channel].name)
+        source = host_end(program.channels[channel].sources, self.channels[channel].name)
         return Outlet(self.channels[channel], source)
 
     def host_inbox(self, program: Program, channel: int) -> Inbox:
         """The host's end of a channel it receives from. Raises `CimError` E0410 if it has none."""
-        dest = _host_end(program.channels[channel].dests, self.channels[channel].name)
+        dest = host_end(program.channels[channel].dests, self.channels[channel].name)
         return self.channels[channel].inboxes[dest]
 
     def clear(self) -> None:

@@ -59,6 +59,11 @@ class TileRunner:
         self.observer = observer
         self._code = code
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the tile has nothing left to do or to get."""
+        return self.state.halted and not self.state.pending
+
     def advance(self) -> bool:
         """Run until the tile cannot go on; True if it has finished. Raises `TrapError` (`state.index` is to blame)."""
         state = self.state
@@ -149,6 +154,7 @@ class StuckError(Exception):
 
 def run_tiles(
     runners: Sequence[TileRunner],
+    ready: Sequence[int],
     woken: list[int],
     pick: Callable[[int], int],
     failed: Callable[[int, TrapError], Exception],
@@ -156,23 +162,23 @@ def run_tiles(
 ) -> None:
     """Run all tiles to their ends.
 
-    `woken` receives the numbers of tiles that may go on again. `pick(n)` chooses which of n ready tiles runs next.
-    When no tile can go on, `help_on` lets the host do what it can, and says whether it did something.
-    Raises `StuckError`, or what `failed` makes of the trap of a tile.
+    `ready` are the tiles that may go on; `woken` receives the numbers of those that may again. `pick(n)` chooses which
+    of n ready tiles runs next. When no tile can go on, `help_on` lets the host do what it can, and says whether it did
+    something. Raises `StuckError`, or what `failed` makes of the trap of a tile.
     """
-    ready = list(range(len(runners)))
-    unfinished = set(ready)
-    while ready:
-        number = ready.pop(pick(len(ready)))
+    agenda = list(ready)
+    unfinished = {number for number, runner in enumerate(runners) if not runner.is_over}
+    while agenda:
+        number = agenda.pop(pick(len(agenda)))
         try:
             if runners[number].advance():
                 unfinished.discard(number)
         except TrapError as trap:
             raise failed(number, trap) from None
         while True:
-            ready += [n for n in dict.fromkeys(woken) if n in unfinished and n not in ready]
+            agenda += [n for n in dict.fromkeys(woken) if n in unfinished and n not in agenda]
             woken.clear()
-            if ready or not unfinished or not help_on():
+            if agenda or not unfinished or not help_on():
                 break
     if unfinished:
         raise StuckError(sorted(unfinished))

@@ -196,6 +196,11 @@ class TileState:
 
     # ------------------------------------------------------------------------------------------------- buffer
 
+    def set_buffer(self, contents: NDArray[np.uint8], written: NDArray[np.uint8]) -> None:
+        """Fill the buffer: its bytes, and for each word whether it was written."""
+        self._bytes[:] = contents
+        self._written[:] = written.tobytes()
+
     def _first(self, at: Addr, words: int) -> int:
         """The word index of an address from which `words` words lie in the buffer."""
         address = self.registers[at.base.index] + at.offset
@@ -310,7 +315,9 @@ class TileState:
         return ref.index + self.registers[ref.offset.index]
 
     def _end(self, ref: PortRef, direction: Direction) -> End:
-        number = self.port(ref)
+        return self._end_at(self.port(ref), direction)
+
+    def _end_at(self, number: int, direction: Direction) -> End:
         if not 0 <= number < len(self._ends):
             raise TrapError(f"there is no port p{number}; the role has {len(self._ends)}")
         found, end = self._ends[number]
@@ -328,7 +335,11 @@ class TileState:
 
     def inbox(self, ref: PortRef) -> Inbox:
         """The channel to receive from."""
-        end = self._end(ref, Direction.IN)
+        return self.inbox_at(self.port(ref))
+
+    def inbox_at(self, number: int) -> Inbox:
+        """The channel to receive from, at port `number`."""
+        end = self._end_at(number, Direction.IN)
         assert isinstance(end, Inbox)
         return end
 

@@ -18,7 +18,7 @@ from isa.timing.decode import Op
 from . import layout as at
 from .words import Words
 
-_KINDS: dict[type[Inst], int] = {
+SCALAR_KINDS: dict[type[Inst], int] = {
     table.Halt: at.HALT,
     table.Li: at.LI,
     table.Ldp: at.LDP,
@@ -67,7 +67,7 @@ _SPACES = {Space.DRAM: (1, Bound.DRAM), Space.GBUF: (2, Bound.GBUF)}
 def can_decode(role: Role, ops: Sequence[Op]) -> bool:
     """Whether the fast engine knows every instruction of a role."""
     return all(
-        type(inst) in _KINDS
+        type(inst) in SCALAR_KINDS
         if op.scalar is not None
         else op.timing in _KIND_OF_TIMING
         and len(op.lengths) <= at.MAX_LENGTHS
@@ -84,7 +84,7 @@ def code_words(role: Role, ops: Sequence[Op], windowed: bool) -> Words:
         if op.index == len(role.code):
             row[at.C_KIND] = at.HALT
         elif op.scalar is not None:
-            _put_scalar(row, role.code[op.index])
+            put_scalar(row, role.code[op.index])
         else:
             _put_unit(row, op, windowed)
     return rows
@@ -94,8 +94,8 @@ def _source(row: Words, source: Source) -> None:
     row[at.C_B], row[at.C_CONSTANT] = (source.index, 0) if isinstance(source, Reg) else (0, source)
 
 
-def _put_scalar(row: Words, inst: Inst) -> None:
-    row[at.C_KIND] = _KINDS[type(inst)]
+def put_scalar(row: Words, inst: Inst) -> None:
+    row[at.C_KIND] = SCALAR_KINDS[type(inst)]
     destination = getattr(inst, "rd", None)
     if isinstance(destination, Reg):
         row[at.C_RD] = destination.index or REGISTERS

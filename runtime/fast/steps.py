@@ -16,6 +16,7 @@ from . import layout as at
 from .decode import cost_words
 from .hosts import Hosts, host_turn, is_host_turn
 from .kernel import are_left, margin, run
+from .shares import share_words
 from .table import FIRST_SLOTS, put_cost
 from .template import Template
 from .words import Words, enlarged, reserved
@@ -121,19 +122,9 @@ class Step:
 
     def _add_share(self, segments: Sequence[Segment]) -> int:
         """Put segments into the state arena: the place of what says where they are."""
-        ends: dict[tuple[int, bool], int] = {}
-        for s in segments:
-            ends[s.sequence, s.is_source] = max(ends.get((s.sequence, s.is_source), 0), s.position + s.tokens)
-        pages = [self._add(np.array(s.pages, np.int64)) for s in segments]
-        rows = [
-            (
-                *(s.tokens, s.position, s.outputs, s.sequence, s.is_source, s.source),
-                *(ends[s.sequence, s.is_source], place, len(s.pages)),
-            )
-            for s, place in zip(segments, pages, strict=True)
-        ]
-        place = self._add(np.array(rows, np.int64))
-        return self._add(np.array([place, len(segments), source_count(segments)], np.int64))
+        words, share = share_words(segments, int(self.state[at.H_FREE]))
+        self._add(words)
+        return share
 
     def _put_host(self, segments: Sequence[Segment]) -> None:
         exchange, routes = self._template.exchange, self._template.routes

@@ -1,0 +1,30 @@
+"""What compiled functions work on: the arenas, and the memory of all tiles, seen as several types."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I8 = NDArray[np.int8]
+Words = NDArray[np.int64]
+
+
+class State(NamedTuple):
+    """The memory holds, one behind the other: buffers, scratch, scales of arrays, their cells."""
+
+    m: Words  # the state arena
+    k: Words  # the plan arena
+    reals: F64  # the plan arena, for constants that are not integers
+    f: F32  # the memory
+    i: I32
+    b: I8
+    h: NDArray[np.uint16]
+    d: F64
+    written: NDArray[np.uint8]  # for each word of the buffers, whether it was written
+    q: I32  # the messages
+    qf: F32
