@@ -28,6 +28,7 @@ from .inputs import Given, Reader
 from .machine import Machine
 from .paging import PagePool
 from .segments import source_segments_of
+from .values import EngineKind
 
 Array = NDArray[Any]
 Step = tuple[Segment, ...]
@@ -39,17 +40,28 @@ class Inference:
     Raises `CimError` E0603 for a shapes-only program.
     """
 
-    def __init__(self, program: Program, *, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        engine: EngineKind = EngineKind.REFERENCE,
+        observer: Observer | None = None,
+    ) -> None:
         self.program = program
         self.steps: list[Step] = []
         self._interface = interface_of(program)
-        self._machine = Machine(program, observer=observer)
+        self._machine = Machine(program, engine=engine, observer=observer)
         self._pages: tuple[int, ...] = ()
         if program.limits.pages:  # one sequence at a time: the pages of the longest
             pool = PagePool(program.limits)
             pool.grow({0: program.limits.max_context})
             self._pages = pool.table(0)
             self._machine.pages.give(0, self._pages)
+
+    @property
+    def engine(self) -> EngineKind:
+        """The engine that the latest step ran on."""
+        return self._machine.engine
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The model's outputs, with the batch axis of the inputs.

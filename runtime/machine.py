@@ -27,7 +27,7 @@ from .engine.state import TileState
 from .hostend import HostEnd
 from .paging import PageTables
 from .segments import carried, check_segments, check_step, rows_in
-from .values import EngineKind
+from .values import FEW, EngineKind, is_large
 from .values.plan import why_not
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Machine:
 
     Raises `CimError` E0603 if the program carries no weights, E0410 if it does not fit together. `observer` is
     told of every instruction. `pick(n)` chooses which of n ready tiles runs next (the first, if not given). Both are
-    the reference's; `reason` says why that runs where the fast engine was asked for.
+    the reference's; `reason` says why that runs where the fast engine was asked for. With `AUTO` small programs begin
+    on the reference, and go over to the fast engine when there is much to do.
     """
 
     def __init__(
@@ -64,29 +65,48 @@ class Machine:
         self.observer = observer
         self._host = HostEnd(program)
         self._pick: Pick = pick or (lambda ready: 0)
-        self.reason = self._why_reference(engine)
+        self._asked = engine
+        self.reason = self._why_reference()
         self._code = {role.name: decode_role(role) for role in program.roles}
         self.reset()
 
     def reset(self) -> None:
         """Load the program afresh: KV arrays, buffers and memories as before the first step."""
         self.pages = PageTables(self.program.limits)
-        self._copies = [self._copy() for _ in self.program.corners]
+        self._done = 0  # segments x tiles so far
+        is_late = self._asked is EngineKind.AUTO and not is_large(self.program)
+        self._copies = [
+            self._fast(None) if self.reason is None and not is_late else self._slow()
+            for _ in self.program.corners
+        ]
 
-    def _why_reference(self, engine: EngineKind) -> str | None:
-        """Why the reference runs the program; None if the fast engine does."""
-        if engine is EngineKind.REFERENCE:
+    @property
+    def engine(self) -> EngineKind:
+        """The engine that the latest step ran on."""
+        is_fast = all(not isinstance(copy, Copy) and copy.reference is None for copy in self._copies)
+        return EngineKind.FAST if is_fast else EngineKind.REFERENCE
+
+    def _why_reference(self) -> str | None:
+        """Why the reference runs the program; None if the fast engine does, or will."""
+        if self._asked is EngineKind.REFERENCE:
             return "it was asked for"
         if self.observer is not None:
             return "instructions are observed"
         return why_not(self.program)
 
-    def _copy(self) -> Copy | FastCopy:
-        if self.reason is not None:
-            return Copy(self.program, self._host, self.observer, self._pick)
+    def _slow(self) -> Copy:
+        return Copy(self.program, self._host, self.observer, self._pick)
+
+    def _fast(self, before: Copy | None) -> FastCopy:
         from .values.copies import FastCopy
 
-        return FastCopy(self.program, self._host)
+        return FastCopy(self.program, self._host, before)
+
+    def _choose(self, segments: Sequence[Segment]) -> None:
+        """Go over to the fast engine, if there is much to do with this step."""
+        self._done += len(segments) * len(self.program.tiles)
+        if self.reason is None and self._asked is EngineKind.AUTO and self._done >= FEW:
+            self._copies = [self._fast(copy) if isinstance(copy, Copy) else copy for copy in self._copies]
 
     @property
     def tiles(self) -> list[TileState]:
@@ -107,6 +127,7 @@ class Machine:
         check_step(self.program, segments)
         self.pages.take(segments)
         words = self._host.words(segments, inputs)
+        self._choose(segments)
         if len(self._copies) == 1:
             return self._copies[0].step(self._code, segments, words)
         return self._dealt(segments, words)

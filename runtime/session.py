@@ -27,16 +27,11 @@ from .machine import Machine
 from .padding import check_ids
 from .paging import KvUse, PagePool
 from .segments import check_segments, source_segments_of
+from .values import EngineKind
 from .within import parts_around
 
 Step = tuple[Segment, ...]
 Logits = NDArray[np.float32]
-
-
-class EngineKind(StrEnum):
-    """The engines that compute values."""
-
-    REFERENCE = "reference"
 
 
 class Stopped(StrEnum):
@@ -133,16 +128,20 @@ class Session:
         columns = {s.name: s.columns for s in program.streams if s.direction is Direction.OUT}
         self.vocabulary = columns.get(ends.logits) or self._width()
         self.program = program
-        self.engine = engine
         self.steps: list[Step] = []
         self.uses: list[KvUse] = []
         self._on_step = on_step
-        self._machine = Machine(program, observer=observer)
+        self._machine = Machine(program, engine=engine, observer=observer)
         self._positions = [0] * program.step_limits.sequences
         self.pool = PagePool(program.step_limits)
         self._sources = [_Source() for _ in self._positions]
 
     # ---------------------------------------------------------------------------------------------------- steps
+
+    @property
+    def engine(self) -> EngineKind:
+        """The engine that the latest step ran on."""
+        return self._machine.engine
 
     def position(self, sequence: int = 0) -> int:
         """How many tokens of a sequence have gone through."""

@@ -19,6 +19,7 @@ from compiler.ir.graph import Graph, Input, Role
 from compiler.pipeline import Compilation
 from isa.program import Program
 from runtime.inference import Inference
+from runtime.values import EngineKind
 
 from .oracle import Oracle
 
@@ -84,10 +85,15 @@ def _random(given: Input, sizes: Mapping[str, int], ids: Array, generator: np.ra
     return (generator.standard_normal(shape) * 0.5).astype(dtype)
 
 
-def output_errors(program: Program, oracle: Oracle, feeds: Mapping[str, Array]) -> tuple[OutputError, ...]:
+def output_errors(
+    program: Program,
+    oracle: Oracle,
+    feeds: Mapping[str, Array],
+    engine: EngineKind = EngineKind.REFERENCE,
+) -> tuple[OutputError, ...]:
     """Run both; every output that both have. Raises `CimError` E0601 if one of them cannot take the inputs."""
     wanted = oracle.outputs(feeds)
-    got = Inference(program).run(feeds)
+    got = Inference(program, engine=engine).run(feeds)
     return tuple(
         _error(name, got[name], value) for name, value in wanted.items() if name in got and value.size
     )

@@ -17,7 +17,7 @@ from isa.diagnostics import NamedPlace, fail
 from .building import build
 from .console import Console, columns
 from .files import existing
-from .options import add_compile_options, fraction, positive
+from .options import add_compile_options, add_engine_option, fraction, positive
 
 if TYPE_CHECKING:
     from compiler.pipeline import Compilation
@@ -66,18 +66,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="of outputs on random inputs, relative (default: 0.06; with --weights float32 1e-4)",
     )
+    add_engine_option(parser)
     add_compile_options(parser)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Compile, compare, judge."""
     from runtime.session import Session
+    from runtime.values import EngineKind
 
     model = existing(options.model)
     compilation = build(model, options, console)
     if not _continues_text(compilation):
         return _check_outputs(model, compilation, options, console)
-    return _check_text(model, compilation, Session(compilation.require_program()), options, console)
+    session = Session(compilation.require_program(), engine=EngineKind(options.engine))
+    return _check_text(model, compilation, session, options, console)
 
 
 def _continues_text(compilation: Compilation) -> bool:
@@ -97,6 +100,7 @@ def _check_outputs(
     """All outputs on random inputs."""
     from runtime.check.oracle import Oracle
     from runtime.check.values import output_errors, random_inputs
+    from runtime.values import EngineKind
 
     if options.every_layer or options.text:
         raise fail(
@@ -107,7 +111,8 @@ def _check_outputs(
         )
     with console.activity("comparing"):
         program = compilation.require_program()
-        errors = output_errors(program, Oracle(model), random_inputs(compilation))
+        engine = EngineKind(options.engine)
+        errors = output_errors(program, Oracle(model), random_inputs(compilation), engine)
     allowed = options.max_error
     if allowed is None:
         allowed = EXACT if options.weights == "float32" else NEAR

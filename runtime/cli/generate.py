@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from .console import Console
 from .costing import Costing, add_cost_options
 from .files import read_arrays
-from .loading import engine_of, program_or_model
-from .options import add_compile_options, fraction, natural, positive
+from .loading import program_or_model
+from .options import add_compile_options, add_engine_option, fraction, natural, positive
 from .prompts import BYTES, generate_batch, given_prompts, prompt_ids, say_batch
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=natural, default=0, metavar="S", help="of the sampling (default: %(default)s)"
     )
-    parser.add_argument(
-        "--engine", choices=("fast", "reference"), default="reference", help="default: %(default)s"
-    )
+    add_engine_option(parser)
     parser.add_argument("--no-timing", action="store_true", help="only values: no cycles and joules")
     add_cost_options(parser)
     add_compile_options(parser)
@@ -72,13 +70,14 @@ def _ids(text: str) -> tuple[int, ...]:
 def run(options: argparse.Namespace, console: Console) -> int:
     """Generate; report."""
     from runtime.session import Session
+    from runtime.values import EngineKind
 
     if options.no_timing and (options.stats or options.trace):
         options.usage_error("--stats and --trace need the timing that --no-timing leaves out")
     prompts = given_prompts(options)
     options.batch = options.batch or len(prompts)
     program = program_or_model(options.model, options, console)
-    session = Session(program, engine=engine_of(options.engine))
+    session = Session(program, engine=EngineKind(options.engine))
     if options.source:
         session.set_source_inputs(read_arrays(options.source))
     ids = [prompt_ids(prompt, session.vocabulary, options.model) for prompt in prompts]
@@ -93,7 +92,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if not options.no_timing:
         costing = Costing(program, options, console)
         costs = costing.steps(session.steps)
-        stats = costing.statistics(costs, options.engine, time.perf_counter() - began, session.uses)
+        stats = costing.statistics(costs, session.engine.value, time.perf_counter() - began, session.uses)
         say_costs(stats, console) if len(ids) == 1 else say_batch(stats, made, console)
     console.say(
         f"simulated in {seconds:.1f} s of values" + (f", {stats.wall_s:.1f} s in all" if stats else "")

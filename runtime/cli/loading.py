@@ -6,15 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isa.diagnostics import fail
-
 from .building import build
 from .console import Console
 from .files import STANDARD, as_file, existing
 
 if TYPE_CHECKING:
     from isa.program import Program
-    from runtime.session import EngineKind
 
 PROGRAM_SUFFIX = ".cim"
 
@@ -33,14 +30,3 @@ def program_or_model(name: str, options: argparse.Namespace, console: Console) -
     if name == STANDARD or Path(name).suffix == PROGRAM_SUFFIX:
         return load_program(name, console)
     return build(existing(name), options, console).require_program()
-
-
-def engine_of(name: str) -> EngineKind:
-    """The engine that `--engine` names. Raises `CimError` E0305 for one that is not there yet."""
-    from runtime.session import EngineKind
-
-    try:
-        return EngineKind(name)
-    except ValueError:
-        known = ", ".join(kind.value for kind in EngineKind)
-        raise fail("E0305", f"there is no {name} engine yet", help=f"--engine {known}") from None

@@ -7,6 +7,16 @@ import argparse
 DEFAULT_TARGET = "dcim22"
 
 
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    """`--engine auto|fast|reference`."""
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "fast", "reference"),
+        default="auto",
+        help="which engine computes values: both find the same; auto takes the fast one for all but little work",
+    )
+
+
 def positive(text: str) -> int:
     """An integer from 1 on."""
     return _at_least(text, 1)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from .console import Console
 from .costing import Costing, add_cost_options, show
 from .files import read_arrays, write_file
-from .loading import engine_of, load_program
-from .options import natural, positive
+from .loading import load_program
+from .options import add_engine_option, natural, positive
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,9 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --timing-only: rows of the source that tokens look at, which come with the step at position 0"
         " (default: as many as the program takes)",
     )
-    parser.add_argument(
-        "--engine", choices=("fast", "reference"), default="reference", help="default: %(default)s"
-    )
+    add_engine_option(parser)
     add_cost_options(parser)
     parser.set_defaults(usage_error=parser.error)
 
@@ -76,10 +74,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     _check_usage(options)
     program = load_program(options.program, console)
     began = time.perf_counter()
-    steps = _timing_step(program, options) if options.timing_only else _values(program, options, console)
+    steps, engine = (
+        (_timing_step(program, options), "timing")
+        if options.timing_only
+        else _values(program, options, console)
+    )
     costing = Costing(program, options, console)
     costs = costing.steps(steps)
-    engine = "timing" if options.timing_only else options.engine
     show(costing.statistics(costs, engine, time.perf_counter() - began), options, console)
     return 0
 
@@ -125,14 +126,16 @@ def _timing_step(program: Program, options: argparse.Namespace) -> list[tuple[Se
     return [with_pages(limits, [*front, *step])]
 
 
-def _values(program: Program, options: argparse.Namespace, console: Console) -> list[tuple[Segment, ...]]:
-    """Compute the outputs, write them; the steps it took."""
+def _values(
+    program: Program, options: argparse.Namespace, console: Console
+) -> tuple[list[tuple[Segment, ...]], str]:
+    """Compute the outputs, write them; the steps it took, and the engine that made them."""
     import numpy as np
 
     from runtime.inference import Inference
+    from runtime.values import EngineKind
 
-    engine_of(options.engine)
-    inference = Inference(program)
+    inference = Inference(program, engine=EngineKind(options.engine))
     with console.activity("computing") as activity:
         outputs = inference.run(read_arrays(options.inputs))
         activity.note = "writing"
@@ -141,7 +144,7 @@ def _values(program: Program, options: argparse.Namespace, console: Console) -> 
     for name, values in outputs.items():
         shape = " x ".join(str(extent) for extent in np.shape(values))
         console.say(f"{name}: {shape}" + (f", in {options.outputs}" if options.outputs else ""))
-    return list(inference.steps)
+    return list(inference.steps), inference.engine.value
 
 
 def _save(path: Path, outputs: dict[str, NDArray[Any]]) -> None:

@@ -196,6 +196,10 @@ class TileState:
 
     # ------------------------------------------------------------------------------------------------- buffer
 
+    def buffer(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The bytes of the buffer, and for each word whether it was written."""
+        return self._bytes, np.frombuffer(self._written, np.uint8)
+
     def set_buffer(self, contents: NDArray[np.uint8], written: NDArray[np.uint8]) -> None:
         """Fill the buffer: its bytes, and for each word whether it was written."""
         self._bytes[:] = contents

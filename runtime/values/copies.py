@@ -18,7 +18,7 @@ from runtime.hostend import HostEnd, HostStep, Words
 from runtime.numerics import F32
 
 from . import layout as at
-from .handover import hand_over, set_contents
+from .handover import hand_over, set_contents, take_contents
 from .kernel import run
 from .network import Arenas, HostEnds
 from .template import Template, cells_of, make_template, region_words, scales_of
@@ -49,15 +49,18 @@ class FastCopy:
     """The tiles, channels and memories of one copy. Raises `CimError` E0410 if the program does not fit together.
 
     What the engine does not know, and what goes wrong, is the reference's from there on: `reference` is its copy then.
+    `before` is a copy that has made steps already, on the reference engine.
     """
 
-    def __init__(self, program: Program, host: HostEnd) -> None:
+    def __init__(self, program: Program, host: HostEnd, before: Copy | None = None) -> None:
         self.program = program
         self.reference: Copy | None = None
         self._host = host
         self._template = make_template(program)
         self._arenas = Arenas(self._template, _MESSAGES)
         self._ends = HostEnds(self._arenas)
+        for number, tile in enumerate(before.tiles if before is not None else ()):
+            take_contents(self._template, number, tile)
 
     @property
     def tiles(self) -> Sequence[FastTile | TileState]:

@@ -61,6 +61,23 @@ def set_contents(template: Template, number: int, tile: TileState) -> None:
                 tile.memory(space).write(region.start, region.data)
 
 
+def take_contents(template: Template, number: int, tile: TileState) -> None:
+    """The other way, between steps: a tile's buffer, arrays and memories, as the reference has them."""
+    first = int(template.state[template.tiles[number] + at.V_BUFFER])
+    contents, written = tile.buffer()
+    template.memory[4 * first : 4 * first + contents.size] = contents
+    template.written[first : first + written.size] = written
+    for place, array in zip(template.arrays[number], tile.arrays, strict=True):
+        rows, columns = scales_of(template.memory, place)
+        cells_of(template.memory, place)[:] = array.cells
+        rows[:], columns[:] = array.row_scales, array.column_scales
+    source = template.program.tiles[number]
+    chip = template.program.target.chip_of(source.x, source.y)
+    for space in Space:
+        for region in template.regions.get((chip, space), ()):
+            region.data = tile.memory(space).read(region.start, region.stop - region.start)
+
+
 def _set_place(template: Template, state: State, number: int, tile: TileState, network: Network) -> None:
     """Where a tile is in its text, and what it waits for."""
     row = state.m[template.tiles[number] : template.tiles[number] + at.V_SIZE]

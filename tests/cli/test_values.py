@@ -79,10 +79,16 @@ def test_run_refuses_what_does_not_belong_together(cim: Cim, program: Path, inpu
     assert cim("run", program, "--inputs", inputs, "--tokens", 3).code == 2
 
 
-def test_the_fast_engine_is_not_there_yet(cim: Cim, program: Path, inputs: Path) -> None:
-    done = cim("run", program, "--inputs", inputs, "--engine", "fast")
-    assert done.code == 1
-    assert "error[E0305]" in done.err
+def test_both_engines_give_the_same(cim: Cim, program: Path, inputs: Path, tmp_path: Path) -> None:
+    made = []
+    for engine in ("fast", "reference"):
+        outputs, stats = tmp_path / f"{engine}.npz", tmp_path / f"{engine}.json"
+        words = ("run", program, "--inputs", inputs, "--engine", engine)
+        assert cim(*words, "--outputs", outputs, "--stats", stats).code == 0
+        assert json.loads(stats.read_text())["engine"] == engine
+        made.append(dict(np.load(outputs)))
+    assert made[0].keys() == made[1].keys()
+    assert all(made[0][name].tobytes() == made[1][name].tobytes() for name in made[0])
 
 
 def test_generate_streams_text_and_reports_apart(cim: Cim, model: Path, program: Path) -> None:

@@ -42,7 +42,7 @@ LIBRARIES = {
     # oracle and host, never the chip
     "onnxruntime": ("runtime.check.oracle", "runtime.host", "models", "benchmarks"),
     "networkx": ("compiler",),
-    "numba": ("runtime.fast.jit"),
+    "numba": ("runtime.fast.jit", "runtime.values.jit"),
     "llvmlite": ("runtime.fast.jit",),
     "lark": ("isa", "compiler.ir"),  # texts: assembly, Graph, Mapping
     "google": ("compiler.frontend",),  # protobuf's errors

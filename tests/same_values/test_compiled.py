@@ -111,6 +111,23 @@ def test_caches_from_outside() -> None:
     assert is_alone(fast)
 
 
+def test_a_program_with_much_to_do_goes_over() -> None:
+    """A small program begins on the reference; the fast engine goes on from what that has left."""
+    program = compiled("tiered")
+    reference, auto = Machine(program), Machine(program, engine=EngineKind.AUTO)
+    engines = []
+    for turn in range(20):
+        for number, segments in enumerate(steps(program)):
+            inputs = feeds(program, segments, 5 * turn + number)
+            expected, found = reference.step(segments, inputs), auto.step(segments, inputs)
+            assert {k: v.tobytes() for k, v in expected.items()} == {k: v.tobytes() for k, v in found.items()}
+        engines.append(auto.engine)
+        if engines[-1] is EngineKind.FAST:
+            break
+    assert engines[0] is EngineKind.REFERENCE and engines[-1] is EngineKind.FAST
+    assert_same_state(reference, auto)
+
+
 def test_messages_that_need_more_room() -> None:
     """Many messages wait: the arena grows while tiles are in the middle of their texts."""
     sent, rows, width, count = 300, 16, 64, Reg(1)
