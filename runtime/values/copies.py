@@ -115,6 +115,8 @@ class FastCopy:
                 return True
             if status == at.GROW:
                 self._arenas.grow()
+            elif status == at.MORE:
+                self._arenas.grow_receives()
             elif status == at.OWN:
                 place = int(self._arenas.state.m[at.H_REGION])
                 region = self._template.region_rows[place]

@@ -93,7 +93,7 @@ def _set_place(template: Template, state: State, number: int, tile: TileState, n
         )
         tile.loops.append(Loop(start, end, register, count, done))
     for which in range(int(row[at.V_PENDING_COUNT])):
-        waits = row[at.V_PENDING + which * at.P_SIZE :][: at.P_SIZE]
+        waits = state.p[int(row[at.V_PENDING]) + which * at.P_SIZE :][: at.P_SIZE]
         inst = role.code[int(waits[at.P_INDEX])]
         assert isinstance(inst, Recv)
         tile.pending.append(_receive(waits, inst, tile))

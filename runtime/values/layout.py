@@ -64,8 +64,8 @@ __all__ = [
 ]
 
 # Why the kernel returns, and what an instruction says: it is done, it needs room for a message, memory that it may
-# write, or the reference.
-DONE, GROW, OWN, HOST_TURN, TROUBLE = range(5)
+# write, room for a receive, or the reference.
+DONE, GROW, OWN, MORE, HOST_TURN, TROUBLE = range(6)
 
 # The head of the state arena.
 (
@@ -79,8 +79,9 @@ DONE, GROW, OWN, HOST_TURN, TROUBLE = range(5)
     H_SCRATCH_WORDS,  # of each of the places for copies
     H_USED,  # words of the messages' arena that were ever given out
     H_REGION,  # the region that is to be written
+    H_FULL,  # the tile that needs room for receives
     H_GROWN,  # by how much stepped addresses grow
-) = range(11)
+) = range(12)
 MOST_ADDRESSES: Final = 5
 H_FREE: Final = H_GROWN + MOST_ADDRESSES  # by size: the first free block for messages
 SIZES: Final = 32  # blocks for messages have 2, 4, 8, ... words
@@ -106,12 +107,14 @@ LANES: Final = 64
     V_GBUF_REGIONS,
     V_GBUF_COUNT,
     V_PENDING_COUNT,
-    V_PENDING,
-) = range(shared.T_SIZE, shared.T_SIZE + 18)
+    V_PENDING,  # where its receives that wait lie, in an arena of their own
+    V_PENDING_ROOM,
+    V_END,
+) = range(shared.T_SIZE, shared.T_SIZE + 20)
+V_SIZE: Final = V_END
 # A receive whose message has not come. Its span covers `rows` runs of `words` words, `pitch` apart.
 P_INDEX, P_PORT, P_INBOX, P_FIRST, P_ROWS, P_WORDS, P_PITCH, P_N, P_COLS, P_SIZE = range(10)
-MOST_PENDING: Final = 48
-V_SIZE: Final = V_PENDING + MOST_PENDING * P_SIZE
+FIRST_PENDING: Final = 16
 
 # Messages: a block of int32 words in an arena of their own.
 Q_NEXT, Q_SIZE, Q_LEFT, Q_ROOM, Q_WORDS = range(

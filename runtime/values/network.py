@@ -27,6 +27,7 @@ class Arenas:
         self.template = template
         self._messages = np.zeros(messages, np.int32)
         self._words = np.zeros(0, np.int64)
+        self._receives = np.zeros(len(template.tiles) * at.FIRST_PENDING * at.P_SIZE, np.int64)
         self.state = self._with(self._words)
 
     def _with(self, words: Words) -> State:
@@ -34,7 +35,7 @@ class Arenas:
         return State(
             *(words, plan, plan.view(np.float64), memory.view(np.float32), memory.view(np.int32)),
             *(memory.view(np.int8), memory.view(np.uint16), memory.view(np.float64)),
-            *(self.template.written, messages, messages.view(np.float32)),
+            *(self.template.written, self._receives, messages, messages.view(np.float32)),
         )
 
     def begin(self, more: Words) -> None:
@@ -50,6 +51,16 @@ class Arenas:
         larger = np.zeros(2 * self._messages.size, np.int32)
         larger[: self._messages.size] = self._messages
         self._messages = larger
+        self.state = self._with(self._words)
+
+    def grow_receives(self) -> None:
+        """More room for the receives of the tile that needs it, in this step and all others."""
+        tile = int(self._words[at.H_FULL])
+        first, room = self._words[[tile + at.V_PENDING, tile + at.V_PENDING_ROOM]].tolist()
+        held = self._receives[first : first + room * at.P_SIZE]
+        for words in (self._words, self.template.state):
+            words[[tile + at.V_PENDING, tile + at.V_PENDING_ROOM]] = self._receives.size, 2 * room
+        self._receives = np.concatenate([self._receives, held, np.zeros_like(held)])
         self.state = self._with(self._words)
 
 

@@ -13,7 +13,7 @@ from .state import State
 @compiled
 def pending(s: State, tile: int, which: int) -> int:
     """The place of a receive that waits."""
-    return tile + at.V_PENDING + at.P_SIZE * which
+    return int(s.m[tile + at.V_PENDING] + at.P_SIZE * which)
 
 
 @compiled
@@ -22,19 +22,22 @@ def run_receive(s: State, tile: int, code: int) -> int:
     inbox, count = end_of(s, tile, code, at.WAY_IN), s.m[tile + at.V_PENDING_COUNT]
     n, cols = number(s, tile, code, 0), number(s, tile, code, 1)
     rows, words, pitch = span_runs(s, tile, code, 0)
-    if not inbox or rows < 0 or count == at.MOST_PENDING:
+    if not inbox or rows < 0:
         return at.TROUBLE
+    if count == s.m[tile + at.V_PENDING_ROOM]:
+        s.m[at.H_FULL] = tile
+        return at.MORE
     operand = code + at.U_ADDRESS
     address = s.m[tile + at.T_REGISTERS + s.k[operand + at.D_BASE]] + s.k[operand + at.D_OFFSET]
     first, length = span_first(s, tile, code, 0), runs_length(rows, words, pitch)
     if length and (address & 3 or first < 0 or first + length > s.m[tile + at.V_WORDS]):
         return at.TROUBLE
     row = pending(s, tile, count)
-    s.m[row + at.P_INDEX] = s.k[code + at.C_INDEX]
-    s.m[row + at.P_PORT] = s.k[code + at.U_PLACE] + s.m[tile + at.T_REGISTERS + s.k[code + at.U_PLACE_BASE]]
-    s.m[row + at.P_INBOX], s.m[row + at.P_FIRST] = inbox, first
-    s.m[row + at.P_ROWS], s.m[row + at.P_WORDS], s.m[row + at.P_PITCH] = rows, words, pitch
-    s.m[row + at.P_N], s.m[row + at.P_COLS] = n, cols
+    s.p[row + at.P_INDEX] = s.k[code + at.C_INDEX]
+    s.p[row + at.P_PORT] = s.k[code + at.U_PLACE] + s.m[tile + at.T_REGISTERS + s.k[code + at.U_PLACE_BASE]]
+    s.p[row + at.P_INBOX], s.p[row + at.P_FIRST] = inbox, first
+    s.p[row + at.P_ROWS], s.p[row + at.P_WORDS], s.p[row + at.P_PITCH] = rows, words, pitch
+    s.p[row + at.P_N], s.p[row + at.P_COLS] = n, cols
     s.m[tile + at.V_PENDING_COUNT] = count + 1
     return at.DONE
 
@@ -42,12 +45,12 @@ def run_receive(s: State, tile: int, code: int) -> int:
 @compiled
 def is_next(s: State, tile: int, which: int) -> bool:
     """Whether the message of a receive has come: there is one, and no earlier receive waits for it."""
-    inbox = s.m[pending(s, tile, which) + at.P_INBOX]
+    inbox = s.p[pending(s, tile, which) + at.P_INBOX]
     if not s.m[inbox + at.I_NEXT]:
         return False
     is_first = True
     for other in range(which):
-        is_first = is_first and s.m[pending(s, tile, other) + at.P_INBOX] != inbox
+        is_first = is_first and s.p[pending(s, tile, other) + at.P_INBOX] != inbox
     return is_first
 
 
@@ -55,11 +58,11 @@ def is_next(s: State, tile: int, which: int) -> bool:
 def complete(s: State, tile: int, which: int) -> bool:
     """Put a message where its receive wants it, and forget that; False if it has another size."""
     row = pending(s, tile, which)
-    inbox, rows, words = s.m[row + at.P_INBOX], s.m[row + at.P_ROWS], s.m[row + at.P_WORDS]
+    inbox, rows, words = s.p[row + at.P_INBOX], s.p[row + at.P_ROWS], s.p[row + at.P_WORDS]
     if s.q[s.m[inbox + at.I_NEXT] + at.Q_SIZE] != rows * words:
         return False
-    block, pitch = take(s, inbox), s.m[row + at.P_PITCH]
-    place = s.m[tile + at.V_BUFFER] + s.m[row + at.P_FIRST]
+    block, pitch = take(s, inbox), s.p[row + at.P_PITCH]
+    place = s.m[tile + at.V_BUFFER] + s.p[row + at.P_FIRST]
     to, origin = s.i.ctypes.data + 4 * place, s.q.ctypes.data + 4 * (block + at.Q_WORDS)
     for line in range(rows):
         copy_bytes(to + 4 * line * pitch, origin + 4 * line * words, 4 * words)
@@ -68,7 +71,7 @@ def complete(s: State, tile: int, which: int) -> bool:
     taken(s, inbox, block)
     last = s.m[tile + at.V_PENDING_COUNT] - 1
     for place in range(row, pending(s, tile, last)):
-        s.m[place] = s.m[place + at.P_SIZE]
+        s.p[place] = s.p[place + at.P_SIZE]
     s.m[tile + at.V_PENDING_COUNT] = last
     return True
 
@@ -93,8 +96,8 @@ def must_wait(s: State, tile: int, code: int) -> bool:
         first = span_first(s, tile, code, which)
         for other in range(s.m[tile + at.V_PENDING_COUNT]):
             row = pending(s, tile, other)
-            second, step = s.m[row + at.P_FIRST], s.m[row + at.P_PITCH]
-            lines, others = s.m[row + at.P_ROWS], s.m[row + at.P_WORDS]
+            second, step = s.p[row + at.P_FIRST], s.p[row + at.P_PITCH]
+            lines, others = s.p[row + at.P_ROWS], s.p[row + at.P_WORDS]
             if runs_overlap(first, rows, words, pitch, second, lines, others, step):
                 return True
     return False

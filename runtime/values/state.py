@@ -26,5 +26,6 @@ class State(NamedTuple):
     h: NDArray[np.uint16]
     d: F64
     written: NDArray[np.uint8]  # for each word of the buffers, whether it was written
+    p: Words  # receives that wait
     q: I32  # the messages
     qf: F32

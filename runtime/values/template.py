@@ -98,6 +98,8 @@ class _Maker:
         arrays = self._put_tiles(rows, ends, of_chip)
         rows[:, at.V_BUFFER] = buffers + each * np.arange(count)
         rows[:, at.V_WORDS] = program.target.buffer_bytes // 4
+        rows[:, at.V_PENDING] = at.FIRST_PENDING * at.P_SIZE * np.arange(count)
+        rows[:, at.V_PENDING_ROOM] = at.FIRST_PENDING
         ring = self._state.add(tiles)
         state = self._state.all()
         state[tiles[0] : tiles[0] + rows.size] = rows.reshape(-1)
