@@ -6,6 +6,7 @@ tensors once, block by block.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +30,12 @@ _WAY = {
     Direction.OUT: at.WAY_OUT,
     Direction.BARRIER: at.WAY_BARRIER,
 }
-_FIRST_Q = 1 << 16  # words for messages at first
+_SMALL: int | None = getattr(mmap, "MADV_NOHUGEPAGE", None)  # not every system has them
+_LARGE: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
 _ALIGNED = 16  # words: a cache line
+_APART = (
+    17 * _ALIGNED
+)  # words between buffers, whose first lines would all fall into one set of a cache otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,16 @@ def _aligned(words: int) -> int:
     return -(-words // _ALIGNED) * _ALIGNED
 
 
+def zeros(size: int, sparse: int) -> NDArray[np.uint8]:
+    """So many bytes, of which the first `sparse` are used here and there, so that small pages save memory."""
+    mapped = mmap.mmap(-1, max(size, 1))
+    begin = sparse // mmap.PAGESIZE * mmap.PAGESIZE
+    for advice, start, end in ((_SMALL, 0, begin), (_LARGE, begin, size)):
+        if advice is not None and end > start:
+            mapped.madvise(advice, start, end - start)
+    return np.frombuffer(mapped, np.uint8)[:size]
+
+
 def make_template(program: Program) -> Template:
     """Lay a program out. Raises `CimError` E0410 if it does not fit together."""
     return _Maker(program).make()
@@ -87,7 +102,7 @@ class _Maker:
     def make(self) -> Template:
         """The program's template."""
         program, count = self._program, len(self._program.tiles)
-        each = _aligned(program.target.buffer_bytes // 4)
+        each = _aligned(program.target.buffer_bytes // 4) + _APART
         buffers, scratch = self._room(count * each), self._room(at.LANES + 4 * each)
         rows = np.zeros((count, at.V_SIZE), np.int64)
         tiles = self._state.size + at.V_SIZE * np.arange(count, dtype=np.int64)
@@ -105,7 +120,7 @@ class _Maker:
         state[tiles[0] : tiles[0] + rows.size] = rows.reshape(-1)
         state[[at.H_READY, at.H_READY_COUNT, at.H_TILES, at.H_TILE_COUNT]] = ring, count, tiles[0], count
         state[[at.H_UNFINISHED, at.H_SCRATCH, at.H_SCRATCH_WORDS, at.H_USED]] = count, scratch, each, 1
-        memory, written = np.zeros(4 * self._top, np.uint8), np.zeros(count * each, np.uint8)
+        memory, written = zeros(4 * self._top, 4 * scratch), zeros(count * each, count * each)
         template = Template(
             *(program, state, self._plan.all(), memory, written, tiles, arrays),
             *(channels, barriers, regions, places),
