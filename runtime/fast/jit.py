@@ -139,6 +139,14 @@ def compiled(function: Callable[P, T]) -> Callable[P, T]:
     return cast("Callable[P, T]", _make(function, pipeline_class=_InnerCompiler, **wrappers))
 
 
+def inlined(function: Callable[P, T]) -> Callable[P, T]:
+    """`compiled` for what is called from one place: it becomes part of that, and gets no arguments to copy."""
+    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast(
+        "Callable[P, T]", _make(function, pipeline_class=_InnerCompiler, forceinline=True, **wrappers)
+    )
+
+
 def entry(function: Callable[P, T]) -> Callable[P, T]:
     """A compiled function that Python calls: kept between processes."""
     return cast("Callable[P, T]", _make(function, cache=_FOLDER is not None))

@@ -13,7 +13,7 @@ from .codes import (
     run_to_half,
 )
 from .elements import run_binary, run_both, run_column, run_fill, run_immediate, run_row, run_unary
-from .jit import compiled
+from .jit import inlined
 from .messages import run_barrier, run_send
 from .moves import run_copy, run_gather, run_load, run_store
 from .places import run_relative, run_rope, run_slope
@@ -78,7 +78,7 @@ COPY, LOAD, STORE, GATHER = OPCODE["copy"], OPCODE["load"], OPCODE["store"], OPC
 SEND, RECV, BARRIER = OPCODE["send"], OPCODE["recv"], OPCODE["barrier"]
 
 
-@compiled
+@inlined
 def execute(s: State, tile: int, code: int) -> int:
     """Execute an instruction of a unit: `DONE`, or why it cannot be; then nothing was changed."""
     kind = s.k[code + at.C_KIND]
@@ -95,7 +95,7 @@ def execute(s: State, tile: int, code: int) -> int:
     return execute_rows(s, tile, code, kind)
 
 
-@compiled
+@inlined
 def execute_outside(s: State, tile: int, code: int, kind: int) -> int:
     """Moves and messages."""
     if kind == RECV:
@@ -113,7 +113,7 @@ def execute_outside(s: State, tile: int, code: int, kind: int) -> int:
     return run_barrier(s, tile, code) if kind == BARRIER else at.TROUBLE
 
 
-@compiled
+@inlined
 def execute_cim(s: State, tile: int, code: int, kind: int) -> int:
     """What arrays do."""
     if kind in (MVM, MVMT, MVMW):
@@ -129,7 +129,7 @@ def execute_cim(s: State, tile: int, code: int, kind: int) -> int:
     return run_write_scales(s, tile, code) if kind == WSCALE else at.TROUBLE
 
 
-@compiled
+@inlined
 def execute_broadcast(s: State, tile: int, code: int, kind: int) -> int:
     """Blocks with rows, columns and constants."""
     if kind in (VADDR, VMULR):
@@ -143,7 +143,7 @@ def execute_broadcast(s: State, tile: int, code: int, kind: int) -> int:
     return run_immediate(s, tile, code, kind) if kind in (VADDI, VMULI) else at.TROUBLE
 
 
-@compiled
+@inlined
 def execute_rows(s: State, tile: int, code: int, kind: int) -> int:
     """What is done row by row: reductions, quantisation, softmax, rotary embedding."""
     if kind in (QUANT, QUANTX, QUANTM):
@@ -161,7 +161,7 @@ def execute_rows(s: State, tile: int, code: int, kind: int) -> int:
     return execute_rare(s, tile, code, kind)
 
 
-@compiled
+@inlined
 def execute_softmax(s: State, tile: int, code: int, kind: int) -> int:
     """Softmax, and biases that scores get before it."""
     if kind == SMXI:
@@ -179,7 +179,7 @@ def execute_softmax(s: State, tile: int, code: int, kind: int) -> int:
     return run_slope(s, tile, code) if kind == VSLOPE else at.TROUBLE
 
 
-@compiled
+@inlined
 def execute_rare(s: State, tile: int, code: int, kind: int) -> int:
     """The rest of what is done row by row."""
     if kind == VSUMQ:

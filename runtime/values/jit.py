@@ -12,12 +12,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from runtime.fast import jit as shared
-from runtime.fast.jit import compiled
+from runtime.fast.jit import compiled, inlined
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-__all__ = ["compiled", "copy_bytes", "entry"]
+__all__ = ["compiled", "copy_bytes", "entry", "inlined"]
 
 
 def fingerprint() -> str:

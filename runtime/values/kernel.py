@@ -6,7 +6,7 @@ from runtime.fast.scalars import HALTED, TRAPPED, next_pass, run_scalar
 
 from . import layout as at
 from .dispatch import execute
-from .jit import compiled, copy_bytes, entry
+from .jit import copy_bytes, entry, inlined
 from .messages import fits, new_block, put, take, taken
 from .operands import step_addresses
 from .receives import must_wait, settle
@@ -15,7 +15,7 @@ from .state import I32, State
 FINISHED, WAITS = -1, -2  # what a tile says beside what instructions do
 
 
-@compiled
+@inlined
 def may_go_on(s: State, tile: int) -> int:
     """Whether a tile's next instruction may be looked at: `DONE`, or `WAITS`, `FINISHED`, `TROUBLE`."""
     if s.m[tile + at.V_PENDING_COUNT]:
@@ -31,7 +31,7 @@ def may_go_on(s: State, tile: int) -> int:
     return FINISHED if s.m[tile + at.V_HALTED] else at.DONE
 
 
-@compiled
+@inlined
 def run_unit(s: State, tile: int, code: int) -> int:
     """Run an instruction of a unit."""
     if s.m[tile + at.V_PENDING_COUNT] and must_wait(s, tile, code):
@@ -44,7 +44,7 @@ def run_unit(s: State, tile: int, code: int) -> int:
     return status
 
 
-@compiled
+@inlined
 def run_sequencer(s: State, tile: int, code: int) -> int:
     """Run a scalar instruction."""
     following = run_scalar(s.m, s.k, tile, code)
@@ -57,7 +57,7 @@ def run_sequencer(s: State, tile: int, code: int) -> int:
     return at.DONE
 
 
-@compiled
+@inlined
 def run_tile(s: State, tile: int) -> int:
     """Run a tile until it waits or has finished, or something is needed."""
     while True:

@@ -33,9 +33,18 @@ class Arenas:
     def _with(self, words: Words) -> State:
         memory, plan, messages = self.template.memory, self.template.plan, self._messages
         return State(
-            *(words, plan, plan.view(np.float64), memory.view(np.float32), memory.view(np.int32)),
-            *(memory.view(np.int8), memory.view(np.uint16), memory.view(np.float64)),
-            *(self.template.written, self._receives, messages, messages.view(np.float32)),
+            m=words,
+            k=plan,
+            reals=plan.view(np.float64),
+            f=memory.view(np.float32),
+            i=memory.view(np.int32),
+            b=memory.view(np.int8),
+            h=memory.view(np.uint16),
+            d=memory.view(np.float64),
+            written=self.template.written,
+            p=self._receives,
+            q=messages,
+            qf=messages.view(np.float32),
         )
 
     def begin(self, more: Words) -> None:

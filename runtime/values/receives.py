@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import layout as at
-from .jit import compiled, copy_bytes
+from .jit import compiled, copy_bytes, inlined
 from .messages import end_of, take, taken
 from .moves import mark_rows
 from .operands import number, runs_length, runs_overlap, span_first, span_runs
@@ -16,7 +16,7 @@ def pending(s: State, tile: int, which: int) -> int:
     return int(s.m[tile + at.V_PENDING] + at.P_SIZE * which)
 
 
-@compiled
+@inlined
 def run_receive(s: State, tile: int, code: int) -> int:
     """`recv`: address dst; numbers n, cols, pitch. It waits for its message."""
     inbox, count = end_of(s, tile, code, at.WAY_IN), s.m[tile + at.V_PENDING_COUNT]
@@ -76,7 +76,7 @@ def complete(s: State, tile: int, which: int) -> bool:
     return True
 
 
-@compiled
+@inlined
 def settle(s: State, tile: int) -> bool:
     """Complete the receives whose messages have come; those of one port in order. False if one does not fit."""
     which = 0
@@ -88,7 +88,7 @@ def settle(s: State, tile: int) -> bool:
     return True
 
 
-@compiled
+@inlined
 def must_wait(s: State, tile: int, code: int) -> bool:
     """Whether an instruction touches words that a message is to fill."""
     for which in range(s.k[code + at.U_ADDRESS_COUNT]):
