@@ -102,6 +102,19 @@ def _layers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", type=int, metavar="N", default=16, help="up to N (default: %(default)s)")
 
 
+def _speed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="gpt2", metavar="NAME", help="a decoder of `models.make` (default: gpt2)"
+    )
+    parser.add_argument("--layers", type=int, metavar="N", help="so many instead of the model's")
+    parser.add_argument(
+        "--target", default="dcim22-system", metavar="NAME|FILE.toml", help="default: %(default)s"
+    )
+    parser.add_argument("--context", type=int, default=512, metavar="N", help="default: %(default)s")
+    parser.add_argument("--prompt", type=int, default=128, metavar="N", help="default: %(default)s")
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="default: %(default)s")
+
+
 def _plain(parser: argparse.ArgumentParser) -> None:
     """No options."""
 
@@ -169,6 +182,12 @@ BENCHMARKS = (
         "seconds to compile llama-2-7b over its layers",
         "benchmarks.mapping.curves:compile_time",
         (_layers, _output),
+    ),
+    Benchmark(
+        "speed",
+        "the simulator beside ONNX Runtime: seconds of a token and of a prompt, memory",
+        "benchmarks.speed:bench",
+        (_speed,),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

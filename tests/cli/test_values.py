@@ -257,6 +257,14 @@ def test_run_takes_and_gives_what_the_file_names(cim: Cim, tmp_path: Path) -> No
     assert refused.code == 1 and "counts on from 2" in refused.err
 
 
+def test_bench_speed_stands_beside_onnx_runtime(cim: Cim) -> None:
+    small = ("--model", "gpt2-tiny", "--target", "dcim22", "--context", 16, "--prompt", 8, "--repeat", 1)
+    found = cim("bench", "speed", *small, "--json").data
+    assert [step["what"] for step in found["steps"]] == ["token: 1 at 15", "prompt: 8 at 0"]
+    assert all(step["ratio"] > 0 and step["instructions"] > 0 for step in found["steps"])
+    assert found["peak_bytes"] > 0
+
+
 def test_bench_lists_and_measures(cim: Cim, tmp_path: Path) -> None:
     assert [row["name"] for row in cim("bench", "--json").data] == [b.name for b in BENCHMARKS]
     assert "decoders" in cim("bench").out
