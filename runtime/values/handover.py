@@ -39,10 +39,9 @@ def hand_over(
         set_contents(template, number, tile)
         _set_place(template, state, number, tile, network)
     head = state.m
-    ring = head[int(head[at.H_READY]) : int(head[at.H_READY]) + len(tiles)]
-    first, count = int(head[at.H_READY_FIRST]), int(head[at.H_READY_COUNT])
-    numbers = {int(place): number for number, place in enumerate(template.tiles)}
-    return [numbers[int(ring[(first + which) % len(tiles)])] for which in range(count)]
+    flags = head[int(head[at.H_READY]) : int(head[at.H_READY]) + len(tiles)]
+    ready: list[int] = np.flatnonzero(flags).tolist()
+    return sorted(ready, key=lambda number: number != head[at.H_CURRENT])
 
 
 def set_contents(template: Template, number: int, tile: TileState) -> None:

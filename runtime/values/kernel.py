@@ -1,4 +1,8 @@
-"""The compiled loop of the engine of values: tiles run by turns, each until it waits, as those of the reference do."""
+"""The compiled loop of the engine of values: tiles run by turns, each until it waits.
+
+Of those that can go on the first runs, in the order of the program: what comes early in a model goes through all
+segments of a step before what comes later begins, and a tile's weights stay in the cache meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from runtime.fast.scalars import HALTED, TRAPPED, next_pass, run_scalar
 from . import layout as at
 from .dispatch import execute
 from .jit import copy_bytes, entry, inlined
-from .messages import fits, new_block, put, take, taken
+from .messages import fits, new_block, put, take, taken, wake
 from .operands import step_addresses
 from .receives import must_wait, settle
 from .state import I32, State
@@ -79,20 +83,20 @@ def run_tile(s: State, tile: int) -> int:
 def run(s: State) -> int:
     """Run tiles until all have finished (`DONE`), or none can go on (`HOST_TURN`), or something is needed."""
     while s.m[at.H_READY_COUNT]:
-        ring, first, count = s.m[at.H_READY], s.m[at.H_READY_FIRST], s.m[at.H_TILE_COUNT]
-        tile = s.m[ring + first]
-        s.m[at.H_READY_FIRST] = (first + 1) % count
+        number = s.m[at.H_READY_FIRST]
+        while not s.m[s.m[at.H_READY] + number]:
+            number += 1
+        tile = s.m[at.H_TILES] + at.V_SIZE * number
+        s.m[s.m[at.H_READY] + number] = 0
+        s.m[at.H_READY_FIRST] = number
         s.m[at.H_READY_COUNT] -= 1
-        s.m[tile + at.V_IS_READY] = 0
         status = run_tile(s, tile)
         if status == FINISHED and not s.m[tile + at.V_FINISHED]:  # it may have been woken before it finished
             s.m[tile + at.V_FINISHED] = 1
             s.m[at.H_UNFINISHED] -= 1
-        elif status >= 0:  # it is the next again
-            first = (s.m[at.H_READY_FIRST] + count - 1) % count
-            s.m[ring + first], s.m[at.H_READY_FIRST] = tile, first
-            s.m[at.H_READY_COUNT] += 1
-            s.m[tile + at.V_IS_READY] = 1
+        elif status >= 0:
+            wake(s, tile)
+            s.m[at.H_CURRENT] = number
             return status
     return at.HOST_TURN if s.m[at.H_UNFINISHED] else at.DONE
 

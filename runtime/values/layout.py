@@ -69,8 +69,8 @@ DONE, GROW, OWN, MORE, HOST_TURN, TROUBLE = range(6)
 
 # The head of the state arena.
 (
-    H_READY,  # a ring of tiles that can go on
-    H_READY_FIRST,
+    H_READY,  # for each tile, whether it can go on
+    H_READY_FIRST,  # no tile before this one can
     H_READY_COUNT,
     H_TILES,
     H_TILE_COUNT,
@@ -79,9 +79,10 @@ DONE, GROW, OWN, MORE, HOST_TURN, TROUBLE = range(6)
     H_SCRATCH_WORDS,  # of each of the places for copies
     H_USED,  # words of the messages' arena that were ever given out
     H_REGION,  # the region that is to be written
+    H_CURRENT,  # the number of the tile that was interrupted
     H_FULL,  # the tile that needs room for receives
     H_GROWN,  # by how much stepped addresses grow
-) = range(12)
+) = range(13)
 MOST_ADDRESSES: Final = 5
 H_FREE: Final = H_GROWN + MOST_ADDRESSES  # by size: the first free block for messages
 SIZES: Final = 32  # blocks for messages have 2, 4, 8, ... words
@@ -99,7 +100,7 @@ LANES: Final = 64
     V_INDEX,  # the instruction that it looked at last
     V_HALTED,
     V_FINISHED,
-    V_IS_READY,
+    V_NUMBER,
     V_BARRIER,  # at which it waits; 0: at none
     V_AWAITED,  # how often that must have opened
     V_REGIONS,  # in the state: of DRAM, then of the global buffer

@@ -18,12 +18,13 @@ _FIRST_SIZE = 3  # log2 of the words of the smallest block
 @compiled
 def wake(s: State, tile: int) -> None:
     """A tile can go on, unless it has finished or is known to be ready; the host (0) is not one."""
-    if not tile or s.m[tile + at.V_FINISHED] or s.m[tile + at.V_IS_READY]:
+    if not tile or s.m[tile + at.V_FINISHED]:
         return
-    s.m[tile + at.V_IS_READY] = 1
-    last = (s.m[at.H_READY_FIRST] + s.m[at.H_READY_COUNT]) % s.m[at.H_TILE_COUNT]
-    s.m[s.m[at.H_READY] + last] = tile
-    s.m[at.H_READY_COUNT] += 1
+    number = s.m[tile + at.V_NUMBER]
+    if not s.m[s.m[at.H_READY] + number]:
+        s.m[s.m[at.H_READY] + number] = 1
+        s.m[at.H_READY_COUNT] += 1
+        s.m[at.H_READY_FIRST] = min(s.m[at.H_READY_FIRST], number)
 
 
 @compiled

@@ -115,10 +115,10 @@ class _Maker:
         rows[:, at.V_WORDS] = program.target.buffer_bytes // 4
         rows[:, at.V_PENDING] = at.FIRST_PENDING * at.P_SIZE * np.arange(count)
         rows[:, at.V_PENDING_ROOM] = at.FIRST_PENDING
-        ring = self._state.add(tiles)
+        ready = self._state.add(np.ones(count, np.int64))
         state = self._state.all()
         state[tiles[0] : tiles[0] + rows.size] = rows.reshape(-1)
-        state[[at.H_READY, at.H_READY_COUNT, at.H_TILES, at.H_TILE_COUNT]] = ring, count, tiles[0], count
+        state[[at.H_READY, at.H_READY_COUNT, at.H_TILES, at.H_TILE_COUNT]] = ready, count, tiles[0], count
         state[[at.H_UNFINISHED, at.H_SCRATCH, at.H_SCRATCH_WORDS, at.H_USED]] = count, scratch, each, 1
         memory, written = zeros(4 * self._top, 4 * scratch), zeros(count * each, count * each)
         template = Template(
@@ -147,7 +147,7 @@ class _Maker:
                 for spec, is_turned in zip(role.arrays, turned[tile.role], strict=True)
             )
             arrays.append(places)
-            row[at.T_CODE], row[at.V_IS_READY] = code[tile.role], 1
+            row[at.T_CODE], row[at.V_NUMBER] = code[tile.role], number
             row[[at.T_PARAMS, at.T_PARAM_COUNT]] = self._plan.add(tile.params), len(tile.params)
             row[[at.V_ARRAYS, at.V_ARRAY_COUNT]] = self._plan.add(_array_rows(places)), len(places)
             ports = [
