@@ -9,7 +9,7 @@ from __future__ import annotations
 from runtime.fast.scalars import HALTED, TRAPPED, next_pass, run_scalar
 
 from . import layout as at
-from .dispatch import execute
+from .dispatch import RECV, SEND, execute
 from .jit import copy_bytes, entry, inlined
 from .messages import fits, new_block, put, take, taken, wake
 from .operands import step_addresses
@@ -20,10 +20,13 @@ FINISHED, WAITS = -1, -2  # what a tile says beside what instructions do
 
 
 @inlined
-def may_go_on(s: State, tile: int) -> int:
-    """Whether a tile's next instruction may be looked at: `DONE`, or `WAITS`, `FINISHED`, `TROUBLE`."""
+def may_go_on(s: State, tile: int, is_news: bool) -> int:
+    """Whether a tile's next instruction may be looked at: `DONE`, or `WAITS`, `FINISHED`, `TROUBLE`.
+
+    `is_news`: messages may have come, or there is another receive, since this was asked last.
+    """
     if s.m[tile + at.V_PENDING_COUNT]:
-        if not settle(s, tile):
+        if is_news and not settle(s, tile):
             return at.TROUBLE
         if s.m[tile + at.V_HALTED] and s.m[tile + at.V_PENDING_COUNT]:
             return WAITS
@@ -64,13 +67,15 @@ def run_sequencer(s: State, tile: int, code: int) -> int:
 @inlined
 def run_tile(s: State, tile: int) -> int:
     """Run a tile until it waits or has finished, or something is needed."""
+    is_news = True
     while True:
-        status = may_go_on(s, tile)
+        status = may_go_on(s, tile, is_news)
         if status != at.DONE:
             return status
         s.m[tile + at.V_INDEX] = s.m[tile + at.T_PC]
         code = s.m[tile + at.T_CODE] + at.U_SIZE * s.m[tile + at.T_PC]
         kind = s.k[code + at.C_KIND]
+        is_news = kind in (SEND, RECV)  # a tile may send to itself
         if kind >= at.FIRST_UNIT:
             status = run_unit(s, tile, code)
         else:

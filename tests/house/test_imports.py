@@ -43,7 +43,7 @@ LIBRARIES = {
     "onnxruntime": ("runtime.check.oracle", "runtime.host", "models", "benchmarks"),
     "networkx": ("compiler",),
     "numba": ("runtime.fast.jit", "runtime.values.jit"),
-    "llvmlite": ("runtime.fast.jit",),
+    "llvmlite": ("runtime.fast.jit", "runtime.values.jit"),
     "lark": ("isa", "compiler.ir"),  # texts: assembly, Graph, Mapping
     "google": ("compiler.frontend",),  # protobuf's errors
     "pydantic": ("isa.hardware", "runtime.sinks.statistics", "runtime.cli.targets"),  # at the border only

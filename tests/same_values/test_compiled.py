@@ -128,6 +128,30 @@ def test_a_program_with_much_to_do_goes_over() -> None:
     assert_same_state(reference, auto)
 
 
+@pytest.mark.parametrize(
+    ("rows", "cols", "n"), [(64, 8, 1), (64, 4, 2), (100, 6, 3), (200, 71, 5), (63, 9, 2)]
+)
+def test_products_of_all_sizes(rows: int, cols: int, n: int) -> None:
+    """Whole blocks of bytes and what is left, columns by four and alone, the lowest int8 too."""
+    random, bench = np.random.default_rng(rows), Bench()
+    weights = bench.array(random.integers(-128, 128, (rows, cols), dtype=np.int8), np.ones(cols, np.float32))
+    x = bench.put(random.integers(-128, 128, (n, rows), dtype=np.int8))
+    y = bench.put(random.integers(-128, 128, (n, cols), dtype=np.int8))
+    count, first, half = bench.reg(n), bench.reg(3), bench.reg(0)
+    sums, part, back = bench.room(4 * n * cols), bench.room(4 * n * cols), bench.room(4 * n * rows)
+    code = (
+        t.Mvm(weights, sums, x, count, half, rows),
+        t.Mvm(weights, sums, x, count, half, rows, acc=True),
+        t.Mvm(weights, part, x, count, first, rows - 3),
+        t.Mvmt(weights, back, y, count, half, rows),
+    )
+    reference, fast = both(bench.program(*code))
+    for machine in (reference, fast):
+        machine.step(ONE, {})
+    assert_same_state(reference, fast)
+    assert is_alone(fast)
+
+
 def test_messages_that_need_more_room() -> None:
     """Many messages wait: the arena grows while tiles are in the middle of their texts."""
     sent, rows, width, count = 300, 16, 64, Reg(1)
