@@ -30,8 +30,8 @@ INSTRUCTION_WORK = 0.05
 
 
 LONGEST = 60_000
-"""What predicting a prefill may take, as far as a decode's segments tell: keys and values of hundreds of thousands of
-tokens that come from memory take minutes to predict, and memory binds them whatever the choice."""
+"""What predicting a prefill with rows in memory may take, as far as a decode's segments tell: keys and values of
+hundreds of thousands of tokens take minutes to predict, and memory binds them whatever the choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class Judge:
         before = self.work
         decode = self._deep(predictors, steps.decode) if steps.decode else 0.0
         segments = sum(len(step) for step in steps.prefill.samples)
-        if decode and (self.work - before) / len(steps.decode) * segments > LONGEST:
+        if predictors[-1].uses_memory and (self.work - before) / len(steps.decode) * segments > LONGEST:
             return None
         if than is not None and decode > PATIENCE * than.decode:
             return None

@@ -25,8 +25,8 @@ def test_compile_writes_a_program_and_says_what_it_is(cim: Cim, model: Path, tmp
     assert done.code == 0
     assert all(line.startswith("compiling ") for line in done.err.splitlines())  # progress, on a slow machine
     program = read_program(out)
-    assert (program.limits.max_context, program.limits.sequences) == (64, 2)
-    assert f"{len(program.tiles)} of 64 tiles" in done.out
+    assert (program.step_limits.max_context, program.step_limits.sequences) == (64, 2)
+    assert f"{program.tile_count} of 64 tiles" in done.out
     assert "verified" in done.out
     assert [path.name for path in tmp_path.iterdir()] == ["out.cim"]
 

@@ -155,6 +155,8 @@ def test_what_takes_minutes_to_predict_is_left_to_the_rules(
     assert short.score(found.choice) is None
     assert 0 < short.work < judge.work
     assert search(problem, asked, found) is found
+    kept = Choice(MapOptions(kv=KvChoice(KvPolicy.RESIDENT)), 8)
+    assert short.score(kept) is not None  # with rows in arrays choices matter, whatever they take to predict
 
 
 def test_a_search_goes_on_with_the_judge_of_the_copies(graph: Graph) -> None:
