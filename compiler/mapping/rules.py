@@ -54,14 +54,6 @@ def weight_tiles(graph: Graph, hardware: Hardware) -> float:
     return weights / _cells(hardware)
 
 
-def tiles_of_copies(graph: Graph, hardware: Hardware, limits: Limits, count: int) -> float:
-    """Tiles that so many copies of the weights need at least, and the cached rows of `limits.sequences` sequences."""
-    attentions = [node.op for node in graph.nodes if isinstance(node.op, Attention)]
-    cached = sum((op.head_dim + op.v_head_dim) * op.kv_heads for op in attentions)
-    rows = limits.max_context * limits.sequences
-    return BESIDE * count * weight_tiles(graph, hardware) + cached * rows / _cells(hardware)
-
-
 def _cache_tiles(op: Attention, hardware: Hardware, limits: Limits) -> float:
     """Tiles that an attention's cached rows need, or that heads with very many of them are to have."""
     longest = limits.max_source if op.cross else limits.max_context

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from compiler.cost.copies import side_by_side
 from compiler.explain.note import Heading, Note
 from compiler.explain.words import several
+from compiler.mapping.folded_mapping import cells, row_cells, weight_cells
 from compiler.mapping.problem import Problem
-from compiler.mapping.rules import tiles_of_copies
+from compiler.mapping.rules import BESIDE
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
@@ -88,7 +89,8 @@ def _may_have_copies(problem: Problem, asked: Choice) -> bool:
 
 def _fit(problem: Problem, count: int) -> bool:
     """Whether the weights of so many copies fit, and the caches, of which each copy has those of its sequences."""
-    return tiles_of_copies(problem.graph, problem.hardware, problem.limits, count) <= problem.hardware.tiles
+    graph, rows = problem.graph, row_cells(problem.graph, problem.limits)
+    return BESIDE * count * weight_cells(graph) + rows <= cells(problem.hardware)
 
 
 def _keeps_to_itself(found: Found) -> bool:

@@ -16,6 +16,7 @@ from runtime.values import codes
 from runtime.values import functions as fn
 from runtime.values.functions import F
 from runtime.values.jit import entry
+from runtime.values.plan import OPCODE
 
 Each = Callable[[F32, F32], None]
 
@@ -76,3 +77,21 @@ def test_to_the_bit(compiled: Each, expected: Callable[[F32], F32]) -> None:
         wanted = expected(X)
     equal = (found.view(np.int32) == wanted.view(np.int32)) | (np.isnan(found) & np.isnan(wanted))
     assert X[~equal].tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "members"),
+    [
+        ("vadd", "vmin", "vadd vsub vmul vdiv vmax vmin"),
+        ("vexp", "vneg", "vexp vrecip vrsqrt vsqrt verf vtanh vsigm vsilu vgelu vgelut vrelu vabs vneg"),
+        ("verf", "vgelut", "verf vtanh vsigm vsilu vgelu vgelut"),
+        ("vsum", "vmean", "vsum vsumsq vmaxr vamax vsumq vmean"),
+        ("smx", "smxs", "smx smxm smxd smxi vrel vslope smxs"),
+    ],
+)
+def test_instructions_that_are_told_by_their_opcodes_lie_together(
+    first: str, last: str, members: str
+) -> None:
+    """Each range of `dispatch` ends in an `else`: another instruction among them would be taken for one of them."""
+    between = sorted((number, name) for name, number in OPCODE.items())
+    assert [n for number, n in between if OPCODE[first] <= number <= OPCODE[last]] == members.split()
