@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from isa.instruction import DType
-from isa.interface import KvCache
+from isa.interface import KvCache, KvPolicy
 from isa.program import (
     ArrayData,
     ArraySpec,
@@ -264,6 +264,11 @@ class Mapping:
     caches: tuple[KvCache, ...] = ()
     replicas: tuple[Replica, ...] = ()
     data: dict[str, Callable[[], np.ndarray]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether all keys and values lie in arrays."""
+        return all(cache.policy is KvPolicy.RESIDENT for cache in self.caches)
 
     def template(self, name: str) -> Template:
         """The template of this name; KeyError if there is none."""

@@ -10,6 +10,7 @@ from compiler.backend.room import check_ports
 from compiler.explain.note import Heading, Note
 from compiler.ir.mapping import Mapping
 from compiler.mapping.folded_mapping import weight_cells
+from compiler.mapping.policies import KvChoice
 from compiler.mapping.problem import Problem
 from compiler.mapping.settle import Settled, settle
 from isa.diagnostics import CimError
@@ -55,7 +56,7 @@ def search(problem: Problem, asked: Choice, rules: Found, judge: Judge | None = 
     be predicted. `judge`: one of this problem, who knows that choice already."""
     chips = {problem.hardware.chip_of(tile.x, tile.y) for tile in rules.mapping.tiles}
     is_small = weight_cells(problem.graph) < WORTH
-    in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in rules.mapping.caches)
+    in_arrays = rules.mapping.is_resident
     is_best = is_small and len(chips) == 1 and in_arrays
     # by DRAM, and takes long to predict
     is_bound = rules.settled.options.stream and (in_arrays or not is_small)
@@ -86,16 +87,27 @@ def _most_work(tiles: int, sequences: int) -> float:
 
 
 def _whole(judge: Judge, choice: Choice, rules: Found) -> Found:
-    """The whole graph by a choice; by the rules, if that does not fit after all: short forms promised too much."""
+    """The whole graph by a choice; by the rules, if that does not fit after all: short forms promised too much. What
+    the rules keep in arrays stays there: of a short form it did."""
     problem, known = judge.problem, judge.whole(choice.options)
     try:
         if choice.options == rules.settled.options:
             return _with_segments(problem, rules.settled, choice.chunk, rules.notes)
         if known is not None:
-            return _with_segments(problem, known.settled, choice.chunk, known.notes)
-        return by_rule(problem, choice)
+            found = _with_segments(problem, known.settled, choice.chunk, known.notes)
+        else:
+            found = by_rule(problem, choice)
+        if rules.mapping.is_resident and not found.mapping.is_resident:
+            return by_rule(problem, _in_arrays(choice))
+        return found
     except CimError:
         return rules
+
+
+def _in_arrays(choice: Choice) -> Choice:
+    """The same with all keys and values in arrays, on as few tiles a head as that takes."""
+    kept = KvChoice(KvPolicy.RESIDENT, why="all rows fit arrays")
+    return replace(choice, options=replace(choice.options, kv=kept))
 
 
 def _with_segments(problem: Problem, settled: Settled, chunk: int, notes: Sequence[Note]) -> Found:

@@ -96,9 +96,8 @@ def _fit(problem: Problem, count: int) -> bool:
 def _keeps_to_itself(found: Found) -> bool:
     """Whether a mapping has weights, keys and values in arrays alone: copies share memories."""
     mapping = found.mapping
-    in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in mapping.caches)
     is_written = any(region.tensor is None for region in mapping.memory)
-    return in_arrays and not (is_written or mapping.limits.pages or found.settled.options.stream)
+    return mapping.is_resident and not (is_written or mapping.limits.pages or found.settled.options.stream)
 
 
 def _weighed(problem: Problem, asked: Choice) -> Iterator[Copies]:

@@ -88,8 +88,7 @@ def _on_fewer_chips(judge: Judge, asked: Choice, mapping: Mapping) -> Iterator[S
 def cells_needed(graph: Graph, limits: Limits, mapping: Mapping) -> int:
     """Cells of arrays that the weights take at least, and the rows of keys and values, if the mapping has all of these
     in arrays."""
-    in_arrays = all(cache.policy is KvPolicy.RESIDENT for cache in mapping.caches)
-    return weight_cells(graph) + (row_cells(graph, limits) if in_arrays else 0)
+    return weight_cells(graph) + (row_cells(graph, limits) if mapping.is_resident else 0)
 
 
 def _fewer(hardware: Hardware) -> Iterator[tuple[int, int]]:

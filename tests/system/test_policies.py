@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from benchmarks.mapping.measure import streams_weights
 from compiler.backend.build import build_program
+from compiler.driver import compile_model
 from compiler.ir.mapping import Arithmetic
 from compiler.passes.place_blocks import PlaceBlocks
 from compiler.pipeline import Compilation, CompileOptions
 from isa.diagnostics import CimError
-from isa.hardware import Hardware
+from isa.hardware import Hardware, load_target
 from isa.interface import KvPolicy
 from isa.program import Origin, Program, segments_of
 from isa.verifier import verify
@@ -104,6 +105,18 @@ def test_a_better_policy_is_kept_by_a_search_that_goes_on() -> None:
     PlaceBlocks().run(c)
     (said,) = (note.text for note in c.notes if note.text.startswith("KV cache"))
     assert "streamed from DRAM" in said and said.endswith("(predicted to be fastest).")
+
+
+@pytest.mark.parametrize(("context", "batch"), [(16384, 1), (4096, 4)])
+def test_what_the_rules_keep_in_arrays_stays_there(context: int, batch: int) -> None:
+    """Of a short form of the model there is room for more tiles a head than all of it has."""
+    path = Path(__file__).parents[2] / "models/pytiny.onnx"
+    found = {}
+    for kv in ("auto", "resident"):
+        options = CompileOptions(max_context=context, batch=batch, kv=kv, place="all", shapes_only=True)
+        program = compile_model(path, options, load_target("dcim22")).require_program()
+        found[kv] = cycles(program, Case(program.target, Shape(), context, batch))
+    assert found["auto"] <= WORSE * found["resident"]
 
 
 @pytest.mark.slow
