@@ -5,33 +5,32 @@ by their number modulo `LISTS`, the latest last; reads and writes have lists of 
 for each block; where ends are equal, the first it comes to counts. The key of an entry says where that is: the first
 block that both share, writes before reads.
 
-A list is one piece, so that it is read as fast as memory allows; whether an entry's operation is over says its number
-in the tile, without a look at it (`T_ALIVE`). What is over is left out whenever a list is gone through.
+What an access has to wait for does not depend on time, but for what is over by then: an entry is kept until as many
+operations have come behind it as may be under way at once (`H_REACH`).
 """
 
 from __future__ import annotations
 
-from .arena import add_waiter, take_lines
-from .flights import hold_up
+from .arena import take_lines
 from .jit import Words, compiled
 from .layout import (
-    F_DONE,
-    F_RECORD,
+    B_DEPENDENCE_COUNT,
+    B_DEPENDENCES,
+    B_FOUND,
+    B_FOUND_COUNT,
     H_MOST,
     LIST_COUNTS,
     LIST_PLACE,
     LIST_ROOM,
     LIST_SIZE,
     LISTS,
+    MOST_DEPENDENCES,
     MOST_GRANULES,
     N_FLIGHT,
     N_HIGH,
     N_LOW,
     N_SIZE,
     N_WHEN,
-    NO_RECORD,
-    O_UNKNOWN,
-    PENDING,
     WHEN_PITCH,
     WHEN_SEQUENCE,
 )
@@ -54,152 +53,157 @@ def last_block(low: int, high: int) -> int:
 
 
 @compiled
-def are_apart(m: Words, entry: int, low: int, pitch: int, width: int) -> bool:
+def are_apart(b: Words, entry: int, low: int, pitch: int, width: int) -> bool:
     """Whether two blocks of rows lie in different columns."""
-    if not pitch or m[entry + N_WHEN] >> WHEN_PITCH & MOST_GRANULES != pitch:
+    if not pitch or b[entry + N_WHEN] >> WHEN_PITCH & MOST_GRANULES != pitch:
         return False
-    between = m[entry + N_LOW] - low
-    return between % pitch >= width and -between % pitch >= m[entry + N_WHEN] & MOST_GRANULES
+    between = b[entry + N_LOW] - low
+    return between % pitch >= width and -between % pitch >= b[entry + N_WHEN] & MOST_GRANULES
 
 
 @compiled
-def is_covered(m: Words, entry: int, low: int, high: int, pitch: int) -> bool:
+def is_covered(b: Words, entry: int, low: int, high: int, pitch: int) -> bool:
     """Whether a write takes the place of an entry."""
     if pitch:
-        is_same = m[entry + N_LOW] == low and m[entry + N_HIGH] == high
-        return is_same and m[entry + N_WHEN] >> WHEN_PITCH & MOST_GRANULES == pitch
-    return low <= m[entry + N_LOW] and m[entry + N_HIGH] <= high
+        is_same = b[entry + N_LOW] == low and b[entry + N_HIGH] == high
+        return is_same and b[entry + N_WHEN] >> WHEN_PITCH & MOST_GRANULES == pitch
+    return low <= b[entry + N_LOW] and b[entry + N_HIGH] <= high
 
 
 @compiled
-def copy_entry(m: Words, place: int, entry: int) -> None:
+def copy_entry(b: Words, place: int, entry: int) -> None:
     """Put an entry elsewhere, too."""
     for word in range(N_SIZE):
-        m[place + word] = m[entry + word]
+        b[place + word] = b[entry + word]
 
 
 @compiled
-def set_count(m: Words, entries: int, left: int) -> None:
+def set_count(b: Words, entries: int, left: int) -> None:
     """A list ends before the place `left`."""
-    room = m[entries + LIST_COUNTS] >> LIST_ROOM
-    m[entries + LIST_COUNTS] = room << LIST_ROOM | (left - m[entries + LIST_PLACE]) // N_SIZE
+    room = b[entries + LIST_COUNTS] >> LIST_ROOM
+    b[entries + LIST_COUNTS] = room << LIST_ROOM | (left - b[entries + LIST_PLACE]) // N_SIZE
 
 
 @compiled
-def wait_for_entry(
-    m: Words, entry: int, operation: int, key: int, latest: int, latest_key: int, record: int
-) -> tuple[int, int, int]:
-    """Wait for an entry: the latest end that is known, its key, and its record."""
-    flight = m[entry + N_FLIGHT]
-    done = m[flight + F_DONE]
-    if done < 0:
-        add_waiter(m, flight, operation)
-        m[operation + O_UNKNOWN] += 1
-    elif done > latest or (done == latest and key < latest_key):
-        return done, key, m[flight + F_RECORD]
-    return latest, latest_key, record
+def find(b: Words, tracer: int, key: int, flight: int) -> None:
+    """Write down a flight that an access meets, behind those with the same key or smaller ones."""
+    at = b[tracer + B_FOUND_COUNT]
+    if at == MOST_DEPENDENCES:
+        b[tracer + B_DEPENDENCE_COUNT] = MOST_DEPENDENCES
+        return
+    b[tracer + B_FOUND_COUNT] = at + 1
+    row = b[tracer + B_FOUND] + 2 * at
+    while at and b[row - 2] > key:
+        b[row] = b[row - 2]
+        b[row + 1] = b[row - 1]
+        row -= 2
+        at -= 1
+    b[row] = key
+    b[row + 1] = flight
 
 
 @compiled
-def wait_for_list(
-    m: Words,
+def depend(b: Words, tracer: int, flight: int) -> None:
+    """The operation at hand waits for a flight, if it does not already."""
+    first, count = b[tracer + B_DEPENDENCES], b[tracer + B_DEPENDENCE_COUNT]
+    for at in range(first, first + count):
+        if b[at] == flight:
+            return
+    if count < MOST_DEPENDENCES:
+        b[first + count] = flight
+        b[tracer + B_DEPENDENCE_COUNT] = count + 1
+
+
+@compiled
+def meet_list(
+    b: Words,
+    tracer: int,
     entries: int,
     block: int,
     is_read: int,
-    operation: int,
     over: int,
     low: int,
     high: int,
     covers: bool,
     pitch: int,
     width: int,
-    latest: int,
-    latest_key: int,
-    record: int,
-) -> tuple[int, int, int]:
-    """Wait for what an access meets in a list; if it `covers`, it takes the place of what lies in it. The latest end
-    that is known, its key and record."""
-    left = m[entries + LIST_PLACE]
-    for entry in range(left, left + N_SIZE * (m[entries + LIST_COUNTS] & COUNT), N_SIZE):
-        if m[entry + N_WHEN] >> WHEN_SEQUENCE <= over:
+) -> None:
+    """Find what an access meets in a list; if it `covers`, it takes the place of what lies in it."""
+    left = b[entries + LIST_PLACE]
+    for entry in range(left, left + N_SIZE * (b[entries + LIST_COUNTS] & COUNT), N_SIZE):
+        if b[entry + N_WHEN] >> WHEN_SEQUENCE <= over:
             continue
-        if m[entry + N_LOW] < high and low < m[entry + N_HIGH]:
-            shared = max(low, m[entry + N_LOW]) >> BLOCK
-            if (shared ^ block) & (LISTS - 1) == 0 and not are_apart(m, entry, low, pitch, width):
-                key = 2 * shared + is_read
-                latest, latest_key, record = wait_for_entry(
-                    m, entry, operation, key, latest, latest_key, record
-                )
-            if covers and is_covered(m, entry, low, high, pitch):
+        if b[entry + N_LOW] < high and low < b[entry + N_HIGH]:
+            shared = max(low, b[entry + N_LOW]) >> BLOCK
+            if (shared ^ block) & (LISTS - 1) == 0 and not are_apart(b, entry, low, pitch, width):
+                find(b, tracer, 2 * shared + is_read, b[entry + N_FLIGHT])
+            if covers and is_covered(b, entry, low, high, pitch):
                 continue
         if left != entry:
-            copy_entry(m, left, entry)
+            copy_entry(b, left, entry)
         left += N_SIZE
-    set_count(m, entries, left)
-    return latest, latest_key, record
+    set_count(b, entries, left)
 
 
 @compiled
-def wait_for_range(
-    m: Words, board: int, operation: int, over: int, low: int, high: int, writes: int, pitch: int, width: int
+def meet_range(
+    b: Words, tracer: int, board: int, over: int, low: int, high: int, writes: int, pitch: int, width: int
 ) -> None:
-    """An operation waits for all on the board that it meets: reads for writes, writes for both. Operations up to number
-    `over` are over."""
-    latest, latest_key, record = PENDING, 0, NO_RECORD
+    """The operation at hand waits for all on the board that it meets: reads for writes, writes for both."""
+    b[tracer + B_FOUND_COUNT] = 0
     for block in range(low >> BLOCK, last_block(low, high) + 1):
         for kind in range(0 if writes else 1, 2):
             entries = list_of(board, block, kind)
-            if m[entries + LIST_COUNTS] & COUNT:
-                latest, latest_key, record = wait_for_list(
-                    *(m, entries, block, 1 - kind, operation, over, low, high, writes != 0, pitch, width),
-                    *(latest, latest_key, record),
-                )
-    if latest != PENDING:
-        hold_up(m, operation, latest, record)
+            if b[entries + LIST_COUNTS] & COUNT:
+                covers = writes != 0
+                meet_list(b, tracer, entries, block, 1 - kind, over, low, high, covers, pitch, width)
+    first = b[tracer + B_FOUND]
+    for row in range(first, first + 2 * b[tracer + B_FOUND_COUNT], 2):
+        depend(b, tracer, b[row + 1])
 
 
 @compiled
-def cover_own(m: Words, entries: int, sequence: int, low: int, high: int, pitch: int) -> None:
+def cover_own(b: Words, entries: int, sequence: int, low: int, high: int, pitch: int) -> None:
     """A write takes the place of what it covers of its own operation's accesses: the last in a list."""
-    first = m[entries + LIST_PLACE]
-    end = first + N_SIZE * (m[entries + LIST_COUNTS] & COUNT)
+    first = b[entries + LIST_PLACE]
+    end = first + N_SIZE * (b[entries + LIST_COUNTS] & COUNT)
     entry = end
-    while entry > first and m[entry - N_SIZE + N_WHEN] >> WHEN_SEQUENCE == sequence:
+    while entry > first and b[entry - N_SIZE + N_WHEN] >> WHEN_SEQUENCE == sequence:
         entry -= N_SIZE
     left = entry
     while entry < end:
-        if not is_covered(m, entry, low, high, pitch):
-            copy_entry(m, left, entry)
+        if not is_covered(b, entry, low, high, pitch):
+            copy_entry(b, left, entry)
             left += N_SIZE
         entry += N_SIZE
-    set_count(m, entries, left)
+    set_count(b, entries, left)
 
 
 @compiled
-def make_room(m: Words, entries: int, over: int) -> None:
+def make_room(b: Words, entries: int, over: int) -> None:
     """See to it that a list has room for one more: leave out what is over, or take a piece twice as large."""
-    place, count = m[entries + LIST_PLACE], m[entries + LIST_COUNTS] & COUNT
+    place, count = b[entries + LIST_PLACE], b[entries + LIST_COUNTS] & COUNT
     left = place
     for entry in range(place, place + N_SIZE * count, N_SIZE):
-        if m[entry + N_WHEN] >> WHEN_SEQUENCE > over:
-            copy_entry(m, left, entry)
+        if b[entry + N_WHEN] >> WHEN_SEQUENCE > over:
+            copy_entry(b, left, entry)
             left += N_SIZE
-    set_count(m, entries, left)
+    set_count(b, entries, left)
     kept = (left - place) // N_SIZE
     if 2 * kept <= count and count:
         return
     room = max(2 * count, FIRST_ROOM)
-    new = take_lines(m, N_SIZE * room)
+    new = take_lines(b, N_SIZE * room)
     for word in range(N_SIZE * kept):
-        m[new + word] = m[place + word]
-    m[entries + LIST_PLACE] = new
-    m[entries + LIST_COUNTS] = room << LIST_ROOM | kept
-    m[H_MOST] = max(m[H_MOST], N_SIZE * room)
+        b[new + word] = b[place + word]
+    b[entries + LIST_PLACE] = new
+    b[entries + LIST_COUNTS] = room << LIST_ROOM | kept
+    b[H_MOST] = max(b[H_MOST], N_SIZE * room)
 
 
 @compiled
 def hold_range(
-    m: Words,
+    b: Words,
     board: int,
     sequence: int,
     flight: int,
@@ -214,16 +218,16 @@ def hold_range(
     when = sequence << WHEN_SEQUENCE | pitch << WHEN_PITCH | width
     for block in range(low >> BLOCK, last_block(low, high) + 1):
         if writes:
-            cover_own(m, list_of(board, block, 0), sequence, low, high, pitch)
-            cover_own(m, list_of(board, block, 1), sequence, low, high, pitch)
+            cover_own(b, list_of(board, block, 0), sequence, low, high, pitch)
+            cover_own(b, list_of(board, block, 1), sequence, low, high, pitch)
         entries = list_of(board, block, writes)
-        counts = m[entries + LIST_COUNTS]
+        counts = b[entries + LIST_COUNTS]
         if counts & COUNT == counts >> LIST_ROOM:
-            make_room(m, entries, over)
-        count = m[entries + LIST_COUNTS] & COUNT
-        m[entries + LIST_COUNTS] += 1
-        entry = m[entries + LIST_PLACE] + N_SIZE * count
-        m[entry + N_LOW] = low
-        m[entry + N_HIGH] = high
-        m[entry + N_FLIGHT] = flight
-        m[entry + N_WHEN] = when
+            make_room(b, entries, over)
+        count = b[entries + LIST_COUNTS] & COUNT
+        b[entries + LIST_COUNTS] += 1
+        entry = b[entries + LIST_PLACE] + N_SIZE * count
+        b[entry + N_LOW] = low
+        b[entry + N_HIGH] = high
+        b[entry + N_FLIGHT] = flight
+        b[entry + N_WHEN] = when

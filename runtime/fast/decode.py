@@ -153,7 +153,7 @@ def cost_words(cost: Cost, code: int, key: Sequence[int], number: int) -> Words:
     row[at.K_CODE] = code
     row[at.K_NUMBER], row[at.K_NOOP] = number, cost.noop
     row[at.K_BUSY], row[at.K_DONE], row[at.K_PORT] = cost.busy, cost.done, cost.port
-    row[at.K_SIZE], row[at.K_ROWS], row[at.K_PITCH] = cost.size, cost.rows, cost.pitch
+    row[at.K_BYTES], row[at.K_ROWS], row[at.K_PITCH] = cost.size, cost.rows, cost.pitch
     row[at.K_KEY : at.K_KEY + len(key)] = key
     uses: list[tuple[int, int, int]] = []
     if cost.cells is not None:

@@ -1,44 +1,85 @@
-"""Flights and those that wait for them (isa/timing/operation.py), and what can go on (isa/timing/agenda.py)."""
+"""Ends of operations and those that wait for them (isa/timing/operation.py), and what can go on (isa/timing/agenda.py).
+
+An operation is told by its tile and its number there; where its row lies may change.
+"""
 
 from __future__ import annotations
 
-from .arena import add_waiter, free_waiters, note_end, release, take_room
-from .jit import Words, compiled
+from .arena import note_end
+from .jit import Items, Words, compiled
 from .layout import (
-    A_KIND,
-    A_ORDER,
-    A_PUSHED,
-    A_SIZE,
-    A_TIME,
-    A_WHAT,
-    F_DONE,
-    F_RECORD,
+    FLIGHT_CELLS,
+    FLIGHT_DONE,
+    FLIGHT_PORT,
+    FLIGHTS,
     H_FIRST,
-    H_HEAP,
-    H_HEAP_CAP,
-    H_HEAP_LEN,
     H_LATEST,
-    H_PUSHED,
     H_READY,
+    H_TILES,
+    I_COUNTS,
+    I_HEAD,
+    I_KIND,
+    I_MOST,
+    I_SIZE,
+    I_WAITERS,
+    I_WINDOWED,
+    NUMBER_BITS,
     O_CAUSE,
-    O_FLIGHTS,
-    O_IS_READY,
-    O_LATER,
-    O_NEXT,
+    O_CELLS,
+    O_DONE,
+    O_ITEM,
+    O_PORT,
+    O_PORT_RECORD,
+    O_READY,
+    O_RECORD,
+    O_SIZE,
     O_START,
-    O_UNKNOWN,
-    O_WINDOW,
     PENDING,
-    PENDING_OPERATION,
+    PENDING_NUMBER,
     PENDING_START,
     PENDING_WORDS,
     Q_PENDING,
     RING_FIRST,
-    T_NEXT,
-    W_NEXT,
-    W_OPERATION,
+    RING_PLACE,
+    RING_SLOTS,
+    TILE_ALIVE,
+    TILE_BARRIER,
+    TILE_CIM,
+    TILE_INDEX,
+    TILE_NEXT,
+    TILE_SEQUENCE,
+    TILE_SIZE,
+    TILE_VECTOR,
+    VECTOR,
 )
 from .rings import row_at
+
+NUMBER = (1 << NUMBER_BITS) - 1
+
+
+@compiled
+def operation_at(m: Words, tile: int, number: int) -> int:
+    """Where the row of an operation lies."""
+    ring = tile + TILE_ALIVE
+    return m[ring + RING_PLACE] + O_SIZE * (number & (m[ring + RING_SLOTS] - 1))
+
+
+@compiled
+def name_of(m: Words, tile: int, number: int) -> int:
+    """What tells an operation from others."""
+    return m[tile + TILE_INDEX] << NUMBER_BITS | number
+
+
+@compiled
+def tile_of(m: Words, name: int) -> int:
+    """The tile of an operation."""
+    return m[H_TILES] + TILE_SIZE * (name >> NUMBER_BITS)
+
+
+@compiled
+def row_of(m: Words, name: int) -> int:
+    """Where the row of an operation lies."""
+    return operation_at(m, tile_of(m, name), name & NUMBER)
 
 
 @compiled
@@ -50,149 +91,93 @@ def hold_up(m: Words, operation: int, done: int, record: int) -> None:
 
 
 @compiled
-def wait_for(m: Words, operation: int, flight: int) -> None:
-    """An operation starts after a flight."""
-    if m[flight + F_DONE] < 0:
-        add_waiter(m, flight, operation)
-        m[operation + O_UNKNOWN] += 1
+def wait_for(m: Words, operation: int, other: int, flight: int) -> None:
+    """An operation starts after a flight of another one."""
+    if flight == FLIGHT_DONE:
+        done, record = m[other + O_DONE], m[other + O_RECORD]
+    elif flight == FLIGHT_PORT:
+        done, record = m[other + O_PORT], m[other + O_PORT_RECORD]
     else:
-        hold_up(m, operation, m[flight + F_DONE], m[flight + F_RECORD])
+        done, record = m[other + O_CELLS], m[other + O_CAUSE]
+    if done < 0:
+        m[operation + O_CELLS] -= 1
+    else:
+        hold_up(m, operation, done, record)
 
 
 @compiled
-def note_start(m: Words, queue: int, operation: int) -> None:
-    """It is known when an operation that waits in a window could start. In the ring it is where it was, or later."""
-    ring = queue + Q_PENDING
-    number = max(m[operation + O_LATER], m[ring + RING_FIRST])
-    while m[row_at(m, ring, number, PENDING_WORDS) + PENDING_OPERATION] != operation:
-        number += 1
-    m[row_at(m, ring, number, PENDING_WORDS) + PENDING_START] = m[operation + O_START]
+def note_start(m: Words, tile: int, kind: int, number: int, start: int) -> None:
+    """It is known when an operation that waits in a window could start."""
+    ring = tile + (TILE_VECTOR if kind == VECTOR else TILE_CIM) + Q_PENDING
+    at = m[ring + RING_FIRST]
+    while m[row_at(m, ring, at, PENDING_WORDS) + PENDING_NUMBER] != number:
+        at += 1
+    m[row_at(m, ring, at, PENDING_WORDS) + PENDING_START] = start
 
 
 @compiled
-def end_wait(m: Words, operation: int, end: int, record: int) -> None:
+def end_wait(m: Words, t: Items, tile: int, number: int, end: int, record: int) -> None:
     """One end that an operation waits for is known; if that was the last one, it can start."""
+    operation = operation_at(m, tile, number)
     hold_up(m, operation, end, record)
-    m[operation + O_UNKNOWN] -= 1
-    if m[operation + O_UNKNOWN]:
+    m[operation + O_CELLS] += 1
+    if m[operation + O_CELLS] != PENDING:
         return
-    if m[operation + O_WINDOW]:
-        note_start(m, m[operation + O_WINDOW], operation)
-    m[operation + O_IS_READY] = 1
-    m[operation + O_NEXT] = m[H_READY]
-    m[H_READY] = operation
+    head = t[m[operation + O_ITEM] + I_HEAD]
+    if head & I_WINDOWED:
+        note_start(m, tile, head & I_KIND, number, m[operation + O_START])
+    m[operation + O_READY] = m[H_READY]
+    m[H_READY] = name_of(m, tile, number)
 
 
 @compiled
-def resolve(m: Words, flight: int, end: int, record: int) -> None:
+def resolve(
+    m: Words, t: Items, tile: int, number: int, item: int, flight: int, end: int, record: int
+) -> None:
     """The end of a flight is known: those that waited for it alone can start."""
-    pending, latest = m[flight + F_DONE], m[flight + F_RECORD]
-    m[flight + F_DONE] = end
-    m[flight + F_RECORD] = record
-    if pending == PENDING:
-        return
-    end_wait(m, ~pending, end, record)
-    if latest == 0:
-        return
-    waiter = first = m[latest + W_NEXT]
-    while True:
-        end_wait(m, m[waiter + W_OPERATION], end, record)
-        if waiter == latest:
+    counts, latest = t[item + I_COUNTS], m[tile + TILE_SEQUENCE]
+    first = item + I_SIZE + (counts & I_MOST)
+    for at in range(first, first + (counts >> I_WAITERS)):
+        waiter = t[at]
+        other = number + waiter // FLIGHTS
+        if other > latest:
             break
-        waiter = m[waiter + W_NEXT]
-    free_waiters(m, first, latest)
+        if waiter % FLIGHTS == flight:
+            end_wait(m, t, tile, other, end, record)
+    if m[tile + TILE_BARRIER] and flight == FLIGHT_DONE and m[tile + TILE_BARRIER] != number:
+        end_wait(m, t, tile, m[tile + TILE_BARRIER], end, record)
 
 
 @compiled
-def finish(m: Words, operation: int, end: int, record: int) -> None:
+def free_port(m: Words, t: Items, tile: int, number: int, operation: int, end: int, record: int) -> None:
+    """It is known when the unit of an operation is free for the next one."""
+    m[operation + O_PORT] = end
+    m[operation + O_PORT_RECORD] = record
+    resolve(m, t, tile, number, m[operation + O_ITEM], FLIGHT_PORT, end, record)
+
+
+@compiled
+def free_cells(m: Words, t: Items, tile: int, number: int, operation: int, end: int) -> None:
+    """It is known when the macro rows of an operation are free."""
+    m[operation + O_CELLS] = end
+    resolve(m, t, tile, number, m[operation + O_ITEM], FLIGHT_CELLS, end, m[operation + O_CAUSE])
+
+
+@compiled
+def finish(m: Words, t: Items, tile: int, number: int, operation: int, end: int, record: int) -> None:
     """The end of an operation is known."""
     note_end(m, end, record)
-    flights = m[operation + O_FLIGHTS]
-    resolve(m, flights, end, record)
-    release(m, flights)
+    m[operation + O_DONE] = end
+    m[operation + O_RECORD] = record
+    resolve(m, t, tile, number, m[operation + O_ITEM], FLIGHT_DONE, end, record)
 
 
 @compiled
 def let_go_on(m: Words, tile: int) -> None:
     """A tile can dispatch again, after those that can already."""
-    m[tile + T_NEXT] = 0
+    m[tile + TILE_NEXT] = 0
     if m[H_FIRST]:
-        m[m[H_LATEST] + T_NEXT] = tile
+        m[m[H_LATEST] + TILE_NEXT] = tile
     else:
         m[H_FIRST] = tile
     m[H_LATEST] = tile
-
-
-# ------------------------------------------------------------------------------------------------- the agenda
-
-
-@compiled
-def is_before(m: Words, a: int, b: int) -> bool:
-    """Whether entry `a` of the agenda is served before `b`."""
-    if m[a + A_TIME] != m[b + A_TIME]:
-        return m[a + A_TIME] < m[b + A_TIME]
-    if m[a + A_ORDER] != m[b + A_ORDER]:
-        return m[a + A_ORDER] < m[b + A_ORDER]
-    return m[a + A_PUSHED] < m[b + A_PUSHED]
-
-
-@compiled
-def swap_entries(m: Words, a: int, b: int) -> None:
-    """Exchange two entries of the agenda."""
-    for word in range(A_SIZE):
-        kept = m[a + word]
-        m[a + word] = m[b + word]
-        m[b + word] = kept
-
-
-@compiled
-def enlarge_agenda(m: Words) -> None:
-    """Move the agenda to twice the room."""
-    length, old = m[H_HEAP_LEN], m[H_HEAP]
-    m[H_HEAP_CAP] = 2 * m[H_HEAP_CAP]
-    new = take_room(m, A_SIZE * m[H_HEAP_CAP])
-    for word in range(A_SIZE * length):
-        m[new + word] = m[old + word]
-    m[H_HEAP] = new
-
-
-@compiled
-def push(m: Words, time: int, tile: int, sequence: int, kind: int, what: int) -> None:
-    """Something shared is asked for: it takes its turn in the order (time, tile, sequence)."""
-    if m[H_HEAP_LEN] == m[H_HEAP_CAP]:
-        enlarge_agenda(m)
-    heap, at = m[H_HEAP], m[H_HEAP_LEN]
-    m[H_HEAP_LEN] = at + 1
-    m[H_PUSHED] += 1
-    entry = heap + at * A_SIZE
-    m[entry + A_TIME] = time
-    m[entry + A_ORDER] = ((tile + 1) << 32) | sequence
-    m[entry + A_PUSHED] = m[H_PUSHED]
-    m[entry + A_KIND] = kind
-    m[entry + A_WHAT] = what
-    while at:
-        above = (at - 1) >> 1
-        if not is_before(m, heap + at * A_SIZE, heap + above * A_SIZE):
-            return
-        swap_entries(m, heap + at * A_SIZE, heap + above * A_SIZE)
-        at = above
-
-
-@compiled
-def drop_first(m: Words) -> None:
-    """Take the earliest entry off the agenda."""
-    heap, length = m[H_HEAP], m[H_HEAP_LEN] - 1
-    m[H_HEAP_LEN] = length
-    for word in range(A_SIZE):
-        m[heap + word] = m[heap + length * A_SIZE + word]
-    at = 0
-    while True:
-        least = 2 * at + 1
-        if least >= length:
-            return
-        if least + 1 < length and is_before(m, heap + (least + 1) * A_SIZE, heap + least * A_SIZE):
-            least += 1
-        if not is_before(m, heap + least * A_SIZE, heap + at * A_SIZE):
-            return
-        swap_entries(m, heap + least * A_SIZE, heap + at * A_SIZE)
-        at = least

@@ -17,9 +17,11 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 import numba
 import numpy as np
 from llvmlite.binding import parse_assembly  # type: ignore[import-untyped]
+from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.types import unliteral
+from numba.extending import intrinsic
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,12 +30,11 @@ T = TypeVar("T")
 class Words(Protocol):
     """An arena (int64), as compiled functions see it."""
 
-    @property
-    def size(self) -> int:
-        """How many words there are."""
-
     def __getitem__(self, place: int, /) -> int: ...
     def __setitem__(self, place: int, word: int, /) -> None: ...
+
+
+Items = Words  # int32
 
 
 class Floats(Protocol):
@@ -48,6 +49,19 @@ class Table(Protocol):
 
     def __getitem__(self, place: tuple[int, int], /) -> int: ...
     def __setitem__(self, place: tuple[int, int], count: int, /) -> None: ...
+
+
+def _pointer(context: Any, array: Any) -> Any:
+    """The type and the code of an array's address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return types.CPointer(array.dtype)(array), generate  # type: ignore[no-untyped-call]
+
+
+pointer: Callable[[T], T] = cast("Any", intrinsic(_pointer))
+"""An arena as compiled functions hand it to each other: one argument instead of seven, and no places from its end."""
 
 
 def fingerprint() -> str:

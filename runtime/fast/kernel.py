@@ -5,32 +5,21 @@ from __future__ import annotations
 from isa.events import Bound
 from isa.timing.critical import INDEX_OF
 
-from .arena import add_record, note_end, release, resume_record
-from .dispatch import (
-    DISPATCHED,
-    HELD,
-    UNKNOWN_COST,
-    WRONG,
-    advance,
-    dispatch,
-    make_operation,
-    operand_of,
-)
-from .flights import drop_first, push
-from .jit import Floats, Table, Words, compiled, entry
+from .agenda import drop_first, push
+from .arena import add_record, note_end
+from .barriers import pass_barrier
+from .dispatch import DISPATCHED, HELD, TOO_FAR, dispatch
+from .flights import row_of
+from .jit import Floats, Items, Words, compiled, entry, pointer
 from .layout import (
     A_KIND,
+    A_ORDER,
+    A_TIE,
     A_TIME,
     A_WHAT,
     BARRIER,
-    C_INDEX,
-    C_KIND,
-    C_SIZE,
     DONE,
-    F_DONE,
-    F_RECORD,
-    F_REFERENCES,
-    FIRST_UNIT,
+    FAR,
     GROW,
     H_ARG,
     H_CURRENT,
@@ -40,6 +29,7 @@ from .layout import (
     H_HEAP,
     H_HEAP_CAP,
     H_HEAP_LEN,
+    H_LIMIT,
     H_MARGIN,
     H_MOST,
     H_NODES,
@@ -48,41 +38,34 @@ from .layout import (
     H_TILE_COUNT,
     H_TILES,
     H_WAITING,
+    HALT,
     HOST,
     HOST_HEARD,
     HOST_PART,
     HOST_TURN,
-    LISTS,
+    I_HEAD,
+    I_KIND,
+    I_WHAT,
     M_HAS_HOST,
     M_HOST_AT,
     M_HOST_COUNT,
     M_HOST_RECORD,
-    M_IS_BARRIER,
     M_POSTS,
     M_SERVED,
     M_SIZE,
     M_TELLS_HOST,
-    MAX_RANGES,
-    MAX_USES,
-    MISS,
-    O_FLIGHTS,
-    O_NEXT,
-    O_UNKNOWN,
-    Q_MEETING,
+    NUMBER_BITS,
+    O_READY,
     R_PREDECESSOR,
     R_START,
     R_WHAT,
-    T_BARRIER,
-    T_CODE,
-    T_INDEX,
-    T_ISSUED,
-    T_LOOPS_LEN,
-    T_NEXT,
-    T_NODES,
-    T_PC,
-    T_RECORD,
-    T_SIZE,
-    T_TIME,
+    TILE_INDEX,
+    TILE_ITEM,
+    TILE_NEXT,
+    TILE_NODES,
+    TILE_RECORD,
+    TILE_SIZE,
+    TILE_TIME,
     TRANSFER,
     TRANSMIT,
     TROUBLE,
@@ -93,163 +76,97 @@ from .layout import (
 )
 from .memory import transfer
 from .messages import transmit
-from .ports import wait_for_all
-from .scalars import HALTED, next_pass, run_scalar
-from .table import find_cost
-from .units import begin, is_complete, meet
+from .units import is_complete, meet
 from .windows import begin_late, take_turn
 
 GOING_ON = -1
 SEQUENCER_BOUND = INDEX_OF[Bound.SEQUENCER]
 
 
-@entry
+@compiled
 def margin(m: Words) -> int:
-    """How many words an instruction or a turn takes at most: an access may be in all lists of a board, each of which
-    may take twice its room, or (as the first have room for no more) four times."""
-    lists = 4 * LISTS * (MAX_RANGES + MAX_USES)
-    return m[H_MARGIN] + 16 * m[H_HEAP_CAP] + lists * m[H_MOST]
+    """How many words an operation or a turn takes at most: a ring or the agenda may take twice its room, or (as the
+    first have room for no more) more often."""
+    return m[H_MARGIN] + 16 * m[H_HEAP_CAP] + 4 * m[H_MOST]
 
 
 @compiled
 def has_margin(m: Words) -> bool:
-    """Whether the arena has room for whatever an instruction or a turn makes."""
-    return m[H_FREE] + margin(m) <= m.size
+    """Whether the arena has room for whatever an operation or a turn makes."""
+    return m[H_FREE] + margin(m) <= m[H_LIMIT]
 
 
 @compiled
-def halt(m: Words, tile: int, index: int) -> int:
+def halt(m: Words, tile: int, what: int) -> None:
     """The text of a tile has ended."""
     m[H_HALTED] += 1
-    record = add_record(m, m[tile + T_TIME], m[tile + T_RECORD], 1, m[tile + T_INDEX], index, SEQUENCER_BOUND)
-    note_end(m, m[tile + T_TIME], record)
-    return GOING_ON
+    record = add_record(m, m[tile + TILE_TIME], m[tile + TILE_RECORD], m[tile + TILE_INDEX], what)
+    note_end(m, m[tile + TILE_TIME], record)
 
 
 @compiled
-def come_to_barrier(m: Words, k: Words, tile: int, code: int, cost: int) -> bool:
-    """Wait until all earlier operations of the tile are done, then for the others. False for the reference."""
-    queue = operand_of(m, k, tile, code)
-    if queue == 0 or m[queue + Q_MEETING] == 0 or not m[m[queue + Q_MEETING] + M_IS_BARRIER]:
-        return False
-    operation = make_operation(m, tile, code, cost, queue, 0)
-    m[tile + T_BARRIER] = operation
-    m[m[operation + O_FLIGHTS] + F_REFERENCES] += 1
-    if not wait_for_all(m, tile, operation):
-        return False
-    if m[operation + O_UNKNOWN]:
-        m[H_WAITING] += 1
-    else:
-        begin(m, k, operation)
-    return True
-
-
-@compiled
-def leave_barrier(m: Words, k: Words, executed: Table, tile: int, code: int, cost: int) -> None:
-    """The barrier is over: go on."""
-    operation = m[tile + T_BARRIER]
-    flights = m[operation + O_FLIGHTS]
-    done, record = m[flights + F_DONE], m[flights + F_RECORD]
-    m[tile + T_RECORD] = resume_record(m, record, done, record)
-    m[tile + T_BARRIER] = 0
-    m[tile + T_TIME] = done - 1
-    release(m, flights)
-    advance(m, k, executed, tile, code, cost)
-
-
-@compiled
-def dispatch_any(m: Words, k: Words, executed: Table, tile: int, code: int) -> int:
-    """Dispatch an instruction; `GOING_ON` if the tile has to wait before it can go on, `DISPATCHED`, or trouble."""
-    if k[code + C_KIND] != BARRIER:
-        return dispatch(m, k, executed, tile, code)
-    cost = find_cost(m, k, tile, code)
-    if cost == 0:
-        return UNKNOWN_COST
-    if m[tile + T_BARRIER]:
-        leave_barrier(m, k, executed, tile, code, cost)
-        return DISPATCHED
-    return HELD if come_to_barrier(m, k, tile, code, cost) else WRONG
-
-
-@compiled
-def run_tile(m: Words, k: Words, executed: Table, tile: int, is_resumed: bool) -> int:
-    """Dispatch instructions until a queue is full or a barrier is not over, or the text ends."""
-    pc, issued = m[tile + T_PC], m[tile + T_ISSUED]
+def run_tile(m: Words, t: Items, k: Words, tile: int) -> int:
+    """Dispatch operations until a queue is full or a barrier is not over, or the trace ends."""
     while True:
-        if m[tile + T_LOOPS_LEN] and not is_resumed:
-            pc = next_pass(m, tile, pc)
-        is_resumed = False
-        code = m[tile + T_CODE] + C_SIZE * pc
-        if k[code + C_KIND] < FIRST_UNIT:
-            pc = run_scalar(m, k, tile, code)
-            m[tile + T_TIME] += 1
-            if pc < 0:
-                m[issued + k[code + C_INDEX]] += 1
-                return halt(m, tile, k[code + C_INDEX]) if pc == HALTED else TROUBLE
-        else:
-            m[tile + T_PC] = pc
-            if not has_margin(m):
-                return GROW
-            outcome = dispatch_any(m, k, executed, tile, code)
-            if outcome != DISPATCHED:
-                m[H_ARG] = code
-                return status_of(outcome)
-            pc += 1
-        m[issued + k[code + C_INDEX]] += 1
+        if not has_margin(m):
+            return GROW
+        item = m[tile + TILE_ITEM]
+        kind = t[item + I_HEAD] & I_KIND
+        if kind == HALT:
+            halt(m, tile, t[item + I_WHAT])
+            return GOING_ON
+        outcome = pass_barrier(m, t, k, tile, item) if kind == BARRIER else dispatch(m, t, k, tile, item)
+        if outcome == HELD:
+            return GOING_ON
+        if outcome != DISPATCHED:
+            return FAR if outcome == TOO_FAR else TROUBLE
 
 
 @compiled
-def status_of(outcome: int) -> int:
-    """Why the kernel returns, or that it goes on, when an instruction was not dispatched."""
-    if outcome == HELD:
-        return GOING_ON
-    return MISS if outcome == UNKNOWN_COST else TROUBLE
-
-
-@compiled
-def work_off(m: Words, k: Words, executed: Table) -> int:
+def work_off(m: Words, t: Items, k: Words) -> int:
     """Let all tiles and operations go as far as they can."""
     if m[H_CURRENT]:
-        status = go_on(m, k, executed, m[H_CURRENT], True)
+        status = go_on(m, t, k, m[H_CURRENT])
         if status != GOING_ON:
             return status
     while m[H_FIRST] or m[H_READY]:
         while m[H_READY]:
             if not has_margin(m):
                 return GROW
-            operation = m[H_READY]
-            m[H_READY] = m[operation + O_NEXT]
-            begin_late(m, k, operation)
+            name = m[H_READY]
+            m[H_READY] = m[row_of(m, name) + O_READY]
+            begin_late(m, t, k, name)
         if m[H_FIRST]:
             tile = m[H_FIRST]
-            m[H_FIRST] = m[tile + T_NEXT]
-            status = go_on(m, k, executed, tile, False)
+            m[H_FIRST] = m[tile + TILE_NEXT]
+            status = go_on(m, t, k, tile)
             if status != GOING_ON:
                 return status
     return GOING_ON
 
 
 @compiled
-def go_on(m: Words, k: Words, executed: Table, tile: int, is_resumed: bool) -> int:
+def go_on(m: Words, t: Items, k: Words, tile: int) -> int:
     """Run a tile; if it is interrupted, it is the first to go on."""
-    status = run_tile(m, k, executed, tile, is_resumed)
+    status = run_tile(m, t, k, tile)
     m[H_CURRENT] = 0 if status == GOING_ON else tile
     return status
 
 
 @compiled
-def serve(m: Words, f: Floats, k: Words, rates: Floats) -> int:
+def serve(m: Words, f: Floats, t: Items, k: Words, rates: Floats) -> int:
     """Give the earliest on the agenda what it asks for."""
-    entry_place = m[H_HEAP]
-    time, kind, what = m[entry_place + A_TIME], m[entry_place + A_KIND], m[entry_place + A_WHAT]
+    first = m[H_HEAP]
+    time, kind, what = m[first + A_TIME], m[first + A_TIE] & ((1 << A_KIND) - 1), m[first + A_WHAT]
+    tile = m[H_TILES] + TILE_SIZE * ((m[first + A_ORDER] >> NUMBER_BITS) - 1)
     m[H_NOW] = time
     drop_first(m)
     if kind == TURN:
-        take_turn(m, k, what, time)
+        take_turn(m, t, k, tile, what, time)
     elif kind == TRANSFER:
-        transfer(m, k, rates, what)
+        transfer(m, t, k, rates, what)
     elif kind == TRANSMIT:
-        if not transmit(m, f, k, rates, what):
+        if not transmit(m, f, t, k, rates, what):
             return TROUBLE
         return HOST_HEARD if m[what + M_TELLS_HOST] else GOING_ON
     else:
@@ -259,24 +176,33 @@ def serve(m: Words, f: Floats, k: Words, rates: Floats) -> int:
 
 
 @entry
-def run(m: Words, f: Floats, k: Words, rates: Floats, executed: Table) -> int:
+def room_needed(state: Words) -> int:
+    """How many words must be free for whatever an operation or a turn makes."""
+    return margin(pointer(state))
+
+
+@entry
+def run(state: Words, floats: Floats, items: Items, plan: Words, speeds: Floats) -> int:
     """Simulate until all is done, or something has to be looked after."""
+    m, f, t = pointer(state), pointer(floats), pointer(items)
+    k, rates = pointer(plan), pointer(speeds)
     while True:
-        status = work_off(m, k, executed)
+        status = work_off(m, t, k)
         if status != GOING_ON:
             return status
         if m[H_HEAP_LEN] == 0:
             return DONE if m[H_HALTED] == m[H_TILE_COUNT] and m[H_WAITING] == 0 else TROUBLE
         if not has_margin(m):
             return GROW
-        status = serve(m, f, k, rates)
+        status = serve(m, f, t, k, rates)
         if status != GOING_ON:
             return status
 
 
 @entry
-def are_left(m: Words, first: int, count: int) -> bool:
+def are_left(state: Words, first: int, count: int) -> bool:
     """Whether an end waits for a message although all tiles have halted."""
+    m = pointer(state)
     for meeting in range(first, first + count * M_SIZE, M_SIZE):
         if m[meeting + M_POSTS]:
             return True
@@ -286,26 +212,30 @@ def are_left(m: Words, first: int, count: int) -> bool:
 
 
 @entry
-def add_host_record(m: Words, start: int, predecessor: int, index: int, bound: int) -> int:
+def add_host_record(state: Words, start: int, predecessor: int, index: int, bound: int) -> int:
     """A part of the model has run on the host."""
-    return add_record(m, start, predecessor, 0, HOST, index, bound)
+    m = pointer(state)
+    return add_record(m, start, predecessor, HOST, index << WHAT_INDEX | bound << WHAT_BOUND)
 
 
 @entry
-def note_host_end(m: Words, end: int, record: int) -> None:
+def note_host_end(state: Words, end: int, record: int) -> None:
     """A part of the model has ended; the step does not end before."""
+    m = pointer(state)
     note_end(m, end, record)
 
 
 @entry
-def call_host(m: Words, time: int, number: int) -> None:
+def call_host(state: Words, time: int, number: int) -> None:
     """A part of the model takes its turn on the host."""
+    m = pointer(state)
     push(m, time, HOST, number, HOST_TURN, number)
 
 
 @entry
-def open_host(m: Words, meeting: int, at: int, record: int) -> None:
+def open_host(state: Words, meeting: int, at: int, record: int) -> None:
     """The host has made its messages of a channel."""
+    m = pointer(state)
     m[meeting + M_HOST_AT] = at
     m[meeting + M_HOST_RECORD] = record
     if m[meeting + M_HOST_COUNT] and is_complete(m, meeting):
@@ -313,14 +243,15 @@ def open_host(m: Words, meeting: int, at: int, record: int) -> None:
 
 
 @entry
-def walk_back(m: Words, k: Words, end: int, last: int, by_bound: Words, by_node: Words) -> None:
+def walk_back(state: Words, plan: Words, end: int, last: int, by_bound: Words, by_node: Words) -> None:
     """The critical path (`Records.path`): cycles by reason, and by node; host parts are counted behind the nodes."""
+    m, k = pointer(state), pointer(plan)
     parts = m[H_NODES]
     at, record = end, last
     while record >= 0:
         what = m[record + R_WHAT]
         tile, index = (what >> WHAT_TILE) - 1, what >> WHAT_INDEX & 0xFFFFFF
-        node = parts + index if tile == HOST else k[m[m[H_TILES] + T_SIZE * tile + T_NODES] + index]
+        node = parts + index if tile == HOST else k[m[m[H_TILES] + TILE_SIZE * tile + TILE_NODES] + index]
         start, before = m[record + R_START], m[record + R_PREDECESSOR]
         by_bound[what >> WHAT_BOUND & 0x7F] += at - start
         by_node[node] += at - start

@@ -1,25 +1,27 @@
-"""Where things lie in the arenas of the fast engine: int64 words, in rows whose places are numbers of words.
+"""Where things lie in the arenas of the fast engine, in rows whose places are numbers of words.
 
-The *state* arena holds what changes in a step; what is made during the step is added at its end. The *plan* arena
-holds what stays: decoded instructions, costs, routes. A pointer is the place of a row in its arena; 0 is none.
+The *plan* arena (int64) holds what stays: decoded instructions, costs, routes. The *tracer*'s arena (int64) is for
+running the text of a role; what that comes to, operations and what each waits for, is a *trace* (int32). The *state*
+arena (int64) holds what changes while tiles go through their traces; what is made then is added at its end. A pointer
+is the place of a row in its arena; 0 is none.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-PENDING: Final = (
-    -1
-)  # an end that is not known, and that nobody waits for; the turn of a queue that asks for none
+PENDING: Final = -1  # an end that is not known; the turn of a queue that asks for none
 NO_RECORD: Final = -1
 HOST: Final = -1
+LINE: Final = 8  # words of a cache line: rows that are used all the time begin at one
 
-# Why the kernel returns.
-DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
+# Why the kernels return.
+DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD, FAR = range(7)
 
-# The head of the state arena.
+# The head of the state arena, and of the tracer's.
 (
     H_FREE,  # what comes next is free
+    H_LIMIT,  # words of the arena
     H_MARGIN,  # words that must be free before an instruction is dispatched, or a turn is served
     H_NOW,
     H_END,
@@ -28,18 +30,15 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
     H_HEAP,
     H_HEAP_LEN,
     H_HEAP_CAP,
-    H_READY,  # the operation that can start, and came last; they hang together by O_NEXT
-    H_FIRST,  # tiles that can go on, by T_NEXT
+    H_READY,  # the operation that can start, and came last; they hang together by O_READY
+    H_FIRST,  # tiles that can go on, by TILE_NEXT
     H_LATEST,
     H_CURRENT,  # the tile that was interrupted
     H_TILES,
     H_TILE_COUNT,
     H_HALTED,
     H_WAITING,
-    H_WAITERS,  # free waiters
     H_STRETCHES,  # free stretches
-    H_OPS,  # free operations
-    H_FLIGHTS,  # free rows of flights
     H_SCRATCH,
     H_PLACES,  # places of the longest route
     H_MESSAGES,
@@ -49,7 +48,8 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
     H_DEPTH,
     H_WINDOW,
     H_GRANULE,
-    H_MOST,  # words of the largest list of a board or ring of operations
+    H_MOST,  # words of the largest list of a board, or ring of operations
+    H_REACH,  # how many operations may be under way in a tile at once
     H_ARG,  # what the kernel returns for: an instruction, a host part, a meeting
     H_ARG_AT,
     H_ARG_RECORD,
@@ -59,122 +59,128 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD = range(6)
     H_BUSY_DMA,
     H_BUSY_NETWORK,
     H_RANGES,
-) = range(40)
+) = range(39)
 RANGE_WORDS: Final = 5  # low, high, writes, pitch, width
 MAX_RANGES: Final = 8
 H_SIZE: Final = H_RANGES + RANGE_WORDS * MAX_RANGES
 
-# A tile. Boards and queues of units lie in it.
-REGISTER_WORDS: Final = 33
-MAX_LOOPS: Final = 16
 # A ring: where its rows are, how many there is room for, the number of the oldest since the beginning, and how many.
 RING_PLACE, RING_SLOTS, RING_FIRST, RING_COUNT, RING_SIZE = range(5)
+
+# Text that is run.
+REGISTER_WORDS: Final = 33
+MAX_LOOPS: Final = 16
 LOOP_START, LOOP_END, LOOP_REGISTER, LOOP_COUNT, LOOP_INDEX, LOOP_SIZE = range(6)
-# A queue in order.
-(
-    Q_TILE,
-    Q_FIRST,  # the oldest of the latest operations dispatched
-    Q_LATEST,
-    Q_ENTRIES,
-    Q_BUSY,  # the flight that frees the unit
-    Q_POSTED,
-    Q_POSTED_LATEST,
-    Q_POSTED_COUNT,
-    Q_MEETING,
-    Q_END,
-    Q_NEXT,  # the next port of the tile that was used first after this one
-    Q_USED,
-    Q_SIZE,
-) = range(13)
-# A queue with a window has these words in the place of those behind Q_TILE.
-Q_FREE, Q_HOLDER, Q_TURN = range(1, 4)
-Q_PENDING: Final = 4  # a ring of what has not started
-Q_STARTED: Final = Q_PENDING + RING_SIZE  # a ring of the latest that have
-PENDING_START, PENDING_OPERATION, PENDING_WORDS = range(3)
-STARTED_START, STARTED_DONE, STARTED_RECORD, STARTED_WORDS = range(4)
-LATE: Final = 1 << 62  # the start of what waits for ends that nobody knows
-(
-    T_INDEX,
-    T_PC,
-    T_TIME,
-    T_RECORD,
-    T_SEQUENCE,
-    T_HELD,
-    T_BARRIER,
-    T_CIM_UNTIL,
-    T_NETWORK_UNTIL,
-    T_NEXT,
-    T_CODE,
-    T_GROUP,
-    T_ISSUED,
-    T_NODES,
-    T_PARAMS,
-    T_PARAM_COUNT,
-    T_SEGMENT,
-    T_LOOPS_LEN,
-    T_DRAM,
-    T_GBUF,
-    T_PORTS,
-    T_PORT_COUNT,
-    T_SENDS,  # ports in the order of their first use
-    T_SENDS_LATEST,
-    T_RECVS,
-    T_RECVS_LATEST,
-    T_SHARE,  # what it works on
-) = range(27)
-T_BUFFER: Final = 27  # boards: of the buffer, and of arrays
-T_CELLS: Final = 28
-T_ALIVE: Final = 29  # a ring of operations in the order of dispatch; those before its first are over
-T_CIM: Final = T_ALIVE + RING_SIZE
-T_VECTOR: Final = T_CIM + Q_SIZE
-T_DMA: Final = T_VECTOR + Q_SIZE
-T_REGISTERS: Final = T_DMA + Q_SIZE
+T_PC, T_CODE, T_PARAMS, T_PARAM_COUNT, T_SEGMENT, T_SHARE, T_LOOPS_LEN = range(7)
+T_REGISTERS: Final = 7
 T_LOOPS: Final = T_REGISTERS + REGISTER_WORDS
 T_SIZE: Final = T_LOOPS + LOOP_SIZE * MAX_LOOPS
+
+# The tracer, behind the text that it runs; queues lie in it.
+(
+    B_BUFFER,  # boards: of the buffer, and of arrays
+    B_CELLS,
+    B_SEQUENCE,  # operations so far
+    B_GAP,  # cycles since the last one was dispatched
+    B_FIRST,  # where the trace begins
+    B_OUT,  # and where it goes on
+    B_LIMIT,  # int32 words that there is room for
+    B_DEPENDENCES,  # of the operation at hand
+    B_DEPENDENCE_COUNT,
+    B_FOUND,  # of one access, with their keys
+    B_FOUND_COUNT,
+    B_EXECUTED,  # how often each cost was met
+    B_ISSUED,  # how often each instruction was
+    B_PORTS,
+    B_PORT_COUNT,
+    B_PLACES,  # where the rows of the latest operations are, by their numbers
+) = range(T_SIZE, T_SIZE + 16)
+# A queue: how many operations it has had, the flight that frees its unit, where the row of the latest lies, and the
+# numbers of the latest, as many as there is room for in a queue.
+BQ_COUNT, BQ_FLIGHT, BQ_LATEST, BQ_NUMBERS, BQ_SIZE = range(5)
+B_CIM: Final = T_SIZE + 16
+B_VECTOR: Final = B_CIM + BQ_SIZE
+B_DMA: Final = B_VECTOR + BQ_SIZE
+B_SIZE: Final = B_DMA + BQ_SIZE
+MOST_DEPENDENCES: Final = 1 << 13
+
+# An operation of a trace (int32). Behind it are the flights that it waits for, in the order in which the reference
+# looks at them, then those that wait for its own: how far away they are in the order of dispatch, times `FLIGHTS`,
+# and which flight.
+(
+    I_HEAD,  # kind, whether it receives, is windowed, has a port; cycles that the sequencer takes before it
+    I_COUNTS,  # how many it waits for, and how many wait
+    I_COST,
+    I_WHAT,  # bits of R_WHAT: the instruction, and the reason
+    I_OPERAND,  # low bits of an address outside; a port
+    I_HIGH,  # its high bits; bytes of a message
+    I_ROOM,  # how far back in the order of dispatch is what must have started for the queue to have room; 0: nothing
+    I_NEXT,  # how far on the next operation of its port is; 0: there is none
+    I_SIZE,
+) = range(9)
+I_KIND: Final = 31  # bits of I_HEAD
+I_RECEIVES: Final = 32
+I_WINDOWED: Final = 64
+I_HAS_PORT: Final = 128
+I_GAP: Final = 8
+MOST_GAP: Final = (1 << 23) - 1
+I_WAITERS: Final = 15  # bits of I_COUNTS
+I_MOST: Final = (1 << 15) - 1
+FLIGHT_DONE, FLIGHT_CELLS, FLIGHT_PORT = range(3)
+FLIGHTS: Final = 4
+
+# A tile. Queues with windows lie in it.
+TILE_TIME, TILE_RECORD = range(2)
+TILE_ITEM: Final = 2  # what it dispatches next
+TILE_SEQUENCE: Final = 3  # operations so far
+TILE_ALIVE: Final = 4  # a ring of operations in the order of dispatch; those before its first are over
+(
+    TILE_NETWORK_UNTIL,
+    TILE_BARRIER,
+    TILE_HELD,  # the queue that has to have room: `HELD_BY_...`, or that and a port's number
+    TILE_NEXT,
+    TILE_PORTS,
+    TILE_PORT_COUNT,
+    TILE_INDEX,
+    TILE_CIM_UNTIL,
+    TILE_NODES,
+    TILE_DRAM,
+    TILE_GBUF,
+) = range(TILE_ALIVE + RING_SIZE, TILE_ALIVE + RING_SIZE + 11)
+HELD_BY_CIM, HELD_BY_VECTOR, HELD_BY_DMA, HELD_BY_PORT = range(1, 5)
+TILE_CIM: Final = TILE_GBUF + 1
+# A queue with a window: when its unit is free, the record that decides that, the turn that it asked for, what has not
+# started, and the numbers of the latest that have, in the order of their starts.
+Q_FREE, Q_HOLDER, Q_TURN = range(3)
+Q_PENDING: Final = 3
+Q_STARTED: Final = Q_PENDING + RING_SIZE
+Q_SIZE: Final = Q_STARTED + RING_SIZE
+PENDING_START, PENDING_NUMBER, PENDING_WORDS = range(3)
+LATE: Final = 1 << 62  # the start of what waits for ends that nobody knows
+TILE_VECTOR: Final = TILE_CIM + Q_SIZE
+TILE_SIZE: Final = 6 * LINE
+
+# A port of a tile.
+PORT_MEETING, PORT_END, PORT_KIND = range(3)
+PORT_SIZE: Final = 4
+PORT_NONE, PORT_SENDS, PORT_RECEIVES, PORT_BARRIER = range(4)
+
+# An operation under way: its ends while they are not known are `PENDING`. Before it starts, O_CELLS is `PENDING` less
+# the number of flights that it still waits for, and O_CAUSE twice the record that decides its start, and one more if
+# that was by issuing; from then on they are the end of its macro rows, and its own record.
+O_DONE, O_RECORD, O_PORT, O_PORT_RECORD, O_CELLS, O_START, O_CAUSE, O_ITEM, O_SIZE = range(9)
+O_READY: Final = O_PORT_RECORD  # the next of those that are ready
+NUMBER_BITS: Final = 32  # of what tells an operation from others: its tile's index, its number
 
 # Boards: lists of reads and of writes, each in one piece: where it is, and how many entries it has and has room for.
 LISTS: Final = 64  # a power of two
 LIST_PLACE, LIST_COUNTS, LIST_SIZE = range(3)
 LIST_ROOM: Final = 32  # bits of LIST_COUNTS: room, count
 BOARD_SIZE: Final = 2 * LISTS * LIST_SIZE
-LINE: Final = 8  # words of a cache line: rows that are used all the time begin at one
 N_LOW, N_HIGH, N_FLIGHT, N_WHEN, N_SIZE = range(5)
 WHEN_SEQUENCE: Final = 32  # bits of N_WHEN: the operation's number in its tile, pitch, width
 WHEN_PITCH: Final = 16
 MOST_GRANULES: Final = (1 << 16) - 1  # of a pitch or a width
-
-# A flight: its end, and the record that decides it. While the end is not known, in their places: `PENDING`, or what has
-# all bits of the place of the operation turned round that waits first; and the latest of the waiters behind it, in a
-# circle (0: none).
-F_DONE, F_RECORD, F_SIZE = range(3)
-# The flights of an operation are a row: its own, that of its macro rows, and that of its port.
-F_CELLS: Final = F_SIZE
-F_PORT: Final = 2 * F_SIZE
-F_REFERENCES: Final = 3 * F_SIZE  # how many rings and queues, and what is still to happen, know the row
-F_OPERATION: Final = F_REFERENCES + 1  # what is given back with the row, if it has not been yet
-F_ROW: Final = LINE
-
-# An operation.
-(
-    O_START,
-    O_UNKNOWN,
-    O_CAUSE,  # twice the record that decides the start, and one more if that was by issuing
-    O_WINDOW,  # the queue in whose window it waits; 0: in none
-    O_LATER,  # the next one in its queue; in a window, where in the ring it was at first
-    O_FLIGHTS,
-    O_NEXT,  # of those that are ready, or early at a meeting, or free
-    O_IS_READY,  # whether it is one of those that are ready
-    O_STARTED,
-    O_TILE,
-    O_CODE,
-    O_COST,
-    O_SEQUENCE,
-    O_OPERAND,
-    O_LATER_POSTED,
-    O_QUEUE,
-    O_SIZE,
-) = range(17)
-W_OPERATION, W_NEXT, W_SIZE = range(3)
 
 # A record of why something started when it did.
 R_START, R_PREDECESSOR, R_WHAT, R_SIZE = range(4)
@@ -183,46 +189,52 @@ WHAT_INDEX: Final = 8
 WHAT_BOUND: Final = 1
 
 # An entry of the agenda.
-A_TIME, A_ORDER, A_PUSHED, A_KIND, A_WHAT, A_SIZE = range(6)
+A_TIME, A_ORDER, A_TIE, A_WHAT, A_SIZE = range(5)
+A_KIND: Final = 2  # bits of A_TIE: how many were pushed before, the kind
 TRANSMIT, TRANSFER, TURN, HOST_TURN = range(4)
 
 # Meetings (channels and barriers) and their ends.
 (
-    M_NUMBER,
-    M_SOURCES,
+    M_POSTS,  # what is looked at when a tile comes to a message lies in one cache line
+    M_NEEDED,
+    M_GATHERING,
+    M_HAS_HOST,
+    M_IS_BARRIER,
     M_ENDS,
     M_END_COUNT,
-    M_NEEDED,
-    M_IS_BARRIER,
-    M_HAS_HOST,
-    M_TELLS_HOST,  # a part of the model on the host waits for its messages
-    M_HOST_SIZES,
-    M_HOST_COUNT,
-    M_HOST_AT,
-    M_HOST_RECORD,
-    M_SERVED,
-    M_POSTS,
-    M_GATHERING,
     M_LAST,
-    M_HOST_SIZE,
-    M_HAS_ARRIVED,
-    M_BOUND,
+    M_SERVED,
+    M_SOURCES,
     M_EDGES,
     M_EDGE_COUNT,
     M_DELAYS,
     M_PLACE_COUNT,
+    M_BOUND,
+    M_HAS_ARRIVED,
     M_HOPS,
     M_CHIP_HOPS,
     M_HOST_HOPS,
-    M_SIZE,
-) = range(27)
-# Of an end: who has come to the next message, and to those behind it, by O_NEXT.
-E_POST, E_EARLY, E_EARLY_LATEST, E_PLACE, E_LINK, E_ARRIVED, E_RECORD, E_SIZE = range(8)
+    M_TELLS_HOST,  # a part of the model on the host waits for its messages
+    M_HOST_SIZE,
+    M_HOST_AT,
+    M_HOST_RECORD,
+    M_HOST_COUNT,
+    M_HOST_SIZES,
+    M_NUMBER,
+) = range(26)
+M_SIZE: Final = 4 * LINE
+# Of an end: who has come to the next message, when, by which record and with how many bytes; how many have to those
+# behind it; when the message before arrived; the way into its router, and where that is on the route.
+E_POST, E_EARLY, E_START, E_STARTED, E_BYTES, E_ARRIVED, E_RECORD, E_WAY, E_SIZE = range(9)
+E_PLACE: Final = (1 << 16) - 1  # bits of E_WAY: the link, the place
+E_LINK: Final = 16
 G_BEFORE, G_AFTER, G_LINK, G_SIZE = range(4)  # an edge of a route
 L_KIND, L_LATENCY, L_BUSY = range(3)
-LANE_LEN, LANE_FIRST, LANE_LATEST, LANE_SIZE = range(4)  # a lane of a link: its stretches
-L_ALL, L_SHORT, L_SIZE = range(3, 3 + 2 * LANE_SIZE + 1, LANE_SIZE)
-S_START, S_END, S_RECORD, S_SPARE, S_BEFORE, S_AFTER, S_SIZE = range(7)
+LANE_FIRST, LANE_LATEST, LANE_SIZE = range(3)  # a lane of a link: its stretches
+L_ALL, L_SHORT = range(3, 3 + 2 * LANE_SIZE, LANE_SIZE)
+L_SIZE: Final = LINE
+S_START, S_END, S_RECORD, S_SPARE, S_BEFORE, S_AFTER = range(6)
+S_SIZE: Final = LINE
 
 # A memory's port: its channels follow, first when they are free, then what holds them.
 P_LATENCY, P_BUSY, P_RATE, P_CHANNELS, P_SIZE = range(5)
@@ -317,14 +329,13 @@ X_MASK: Final = 2
 X_SIZE: Final = 3
 
 # A cost, in the plan arena: what is needed most lies in one cache line.
-K_CODE, K_NUMBER, K_NOOP, K_BUSY, K_DONE, K_PORT = range(6)
-K_KEY: Final = 6  # the lengths
+K_CODE, K_NUMBER, K_NOOP, K_BUSY, K_DONE, K_PORT, K_MACROS, K_BYTES = range(8)
+K_KEY: Final = 8  # the lengths
 K_USES: Final = K_KEY + MAX_LENGTHS  # ranges of macro rows and scales, the first of macro rows if K_MACROS
-K_MACROS: Final = K_USES + 1
-K_SPAN: Final = K_MACROS + 1
+K_SPAN: Final = K_USES + 1
 MAX_USES: Final = 3
 USE_LOW, USE_HIGH, USE_WRITES, USE_SIZE = range(4)
 SPAN_BYTES, SPAN_PITCH, SPAN_ROW, SPAN_SIZE = range(4)
 K_USE: Final = K_SPAN + SPAN_SIZE * MAX_ACCESSES
-K_SIZE, K_ROWS, K_PITCH, K_WORDS = range(K_USE + USE_SIZE * MAX_USES, K_USE + USE_SIZE * MAX_USES + 4)
+K_ROWS, K_PITCH, K_WORDS = range(K_USE + USE_SIZE * MAX_USES, K_USE + USE_SIZE * MAX_USES + 3)
 USE_STRIDE: Final = (1 << 32) + 64  # between ranges of different arrays, and kinds of scales: whole blocks

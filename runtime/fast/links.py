@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from .arena import take_room
+from .arena import take_lines
 from .jit import Floats, Words, compiled
 from .layout import (
     H_STRETCHES,
@@ -16,7 +16,6 @@ from .layout import (
     L_SHORT,
     LANE_FIRST,
     LANE_LATEST,
-    LANE_LEN,
     NO_RECORD,
     S_AFTER,
     S_BEFORE,
@@ -125,12 +124,11 @@ def insert(m: Words, lane: int, before: int, after: int) -> int:
     if stretch:
         m[H_STRETCHES] = m[stretch + S_AFTER]
     else:
-        stretch = take_room(m, S_SIZE)
+        stretch = take_lines(m, S_SIZE)
     m[stretch + S_BEFORE] = before
     m[stretch + S_AFTER] = after
     m[before + S_AFTER if before else lane + LANE_FIRST] = stretch
     m[after + S_BEFORE if after else lane + LANE_LATEST] = stretch
-    m[lane + LANE_LEN] += 1
     return stretch
 
 
@@ -142,7 +140,6 @@ def remove(m: Words, lane: int, stretch: int) -> None:
     m[after + S_BEFORE if after else lane + LANE_LATEST] = before
     m[stretch + S_AFTER] = m[H_STRETCHES]
     m[H_STRETCHES] = stretch
-    m[lane + LANE_LEN] -= 1
 
 
 @compiled

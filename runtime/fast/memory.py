@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from .arena import resume_record
-from .flights import finish, resolve
-from .jit import Floats, Words, compiled
+from .flights import NUMBER, finish, free_port, operation_at, tile_of
+from .jit import Floats, Items, Words, compiled
 from .layout import (
     C_MEMORY,
-    F_PORT,
     H_BUSY_DMA,
+    I_COST,
+    I_HIGH,
+    I_OPERAND,
     K_BUSY,
+    K_BYTES,
+    K_CODE,
     K_PITCH,
     K_ROWS,
-    K_SIZE,
-    O_CODE,
-    O_COST,
-    O_FLIGHTS,
-    O_OPERAND,
+    O_CAUSE,
+    O_ITEM,
     O_START,
-    O_STARTED,
-    O_TILE,
     P_BUSY,
     P_CHANNELS,
     P_LATENCY,
     P_RATE,
     P_SIZE,
-    T_DRAM,
-    T_GBUF,
+    TILE_DRAM,
+    TILE_GBUF,
 )
 from .links import cycles_of
 
@@ -54,21 +53,20 @@ def channel_bytes(address: int, rows: int, row_bytes: int, pitch: int, channel: 
 
 
 @compiled
-def share_of(m: Words, k: Words, operation: int, channel: int, channels: int) -> int:
+def share_of(t: Items, k: Words, item: int, channel: int, channels: int) -> int:
     """Bytes of an operation's transfer that a channel carries."""
-    cost = m[operation + O_COST]
+    cost, address = t[item + I_COST], t[item + I_HIGH] << 31 | t[item + I_OPERAND]
     rows = k[cost + K_ROWS]
-    row_bytes = k[cost + K_SIZE] // rows
-    return channel_bytes(m[operation + O_OPERAND], rows, row_bytes, k[cost + K_PITCH], channel, channels)
+    return channel_bytes(address, rows, k[cost + K_BYTES] // rows, k[cost + K_PITCH], channel, channels)
 
 
 @compiled
-def serve_channels(m: Words, k: Words, rates: Floats, operation: int, port: int) -> tuple[int, int]:
+def serve_channels(m: Words, t: Items, k: Words, rates: Floats, operation: int, port: int) -> tuple[int, int]:
     """When a transfer that is ready now ends, and the record that decides it."""
-    ready, record = m[operation + O_START], m[operation + O_STARTED]
+    ready, record = m[operation + O_START], m[operation + O_CAUSE]
     end, decides, channels = ready, record, m[port + P_CHANNELS]
     for channel in range(channels):
-        size = share_of(m, k, operation, channel, channels)
+        size = share_of(t, k, m[operation + O_ITEM], channel, channels)
         if size == 0:
             continue
         free = port + P_SIZE + channel
@@ -85,14 +83,16 @@ def serve_channels(m: Words, k: Words, rates: Floats, operation: int, port: int)
 
 
 @compiled
-def transfer(m: Words, k: Words, rates: Floats, operation: int) -> None:
+def transfer(m: Words, t: Items, k: Words, rates: Floats, name: int) -> None:
     """A transfer's turn: the DMA engine is free for the next when what it asked for is on its way."""
-    tile, space = m[operation + O_TILE], k[m[operation + O_CODE] + C_MEMORY]
-    port = m[tile + T_DRAM] if space == 1 else m[tile + T_GBUF]
-    start, busy = m[operation + O_START], k[m[operation + O_COST] + K_BUSY]
-    end, decides = serve_channels(m, k, rates, operation, port)
+    tile, number = tile_of(m, name), name & NUMBER
+    operation = operation_at(m, tile, number)
+    cost = t[m[operation + O_ITEM] + I_COST]
+    port = m[tile + TILE_DRAM] if k[k[cost + K_CODE] + C_MEMORY] == 1 else m[tile + TILE_GBUF]
+    start, busy = m[operation + O_START], k[cost + K_BUSY]
+    end, decides = serve_channels(m, t, k, rates, operation, port)
     asked = max(end - m[port + P_LATENCY], start + busy)
     end = max(end, start + busy)
-    resolve(m, m[operation + O_FLIGHTS] + F_PORT, asked, decides)
+    free_port(m, t, tile, number, operation, asked, decides)
     m[H_BUSY_DMA] += end - start
-    finish(m, operation, end, decides)
+    finish(m, t, tile, number, operation, end, decides)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from .arena import add_record, note_end, resume_record
-from .flights import finish, let_go_on
-from .jit import Floats, Words, compiled
+from .flights import NUMBER, finish, let_go_on, name_of, operation_at, tile_of
+from .jit import Floats, Items, Words, compiled
 from .layout import (
-    C_INDEX,
     E_ARRIVED,
+    E_BYTES,
     E_EARLY,
     E_LINK,
     E_PLACE,
     E_POST,
     E_RECORD,
     E_SIZE,
+    E_START,
+    E_STARTED,
+    E_WAY,
     G_AFTER,
     G_BEFORE,
     G_LINK,
@@ -28,7 +31,8 @@ from .layout import (
     H_NODES,
     H_PLACES,
     H_SCRATCH,
-    K_SIZE,
+    I_NEXT,
+    I_WHAT,
     L_KIND,
     L_LATENCY,
     M_BOUND,
@@ -51,35 +55,31 @@ from .layout import (
     M_POSTS,
     M_SOURCES,
     NO_RECORD,
-    O_CODE,
-    O_COST,
-    O_NEXT,
-    O_START,
-    O_STARTED,
-    O_TILE,
+    NUMBER_BITS,
+    O_ITEM,
     RATE_BUFFER,
-    T_INDEX,
-    T_NETWORK_UNTIL,
-    T_NODES,
+    TILE_NETWORK_UNTIL,
+    TILE_NODES,
+    WHAT_BOUND,
+    WHAT_INDEX,
 )
 from .links import cycles_of, forget, hold_link, take_link
-from .units import NO_SIZE, is_complete, meet
+from .units import NO_SIZE, fill_end, is_complete, meet
 
 CONTROL_BYTES = 4
 HOP, CHIP_LINK, HOST_LINK, REDUCE, MESSAGE_EVENTS = range(5)  # what is counted by node
 
 
 @compiled
-def agreed_size(m: Words, k: Words, meeting: int) -> int:
+def agreed_size(m: Words, meeting: int) -> int:
     """The size that all ends of a message say; -1 if they differ."""
-    size = m[meeting + M_HOST_SIZE]
-    for end in range(m[meeting + M_END_COUNT]):
-        post = m[m[meeting + M_ENDS] + E_SIZE * end + E_POST]
-        if post:
-            theirs = k[m[post + O_COST] + K_SIZE]
-            if size not in (NO_SIZE, theirs):
+    size, end = m[meeting + M_HOST_SIZE], m[meeting + M_ENDS]
+    for _ in range(m[meeting + M_END_COUNT]):
+        if m[end + E_POST]:
+            if size not in (NO_SIZE, m[end + E_BYTES]):
                 return -1
-            size = theirs
+            size = m[end + E_BYTES]
+        end += E_SIZE
     return size
 
 
@@ -95,7 +95,7 @@ def leave_senders(
     sent = ready + cycles_of(size, rates[RATE_BUFFER])
     for number in range(m[meeting + M_SOURCES]):
         end = m[meeting + M_ENDS] + E_SIZE * number
-        place, link = at + m[end + E_PLACE], m[end + E_LINK]
+        place, link = at + (m[end + E_WAY] & E_PLACE), m[end + E_WAY] >> E_LINK
         m[place] = ready
         m[place + places] = m[place + 3 * places] = sent
         if link and size:
@@ -143,7 +143,7 @@ def arrive(m: Words, k: Words, meeting: int) -> tuple[int, int]:
     shift = m[meeting + M_END_COUNT] if m[meeting + M_IS_BARRIER] else 0
     for number in range(first, m[meeting + M_END_COUNT]):
         end = m[meeting + M_ENDS] + E_SIZE * number
-        place = m[end + E_SIZE * shift + E_PLACE]
+        place = m[end + E_SIZE * shift + E_WAY] & E_PLACE
         arrived = m[at + place + places] + k[m[meeting + M_DELAYS] + place]
         if not m[meeting + M_HAS_ARRIVED] or m[end + E_ARRIVED] <= arrived:
             m[end + E_ARRIVED] = arrived
@@ -155,38 +155,42 @@ def arrive(m: Words, k: Words, meeting: int) -> tuple[int, int]:
 
 
 @compiled
-def end_posts(m: Words, meeting: int, start: int) -> None:
+def end_posts(m: Words, t: Items, meeting: int, start: int) -> None:
     """All that came to the message are over: senders when it has left, receivers when it is there."""
     places, at = m[H_PLACES], m[H_SCRATCH]
     is_barrier = m[meeting + M_IS_BARRIER]
-    for number in range(m[meeting + M_END_COUNT]):
-        end = m[meeting + M_ENDS] + E_SIZE * number
+    for which in range(m[meeting + M_END_COUNT]):
+        end = m[meeting + M_ENDS] + E_SIZE * which
         post = m[end + E_POST]
         if post == 0:
             continue
         over, decides = m[end + E_ARRIVED], m[end + E_RECORD]
-        if number < m[meeting + M_SOURCES] and not is_barrier:
-            place = at + m[end + E_PLACE]
+        if which < m[meeting + M_SOURCES] and not is_barrier:
+            place = at + (m[end + E_WAY] & E_PLACE)
             over, decides = m[place + 3 * places], m[place + 2 * places]
-        tile = m[post + O_TILE]
-        m[H_BUSY_NETWORK] += max(0, over - max(start, m[tile + T_NETWORK_UNTIL]))
-        m[tile + T_NETWORK_UNTIL] = max(m[tile + T_NETWORK_UNTIL], over)
-        finish(m, post, over, decides)
+        tile, number = tile_of(m, post), post & NUMBER
+        m[H_BUSY_NETWORK] += max(0, over - max(start, m[tile + TILE_NETWORK_UNTIL]))
+        m[tile + TILE_NETWORK_UNTIL] = max(m[tile + TILE_NETWORK_UNTIL], over)
+        finish(m, t, tile, number, operation_at(m, tile, number), over, decides)
         if is_barrier:
             let_go_on(m, tile)
 
 
 @compiled
-def gather_next(m: Words, meeting: int) -> None:
+def gather_next(m: Words, t: Items, meeting: int) -> None:
     """Gather the next message; at each end the first who came early has come to it."""
-    posts = 0
-    for number in range(m[meeting + M_END_COUNT]):
-        end = m[meeting + M_ENDS] + E_SIZE * number
-        post = m[end + E_EARLY]
-        m[end + E_POST] = post
-        if post:
-            m[end + E_EARLY] = m[post + O_NEXT]
+    posts, end = 0, m[meeting + M_ENDS]
+    for _ in range(m[meeting + M_END_COUNT]):
+        post = m[end + E_POST]
+        if m[end + E_EARLY]:
+            m[end + E_EARLY] -= 1
+            tile, number = tile_of(m, post), post & NUMBER
+            item = m[operation_at(m, tile, number) + O_ITEM]
+            fill_end(m, t, end, name_of(m, tile, number + t[item + I_NEXT]))
             posts += 1
+        else:
+            m[end + E_POST] = 0
+        end += E_SIZE
     m[meeting + M_POSTS] = posts
     m[meeting + M_GATHERING] = 1
 
@@ -216,29 +220,29 @@ def first_post(m: Words, meeting: int) -> int:
 
 
 @compiled
-def transmit(m: Words, f: Floats, k: Words, rates: Floats, meeting: int) -> bool:
+def transmit(m: Words, f: Floats, t: Items, k: Words, rates: Floats, meeting: int) -> bool:
     """Everyone is there: send the message on its way. False if the ends say different sizes."""
-    size = 0 if m[meeting + M_IS_BARRIER] else agreed_size(m, k, meeting)
+    size = 0 if m[meeting + M_IS_BARRIER] else agreed_size(m, meeting)
     if size < 0:
         return False
     last, first = m[meeting + M_LAST], first_post(m, meeting)
-    start = max(m[last + O_START], m[meeting + M_HOST_AT])
-    is_by_tile = start == m[last + O_START]
-    cause = m[last + O_STARTED] if is_by_tile else m[meeting + M_HOST_RECORD]
-    tile, index = m[first + O_TILE], k[m[first + O_CODE] + C_INDEX]
-    record = add_record(
-        m, start, cause, 1 if is_by_tile else 0, m[tile + T_INDEX], index, m[meeting + M_BOUND]
-    )
+    start = max(m[last + E_START], m[meeting + M_HOST_AT])
+    is_by_tile = start == m[last + E_START]
+    cause = m[last + E_STARTED] if is_by_tile else m[meeting + M_HOST_RECORD]
+    tile = tile_of(m, first)
+    index = t[m[operation_at(m, tile, first & NUMBER) + O_ITEM] + I_WHAT] >> WHAT_INDEX
+    what = index << WHAT_INDEX | m[meeting + M_BOUND] << WHAT_BOUND | (1 if is_by_tile else 0)
+    record = add_record(m, start, cause, first >> NUMBER_BITS, what)
     leave_senders(m, f, rates, meeting, size, start, record)
     edges = m[meeting + M_EDGES]
     for edge in range(edges, edges + G_SIZE * m[meeting + M_EDGE_COUNT], G_SIZE):
         go_over(m, f, k, rates, m[meeting + M_DELAYS], edge, size, start, record)
     latest, decides = arrive(m, k, meeting)
     note_end(m, latest, decides)
-    end_posts(m, meeting, start)
-    gather_next(m, meeting)
+    end_posts(m, t, meeting, start)
+    gather_next(m, t, meeting)
     if is_complete(m, meeting):
         meet(m, meeting)
-    count_message(m, meeting, size, k[m[tile + T_NODES] + index])
+    count_message(m, meeting, size, k[m[tile + TILE_NODES] + index])
     m[H_ARG], m[H_ARG_AT], m[H_ARG_RECORD] = meeting, latest, decides
     return True

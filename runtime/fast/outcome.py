@@ -17,9 +17,10 @@ from runtime.timing.result import StepCost
 from runtime.within import parts_within
 
 from . import layout as at
+from .costs import Costs
 from .kernel import walk_back
 from .messages import CHIP_LINK, HOP, HOST_LINK, REDUCE
-from .steps import Costs, Step
+from .steps import Step
 from .template import Template
 from .words import Words
 
@@ -39,9 +40,9 @@ class Outcome:
     def __init__(self, template: Template, costs: Costs, step: Step) -> None:
         self._program, self._template, self._costs, self._step = template.program, template, costs, step
         self._state, self._hosts = step.state, step.hosts
-        self._issued = [
-            self._state[team.issued : team.issued + len(template.ops[team.role])] for team in template.teams
-        ]
+        self._issued = [np.zeros(len(template.ops[team.role]), np.int64) for team in template.teams]
+        self._executed = [np.zeros(len(costs.by_role[team.role]), np.int64) for team in template.teams]
+        self._count()
 
     def cost(self, segments: Sequence[Segment]) -> StepCost:
         """The step's cost."""
@@ -61,6 +62,20 @@ class Outcome:
             critical_nodes=by_node if self._hosts is None else self._hosts.parts.spread(by_node),
             source_rows=source_rows,
         )
+
+    def _count(self) -> None:
+        """What tiles of each team have issued and executed: what their traces say."""
+        teams, kinds = self._template.of_tile
+        each = len(teams) // len(self._step.traces)
+        for number, traces in enumerate(self._step.traces):
+            if not traces:
+                continue
+            mine = slice(number * each, (number + 1) * each)
+            pairs, counts = np.unique(teams[mine] * len(traces) + kinds[mine], return_counts=True)
+            for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
+                team, trace = pair // len(traces), traces[pair % len(traces)]
+                self._issued[team] += count * trace.issued
+                self._executed[team][: trace.executed.size] += count * trace.executed
 
     def _path(self) -> tuple[dict[Bound, int], dict[str, int]]:
         parts = len(parts_within(self._program))
@@ -114,7 +129,7 @@ class Outcome:
             code = len(self._program.roles[team.role].code)
             np.add.at(totals[_NUMBERS[Event.ISSUE]], team.nodes[:code], issued[:code])
             indices, events, counts, by_cost = tables[team.role]
-            executed = self._step.executed[number][by_cost]
+            executed = self._executed[number][by_cost]
             np.add.at(totals, (events, team.nodes[indices]), counts * executed)
         first = int(self._state[at.H_EVENTS])
         for number, event in _MESSAGE_EVENTS.items():

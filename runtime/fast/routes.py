@@ -61,7 +61,7 @@ class Routes:
     """Where the meetings, their ends and the links of a program lie in the state arena."""
 
     meetings: int
-    ends: int
+    ends: Words  # where the first one of each meeting is
     links: int
     found: Links
     most_edges: int
@@ -71,6 +71,10 @@ class Routes:
     def meeting(self, number: int) -> int:
         """The place of a meeting."""
         return self.meetings + at.M_SIZE * number
+
+    def end(self, meeting: int, number: int) -> int:
+        """The place of an end of a meeting."""
+        return int(self.ends[meeting]) + at.E_SIZE * number
 
 
 def _edges(plan: Plan, links: Links) -> list[int]:
@@ -115,8 +119,8 @@ def add_routes(exchange: Exchange, state: Pieces, plan_words: Pieces) -> Routes:
         edges.extend(_edges(plan, links))
         delays.extend(plan.delay)
         meetings.append(row)
-    first_link = state.add(links.words())
-    first_end = state.add(_ends_words(ends, first_link))
+    first_link = state.add_lines(links.words())
+    first_end = state.add_lines(_ends_words(ends, first_link))
     first_edge = plan_words.add(_edges_words(edges, first_link))
     first_delay = plan_words.add(delays)
     rows = np.array(meetings, np.int64).reshape(-1, at.M_SIZE)
@@ -125,8 +129,8 @@ def add_routes(exchange: Exchange, state: Pieces, plan_words: Pieces) -> Routes:
     rows[:, at.M_DELAYS] += first_delay
     most = rows.max(axis=0) if len(rows) else np.zeros(at.M_SIZE, np.int64)
     return Routes(
-        state.add(rows),
-        first_end,
+        state.add_lines(rows),
+        rows[:, at.M_ENDS],
         first_link,
         links,
         int(most[at.M_EDGE_COUNT]),
@@ -139,8 +143,8 @@ def _ends_words(ends: list[tuple[int, int]], first_link: int) -> Words:
     rows = np.zeros((len(ends), at.E_SIZE), np.int64)
     if ends:
         places, links = np.array(ends, np.int64).T
-        rows[:, at.E_PLACE] = places
-        rows[:, at.E_LINK] = np.where(links < 0, 0, first_link + at.L_SIZE * links)
+        assert places.max() <= at.E_PLACE
+        rows[:, at.E_WAY] = np.where(links < 0, 0, first_link + at.L_SIZE * links) << at.E_LINK | places
     return rows
 
 

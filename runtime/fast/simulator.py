@@ -13,9 +13,11 @@ from runtime.timing.result import StepCost
 from runtime.timing.simulator import Simulator
 
 from . import layout as at
+from .costs import Costs
 from .outcome import Outcome
-from .steps import Costs, Step
+from .steps import Step
 from .template import make_template
+from .traces import OutsideError, Traces
 
 
 class FastSimulator:
@@ -25,7 +27,9 @@ class FastSimulator:
         self._program = program
         self._reference: Simulator | None = None
         self._template = make_template(program)
-        self._costs = None if self._template is None else Costs(self._template)
+        if self._template is not None:
+            self._costs = Costs(self._template)
+            self._traces = Traces(self._template, self._costs)
         self._arena = np.zeros(0, np.int64)  # of the last step, for the next one
 
     def step(self, segments: Sequence[Segment], sink: Sink | None = None) -> StepCost:
@@ -39,14 +43,19 @@ class FastSimulator:
 
     def alone(self, segments: Sequence[Segment]) -> StepCost | None:
         """Simulate one step without the reference; None if that has to do it."""
-        if self._template is None or self._costs is None or not segments:
+        if self._template is None or not segments:
             return None
-        step = Step(self._template, self._costs, segments, self._arena)
-        try:
-            status = step.run()
-        except CimError:
-            return None
-        self._arena = step.state
+        self._traces.begin()
+        while True:
+            try:
+                step = Step(self._template, self._costs, self._traces, segments, self._arena)
+                status = step.run()
+            except (CimError, OutsideError):
+                return None
+            self._arena = step.state
+            if status != at.FAR:
+                break
+            self._traces.widen()
         if status != at.DONE:
             return None
         return Outcome(self._template, self._costs, step).cost(segments)

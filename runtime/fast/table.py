@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .jit import Words, compiled, entry
+from .jit import Words, compiled, entry, pointer
 from .layout import C_LENGTH, C_LENGTHS, K_CODE, K_KEY, T_REGISTERS, X_MASK, X_TABLE
 
 FIRST_SLOTS = 64  # a power of two, as all numbers of slots
@@ -40,8 +40,9 @@ def find_cost(m: Words, k: Words, tile: int, code: int) -> int:
 
 
 @entry
-def put_cost(k: Words, cost: int) -> None:
+def put_cost(plan: Words, cost: int) -> None:
     """Put a cost that is not in the table there."""
+    k = pointer(plan)
     code = k[cost + K_CODE]
     key = mixed(code, 0)
     for number in range(k[code + C_LENGTHS]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,6 @@ from runtime.timing.exchange import Exchange
 from runtime.timing.network import Network
 
 from . import layout as at
-from .board import FIRST_ROOM
 from .decode import can_decode, code_words
 from .messages import MESSAGE_EVENTS
 from .routes import Routes, add_routes, port_ends
@@ -33,7 +33,16 @@ class Team:
 
     role: int
     nodes: Words
-    issued: int  # where the state arena counts what was issued
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Tiles of one role with the same parameters, which lie at `place` in the plan; the most ports that one has."""
+
+    role: int
+    params: tuple[int, ...]
+    place: int
+    ports: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,8 @@ class Template:
     ops: tuple[tuple[Op, ...], ...]  # by role
     code: tuple[int, ...]  # where the roles' instructions lie
     teams: tuple[Team, ...]
+    kinds: tuple[Kind, ...]
+    of_tile: tuple[Words, Words]  # the numbers of each tile's team, and kind
     nodes: tuple[str, ...]
     routes: Routes
     exchange: Exchange
@@ -85,18 +96,19 @@ class _Maker:
         exchange = Exchange(program, Network(target, program), self._copies)
         routes = add_routes(exchange, self._state, self._plan)
         memories = self._memories()
-        tiles = self._tiles(code, teams, of_tile, memories)
+        tiles = self._tiles(teams, of_tile, memories)
         self._ports(tiles, exchange, routes)
-        first_tile = self._state.add(tiles)
+        first_tile = self._state.add_lines(tiles)
+        kinds, kind_of_tile = self._kinds(tiles[:, at.TILE_PORT_COUNT].tolist())
         events = self._state.add(np.zeros(MESSAGE_EVENTS * len(self._names), np.int64))
-        agenda = self._state.add(np.zeros(at.A_SIZE * _FIRST_AGENDA, np.int64))
+        agenda = self._state.add_lines(np.zeros(at.A_SIZE * _FIRST_AGENDA, np.int64))
         scratch = self._state.add(np.zeros(4 * routes.most_places, np.int64))
         state = self._state.all()
         head = state[: at.H_SIZE]
         head[[at.H_TILES, at.H_TILE_COUNT, at.H_EVENTS]] = first_tile, len(tiles), events
         head[[at.H_NODES, at.H_HEAP, at.H_HEAP_CAP]] = len(self._names), agenda, _FIRST_AGENDA
         head[[at.H_SCRATCH, at.H_PLACES]] = scratch, routes.most_places
-        self._set_head(head, routes, int(tiles[:, at.T_PORT_COUNT].max()))
+        self._set_head(head, routes, int(tiles[:, at.TILE_PORT_COUNT].max()))
         return Template(
             program,
             self._copies,
@@ -106,6 +118,8 @@ class _Maker:
             self._ops,
             code,
             tuple(teams),
+            kinds,
+            (np.array(of_tile, np.int64), kind_of_tile),
             tuple(self._names),
             routes,
             exchange,
@@ -118,7 +132,7 @@ class _Maker:
         head[[at.H_DEPTH, at.H_WINDOW, at.H_GRANULE]] = depth, target.queue_window, target.granule_bytes
         head[[at.H_LAST, at.H_FREE]] = at.NO_RECORD, self._state.size
         most = 20 * routes.most_edges + 20 * routes.most_ends + 64 * (3 + ports) * depth
-        head[[at.H_MARGIN, at.H_MOST]] = _MARGIN + most, at.N_SIZE * FIRST_ROOM
+        head[[at.H_MARGIN, at.H_MOST]] = _MARGIN + most, at.O_SIZE
 
     # ------------------------------------------------------------------------------------------------- tiles
 
@@ -137,8 +151,18 @@ class _Maker:
     def _team(self, tile: Tile) -> Team:
         number = self._roles[tile.role]
         role, ops = self._program.roles[number], self._ops[number]
-        issued = self._state.add(np.zeros(len(ops), np.int64))
-        return Team(number, self._nodes(role, tile.nodes, len(ops)), issued)
+        return Team(number, self._nodes(role, tile.nodes, len(ops)))
+
+    def _kinds(self, ports: Sequence[int]) -> tuple[tuple[Kind, ...], Words]:
+        """The kinds of tiles, and which one each tile is of."""
+        numbers: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+        for index, tile in enumerate(self._program.tiles):
+            numbers.setdefault((self._roles[tile.role], tuple(tile.params)), []).append(index)
+        found, of_tile = [], np.zeros(len(ports), np.int64)
+        for number, ((role, params), tiles) in enumerate(numbers.items()):
+            of_tile[tiles] = number
+            found.append(Kind(role, params, self._plan.add(params), max(ports[index] for index in tiles)))
+        return tuple(found), of_tile
 
     def _nodes(self, role: Role, nodes: tuple[str, ...], count: int) -> Words:
         """The numbers of the names behind each instruction."""
@@ -153,52 +177,38 @@ class _Maker:
         return found
 
     def _tiles(
-        self,
-        code: tuple[int, ...],
-        teams: list[Team],
-        of_tile: list[int],
-        memories: tuple[tuple[int, ...], tuple[int, ...]],
+        self, teams: list[Team], of_tile: list[int], memories: tuple[tuple[int, ...], tuple[int, ...]]
     ) -> Words:
         program = self._program
         nodes = [self._plan.add(team.nodes) for team in teams]
-        rows = np.zeros((len(program.tiles), at.T_SIZE), np.int64)
-        rows[:, at.T_INDEX] = np.arange(len(rows))
-        rows[:, at.T_RECORD] = at.NO_RECORD
-        rows[:, at.T_GROUP] = of_tile
-        rows[:, at.T_CODE] = [code[teams[team].role] for team in of_tile]
-        rows[:, at.T_ISSUED] = [teams[team].issued for team in of_tile]
-        rows[:, at.T_NODES] = [nodes[team] for team in of_tile]
-        rows[:, at.T_PARAMS] = [self._plan.add(tile.params) for tile in program.tiles]
-        rows[:, at.T_PARAM_COUNT] = [len(tile.params) for tile in program.tiles]
+        rows = np.zeros((len(program.tiles), at.TILE_SIZE), np.int64)
+        rows[:, at.TILE_INDEX] = np.arange(len(rows))
+        rows[:, at.TILE_RECORD] = at.NO_RECORD
+        rows[:, at.TILE_NODES] = [nodes[team] for team in of_tile]
+        rows[:, at.TILE_ALIVE + at.RING_FIRST] = 1
+        for queue in (at.TILE_CIM, at.TILE_VECTOR):
+            rows[:, queue + at.Q_HOLDER], rows[:, queue + at.Q_TURN] = at.NO_RECORD, at.PENDING
         chips = [program.target.chip_of(tile.x, tile.y) for tile in program.tiles]
-        for column, places in zip((at.T_DRAM, at.T_GBUF), memories, strict=True):
+        for column, places in zip((at.TILE_DRAM, at.TILE_GBUF), memories, strict=True):
             rows[:, column] = [places[chip] for chip in chips]
-        boards = np.zeros((len(rows), 2, at.BOARD_SIZE), np.int64)
-        rows[:, at.T_BUFFER] = self._state.add(boards) + 2 * at.BOARD_SIZE * np.arange(len(rows))
-        rows[:, at.T_CELLS] = rows[:, at.T_BUFFER] + at.BOARD_SIZE
         return rows
 
     def _ports(self, tiles: Words, exchange: Exchange, routes: Routes) -> None:
-        """Make the queues of all ports, and those in the tiles' rows."""
+        """Make the rows of all ports."""
         ends = port_ends(exchange)
         counts: dict[int, int] = defaultdict(int)
         for tile, port, _, _ in ends:
             counts[tile] = max(counts[tile], port + 1)
-        tiles[:, at.T_PORT_COUNT] = [counts.get(tile, 0) for tile in range(len(tiles))]
-        before = np.cumsum(tiles[:, at.T_PORT_COUNT]) - tiles[:, at.T_PORT_COUNT]
-        rows = np.zeros((int(tiles[:, at.T_PORT_COUNT].sum()), at.Q_SIZE), np.int64)
-        owner = np.repeat(np.arange(len(tiles)), tiles[:, at.T_PORT_COUNT])
-        first_tile = self._state.size + rows.size  # the tiles come right behind
-        for tile, port, meeting, end in ends:
-            row = rows[before[tile] + port]
-            row[at.Q_MEETING], row[at.Q_END] = routes.meeting(meeting), end
-        rows[:, at.Q_TILE] = first_tile + at.T_SIZE * owner
-        tiles[:, at.T_PORTS] = self._state.add(rows) + at.Q_SIZE * before
-        for queue in (at.T_CIM, at.T_VECTOR, at.T_DMA):
-            tiles[:, queue + at.Q_TILE] = first_tile + at.T_SIZE * tiles[:, at.T_INDEX]
-        if self._program.target.queue_window > 1:
-            for queue in (at.T_CIM, at.T_VECTOR):
-                tiles[:, queue + at.Q_HOLDER], tiles[:, queue + at.Q_TURN] = at.NO_RECORD, at.PENDING
+        count = at.TILE_PORT_COUNT
+        tiles[:, count] = [counts.get(tile, 0) for tile in range(len(tiles))]
+        before = np.cumsum(tiles[:, count]) - tiles[:, count]
+        rows = np.zeros((int(tiles[:, count].sum()), at.PORT_SIZE), np.int64)
+        for tile, port, number, end in ends:
+            meeting = exchange.meetings[number]
+            way = at.PORT_SENDS if end < len(meeting.sources) else at.PORT_RECEIVES
+            kind = at.PORT_BARRIER if meeting.is_barrier else way
+            rows[before[tile] + port, :3] = routes.meeting(number), routes.end(number, end), kind
+        tiles[:, at.TILE_PORTS] = self._state.add_lines(rows) + at.PORT_SIZE * before
 
     # ---------------------------------------------------------------------------------------------- memories
 

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from .agenda import push
 from .arena import add_record
-from .flights import finish, push, resolve
-from .jit import Words, compiled
+from .flights import NUMBER, finish, free_cells, free_port, name_of, row_of
+from .jit import Items, Words, compiled
 from .layout import (
-    C_BOUND,
-    C_HAS_PORT,
-    C_INDEX,
-    C_IS_RECEIVE,
-    C_KIND,
     CIM,
     COPY,
+    E_BYTES,
     E_EARLY,
-    E_EARLY_LATEST,
     E_POST,
     E_SIZE,
-    F_CELLS,
-    F_PORT,
+    E_START,
+    E_STARTED,
     H_BUSY_CIM,
     H_BUSY_DMA,
     H_BUSY_MACROS,
     H_BUSY_VECTOR,
     HOST,
+    I_COST,
+    I_HAS_PORT,
+    I_HEAD,
+    I_HIGH,
+    I_KIND,
+    I_OPERAND,
+    I_RECEIVES,
+    I_WHAT,
     K_BUSY,
     K_DONE,
     K_MACROS,
@@ -43,20 +47,17 @@ from .layout import (
     M_POSTS,
     M_SERVED,
     MEMORY,
+    NUMBER_BITS,
     O_CAUSE,
-    O_CODE,
-    O_COST,
-    O_FLIGHTS,
-    O_NEXT,
-    O_OPERAND,
-    O_SEQUENCE,
+    O_CELLS,
+    O_ITEM,
     O_START,
-    O_STARTED,
-    O_TILE,
-    Q_END,
-    Q_MEETING,
-    T_CIM_UNTIL,
-    T_INDEX,
+    PORT_END,
+    PORT_MEETING,
+    PORT_SIZE,
+    TILE_CIM_UNTIL,
+    TILE_INDEX,
+    TILE_PORTS,
     TRANSFER,
     TRANSMIT,
     VECTOR,
@@ -66,56 +67,51 @@ NO_SIZE = -1  # the host says nothing about a message's size
 
 
 @compiled
-def start_cim(m: Words, k: Words, operation: int) -> None:
+def start_cim(m: Words, t: Items, k: Words, tile: int, number: int, operation: int) -> None:
     """The port is free before the macro rows are, and those before the results are there."""
-    tile, cost = m[operation + O_TILE], m[operation + O_COST]
-    start, record = m[operation + O_START], m[operation + O_STARTED]
-    if k[m[operation + O_CODE] + C_HAS_PORT]:
-        resolve(m, m[operation + O_FLIGHTS] + F_PORT, start + k[cost + K_PORT], record)
+    item, start, record = m[operation + O_ITEM], m[operation + O_START], m[operation + O_CAUSE]
+    cost = t[item + I_COST]
+    if t[item + I_HEAD] & I_HAS_PORT:
+        free_port(m, t, tile, number, operation, start + k[cost + K_PORT], record)
     if k[cost + K_MACROS]:
-        resolve(m, m[operation + O_FLIGHTS] + F_CELLS, start + k[cost + K_BUSY], record)
+        free_cells(m, t, tile, number, operation, start + k[cost + K_BUSY])
     m[H_BUSY_MACROS] += k[cost + K_MACROS] * k[cost + K_BUSY]
     end = start + k[cost + K_DONE]
-    m[H_BUSY_CIM] += max(0, end - max(start, m[tile + T_CIM_UNTIL]))
-    m[tile + T_CIM_UNTIL] = max(m[tile + T_CIM_UNTIL], end)
-    finish(m, operation, end, record)
+    m[H_BUSY_CIM] += max(0, end - max(start, m[tile + TILE_CIM_UNTIL]))
+    m[tile + TILE_CIM_UNTIL] = max(m[tile + TILE_CIM_UNTIL], end)
+    finish(m, t, tile, number, operation, end, record)
 
 
 @compiled
-def start_vector(m: Words, k: Words, operation: int) -> None:
+def start_vector(m: Words, t: Items, k: Words, tile: int, number: int, operation: int) -> None:
     """The vector unit is a pipeline: what comes next can enter it before the results are there."""
-    cost, start, record = m[operation + O_COST], m[operation + O_START], m[operation + O_STARTED]
+    item, start, record = m[operation + O_ITEM], m[operation + O_START], m[operation + O_CAUSE]
+    cost = t[item + I_COST]
     m[H_BUSY_VECTOR] += k[cost + K_BUSY]
-    if k[m[operation + O_CODE] + C_HAS_PORT]:
-        resolve(m, m[operation + O_FLIGHTS] + F_PORT, start + k[cost + K_PORT], record)
-    finish(m, operation, start + k[cost + K_DONE], record)
+    if t[item + I_HEAD] & I_HAS_PORT:
+        free_port(m, t, tile, number, operation, start + k[cost + K_PORT], record)
+    finish(m, t, tile, number, operation, start + k[cost + K_DONE], record)
 
 
 @compiled
-def start_copy(m: Words, k: Words, operation: int) -> None:
+def start_copy(m: Words, t: Items, k: Words, tile: int, number: int, operation: int) -> None:
     """The DMA engine copies within the buffer."""
-    done = k[m[operation + O_COST] + K_DONE]
+    done = k[t[m[operation + O_ITEM] + I_COST] + K_DONE]
     m[H_BUSY_DMA] += done
-    finish(m, operation, m[operation + O_START] + done, m[operation + O_STARTED])
+    finish(m, t, tile, number, operation, m[operation + O_START] + done, m[operation + O_CAUSE])
 
 
 # ------------------------------------------------------------------------------------------------- messages
 
 
 @compiled
-def put_post(m: Words, meeting: int, end: int, operation: int) -> None:
-    """Someone has come to its next message, or to a later one."""
-    place = m[meeting + M_ENDS] + E_SIZE * end
-    if m[place + E_POST] == 0:
-        m[place + E_POST] = operation
-        m[meeting + M_POSTS] += 1
-        return
-    m[operation + O_NEXT] = 0
-    if m[place + E_EARLY]:
-        m[m[place + E_EARLY_LATEST] + O_NEXT] = operation
-    else:
-        m[place + E_EARLY] = operation
-    m[place + E_EARLY_LATEST] = operation
+def fill_end(m: Words, t: Items, end: int, name: int) -> None:
+    """An operation has come to the next message of an end."""
+    operation = row_of(m, name)
+    m[end + E_POST] = name
+    m[end + E_START] = m[operation + O_START]
+    m[end + E_STARTED] = m[operation + O_CAUSE]
+    m[end + E_BYTES] = t[m[operation + O_ITEM] + I_HIGH]
 
 
 @compiled
@@ -137,12 +133,12 @@ def take_message(m: Words, meeting: int) -> int:
     m[meeting + M_HOST_SIZE] = size
     m[meeting + M_SERVED] += 1
     m[meeting + M_GATHERING] = 0
-    ends, last, first = m[meeting + M_ENDS], 0, 0
-    for end in range(m[meeting + M_END_COUNT]):
-        post = m[ends + E_SIZE * end + E_POST]
-        if post:
-            first = first if first else post
-            last = post if last == 0 or m[post + O_START] > m[last + O_START] else last
+    end, last, first = m[meeting + M_ENDS], 0, 0
+    for _ in range(m[meeting + M_END_COUNT]):
+        if m[end + E_POST]:
+            first = first if first else m[end + E_POST]
+            last = end if last == 0 or m[end + E_START] > m[last + E_START] else last
+        end += E_SIZE
     m[meeting + M_LAST] = last
     return first
 
@@ -152,19 +148,24 @@ def meet(m: Words, meeting: int) -> None:
     """All have come to a message: it takes its turn."""
     first = take_message(m, meeting)
     is_from_tile = m[m[meeting + M_ENDS] + E_POST] != 0  # otherwise the host sends
-    at = max(m[m[meeting + M_LAST] + O_START], m[meeting + M_HOST_AT])
+    at = max(m[m[meeting + M_LAST] + E_START], m[meeting + M_HOST_AT])
     if is_from_tile:
-        push(m, at, m[m[first + O_TILE] + T_INDEX], m[first + O_SEQUENCE], TRANSMIT, meeting)
+        push(m, at, first >> NUMBER_BITS, first & NUMBER, TRANSMIT, meeting)
     else:
         push(m, at, HOST, m[meeting + M_NUMBER], TRANSMIT, meeting)
 
 
 @compiled
-def post_message(m: Words, operation: int) -> None:
-    """A tile has come to a message; if it is the last one, the message takes its turn."""
-    queue = m[operation + O_OPERAND]
-    meeting = m[queue + Q_MEETING]
-    put_post(m, meeting, m[queue + Q_END], operation)
+def post_message(m: Words, t: Items, tile: int, number: int, operation: int) -> None:
+    """A tile has come to a message, or to a later one; if it is the last to come, the message takes its turn."""
+    port = m[tile + TILE_PORTS] + PORT_SIZE * t[m[operation + O_ITEM] + I_OPERAND]
+    meeting = m[port + PORT_MEETING]
+    end = m[port + PORT_END]
+    if m[end + E_POST]:
+        m[end + E_EARLY] += 1
+    else:
+        fill_end(m, t, end, name_of(m, tile, number))
+        m[meeting + M_POSTS] += 1
     if is_complete(m, meeting):
         meet(m, meeting)
 
@@ -173,29 +174,23 @@ def post_message(m: Words, operation: int) -> None:
 
 
 @compiled
-def begin(m: Words, k: Words, operation: int) -> None:
+def begin(m: Words, t: Items, k: Words, tile: int, number: int, operation: int) -> None:
     """Start an operation, now that it is known when."""
-    code, tile = m[operation + O_CODE], m[operation + O_TILE]
-    record = add_record(
-        m,
-        m[operation + O_START],
-        m[operation + O_CAUSE] >> 1,
-        m[operation + O_CAUSE] & 1,
-        m[tile + T_INDEX],
-        k[code + C_INDEX],
-        k[code + C_BOUND],
-    )
-    m[operation + O_STARTED] = record
-    if k[code + C_IS_RECEIVE]:  # the next one at its port can be posted
-        resolve(m, m[operation + O_FLIGHTS] + F_PORT, m[operation + O_START], record)
-    kind = k[code + C_KIND]
-    if kind == CIM:
-        start_cim(m, k, operation)
-    elif kind == VECTOR:
-        start_vector(m, k, operation)
+    item, cause = m[operation + O_ITEM], m[operation + O_CAUSE]
+    head, start = t[item + I_HEAD], m[operation + O_START]
+    record = add_record(m, start, cause >> 1, m[tile + TILE_INDEX], t[item + I_WHAT] | cause & 1)
+    m[operation + O_CAUSE] = record
+    m[operation + O_CELLS] = 0
+    if head & I_RECEIVES:  # the next one at its port can be posted
+        free_port(m, t, tile, number, operation, start, record)
+    kind = head & I_KIND
+    if kind == VECTOR:
+        start_vector(m, t, k, tile, number, operation)
+    elif kind == CIM:
+        start_cim(m, t, k, tile, number, operation)
     elif kind == COPY:
-        start_copy(m, k, operation)
+        start_copy(m, t, k, tile, number, operation)
     elif kind == MEMORY:
-        push(m, m[operation + O_START], m[tile + T_INDEX], m[operation + O_SEQUENCE], TRANSFER, operation)
+        push(m, start, m[tile + TILE_INDEX], number, TRANSFER, name_of(m, tile, number))
     else:
-        post_message(m, operation)
+        post_message(m, t, tile, number, operation)

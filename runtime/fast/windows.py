@@ -6,121 +6,103 @@ reads a few cache lines and no operations.
 
 from __future__ import annotations
 
-from .arena import free_operation
-from .flights import let_go_on, push
-from .jit import Words, compiled
+from .agenda import push
+from .flights import NUMBER, let_go_on, operation_at, tile_of
+from .jit import Items, Words, compiled
 from .layout import (
-    F_DONE,
-    F_OPERATION,
-    H_DEPTH,
+    CIM,
     H_NOW,
     H_WAITING,
     H_WINDOW,
+    HELD_BY_CIM,
+    HELD_BY_DMA,
+    HELD_BY_PORT,
+    HELD_BY_VECTOR,
+    I_COST,
+    I_HEAD,
+    I_KIND,
+    I_OPERAND,
+    I_WINDOWED,
     K_PORT,
     LATE,
-    NO_RECORD,
+    MESSAGE,
     O_CAUSE,
-    O_COST,
-    O_FLIGHTS,
-    O_IS_READY,
-    O_LATER,
-    O_QUEUE,
-    O_SEQUENCE,
+    O_CELLS,
+    O_ITEM,
     O_START,
-    O_STARTED,
-    O_TILE,
-    O_UNKNOWN,
-    O_WINDOW,
     PENDING,
-    PENDING_OPERATION,
+    PENDING_NUMBER,
     PENDING_START,
     PENDING_WORDS,
     Q_FREE,
     Q_HOLDER,
     Q_PENDING,
     Q_STARTED,
-    Q_TILE,
     Q_TURN,
     RING_COUNT,
     RING_FIRST,
     RING_PLACE,
     RING_SLOTS,
-    STARTED_DONE,
-    STARTED_RECORD,
-    STARTED_START,
-    STARTED_WORDS,
-    T_HELD,
-    T_INDEX,
-    T_RECORD,
-    T_TIME,
+    TILE_ALIVE,
+    TILE_CIM,
+    TILE_HELD,
+    TILE_INDEX,
+    TILE_RECORD,
+    TILE_TIME,
+    TILE_VECTOR,
     TURN,
+    VECTOR,
 )
-from .rings import drop_row, new_row, oldest_row, row_at
+from .rings import drop_row, new_row, row_at
 from .units import begin
 
 
 @compiled
-def append_pending(m: Words, queue: int, operation: int) -> None:
+def append_pending(m: Words, queue: int, operation: int, number: int) -> None:
     """An operation waits in a window."""
-    ring = queue + Q_PENDING
-    m[operation + O_WINDOW] = queue
-    m[operation + O_LATER] = m[ring + RING_FIRST] + m[ring + RING_COUNT]
-    row = new_row(m, ring, PENDING_WORDS)
-    m[row + PENDING_START] = LATE if m[operation + O_UNKNOWN] else m[operation + O_START]
-    m[row + PENDING_OPERATION] = operation
+    row = new_row(m, queue + Q_PENDING, PENDING_WORDS)
+    m[row + PENDING_START] = m[operation + O_START] if m[operation + O_CELLS] == PENDING else LATE
+    m[row + PENDING_NUMBER] = number
 
 
 @compiled
-def remove_pending(m: Words, queue: int, number: int) -> None:
-    """What waits in a window with this number waits no longer; those before it move up."""
+def remove_pending(m: Words, queue: int, at: int) -> None:
+    """What waits in a window at a place waits no longer; those before it move up."""
     ring = queue + Q_PENDING
-    row = row_at(m, ring, number, PENDING_WORDS)
-    while number > m[ring + RING_FIRST]:
-        number -= 1
-        before = row_at(m, ring, number, PENDING_WORDS)
+    row = row_at(m, ring, at, PENDING_WORDS)
+    while at > m[ring + RING_FIRST]:
+        at -= 1
+        before = row_at(m, ring, at, PENDING_WORDS)
         m[row + PENDING_START] = m[before + PENDING_START]
-        m[row + PENDING_OPERATION] = m[before + PENDING_OPERATION]
+        m[row + PENDING_NUMBER] = m[before + PENDING_NUMBER]
         row = before
     drop_row(m, ring)
 
 
 @compiled
-def give_back(m: Words, operation: int) -> None:
-    """Nobody needs to know more of an operation that has started from a window than its flights."""
-    m[m[operation + O_FLIGHTS] + F_OPERATION] = 0
-    free_operation(m, operation)
-
-
-@compiled
-def start_picked(m: Words, k: Words, queue: int, number: int) -> None:
+def start_picked(m: Words, t: Items, k: Words, tile: int, queue: int, at: int) -> None:
     """Start an operation as soon as it is ready and the unit is free."""
-    operation = m[row_at(m, queue + Q_PENDING, number, PENDING_WORDS) + PENDING_OPERATION]
+    number = m[row_at(m, queue + Q_PENDING, at, PENDING_WORDS) + PENDING_NUMBER]
+    operation = operation_at(m, tile, number)
     if m[queue + Q_FREE] > m[operation + O_START]:
         m[operation + O_START] = m[queue + Q_FREE]
         m[operation + O_CAUSE] = 2 * m[queue + Q_HOLDER]
-    remove_pending(m, queue, number)
-    start = m[operation + O_START]
-    m[queue + Q_FREE] = start + k[m[operation + O_COST] + K_PORT]
-    begin(m, k, operation)
-    m[queue + Q_HOLDER] = m[operation + O_STARTED]
-    row = new_row(m, queue + Q_STARTED, STARTED_WORDS)
-    m[row + STARTED_START] = start
-    m[row + STARTED_DONE] = m[m[operation + O_FLIGHTS] + F_DONE]
-    m[row + STARTED_RECORD] = m[operation + O_STARTED]
-    if not m[operation + O_IS_READY]:
-        give_back(m, operation)
-    tile = m[queue + Q_TILE]
-    if m[tile + T_HELD] == queue:
-        m[tile + T_HELD] = 0
+    remove_pending(m, queue, at)
+    m[queue + Q_FREE] = m[operation + O_START] + k[t[m[operation + O_ITEM] + I_COST] + K_PORT]
+    begin(m, t, k, tile, number, operation)
+    m[queue + Q_HOLDER] = m[operation + O_CAUSE]
+    m[new_row(m, queue + Q_STARTED, 1)] = number
+    if m[tile + TILE_HELD] == (HELD_BY_CIM if queue == tile + TILE_CIM else HELD_BY_VECTOR):
+        m[tile + TILE_HELD] = 0
         let_go_on(m, tile)
 
 
 @compiled
-def ask_turn(m: Words, queue: int, operation: int, at: int) -> None:
+def ask_turn(m: Words, tile: int, queue: int, number: int, at: int) -> None:
     """Take a turn at a time, unless there is an earlier one."""
     if m[queue + Q_TURN] == PENDING or at < m[queue + Q_TURN]:
         m[queue + Q_TURN] = at
-        push(m, at, m[m[queue + Q_TILE] + T_INDEX], m[operation + O_SEQUENCE], TURN, queue)
+        push(m, at, m[tile + TILE_INDEX], number, TURN, queue)
 
 
 @compiled
@@ -138,62 +120,78 @@ def best_in_window(m: Words, queue: int) -> tuple[int, int, bool]:
 
 
 @compiled
-def pick(m: Words, k: Words, queue: int) -> None:
+def pick(m: Words, t: Items, k: Words, tile: int, queue: int) -> None:
     """Start all of which it is known that nothing else comes first, and ask for a turn for the rest."""
     ring = queue + Q_PENDING
     while m[ring + RING_COUNT]:
-        number = m[ring + RING_FIRST]
-        if m[row_at(m, ring, number, PENDING_WORDS) + PENDING_START] > m[queue + Q_FREE]:
-            number, at, is_all = best_in_window(m, queue)
+        which = m[ring + RING_FIRST]
+        if m[row_at(m, ring, which, PENDING_WORDS) + PENDING_START] > m[queue + Q_FREE]:
+            which, at, is_all = best_in_window(m, queue)
             if at == LATE:
                 return
-            if at > m[H_NOW] and not (is_all and at <= m[m[queue + Q_TILE] + T_TIME]):
-                ask_turn(m, queue, m[row_at(m, ring, number, PENDING_WORDS) + PENDING_OPERATION], at)
+            if at > m[H_NOW] and not (is_all and at <= m[tile + TILE_TIME]):
+                number = m[row_at(m, ring, which, PENDING_WORDS) + PENDING_NUMBER]
+                ask_turn(m, tile, queue, number, at)
                 return
-        start_picked(m, k, queue, number)
+        start_picked(m, t, k, tile, queue, which)
 
 
 @compiled
-def take_turn(m: Words, k: Words, queue: int, at: int) -> None:
+def take_turn(m: Words, t: Items, k: Words, tile: int, queue: int, at: int) -> None:
     """The turn that a queue asked for has come; one that is void does nothing."""
     if m[queue + Q_TURN] == at:
         m[queue + Q_TURN] = PENDING
-        pick(m, k, queue)
+        pick(m, t, k, tile, queue)
 
 
 @compiled
-def begin_late(m: Words, k: Words, operation: int) -> None:
+def held_by(kind: int, port: int) -> int:
+    """The name of the queue in order that operations of a kind have."""
+    if kind >= MESSAGE:
+        return HELD_BY_PORT + port
+    if kind == CIM:
+        return HELD_BY_CIM
+    return HELD_BY_VECTOR if kind == VECTOR else HELD_BY_DMA
+
+
+@compiled
+def begin_late(m: Words, t: Items, k: Words, name: int) -> None:
     """Start an operation that had to wait for an end nobody knew; the sequencer may have waited for this."""
     m[H_WAITING] -= 1
-    queue = m[operation + O_WINDOW]
-    if queue:
-        m[operation + O_IS_READY] = 0
-        if m[operation + O_STARTED] != NO_RECORD:  # with the one before it
-            give_back(m, operation)
-        pick(m, k, queue)
+    tile, number = tile_of(m, name), name & NUMBER
+    operation = operation_at(m, tile, number)
+    item = m[operation + O_ITEM]
+    head = t[item + I_HEAD]
+    if head & I_WINDOWED:
+        pick(m, t, k, tile, tile + (TILE_VECTOR if head & I_KIND == VECTOR else TILE_CIM))
         return
-    begin(m, k, operation)
-    queue, tile = m[operation + O_QUEUE], m[operation + O_TILE]
-    if queue and m[tile + T_HELD] == queue:
-        m[tile + T_HELD] = 0
+    begin(m, t, k, tile, number, operation)
+    if m[tile + TILE_HELD] and m[tile + TILE_HELD] == held_by(head & I_KIND, t[item + I_OPERAND]):
+        m[tile + TILE_HELD] = 0
         let_go_on(m, tile)
 
 
 @compiled
-def has_room_in_window(m: Words, tile: int, queue: int) -> bool:
-    """Wait until a queue with a window has a place; False if it is not known yet when that will be. What is over is
-    let go of: nothing that is dispatched from now on can wait for it."""
-    ring, time = queue + Q_STARTED, m[tile + T_TIME]
-    while m[ring + RING_COUNT] and m[oldest_row(m, ring, STARTED_WORDS) + STARTED_DONE] <= time:
-        drop_row(m, ring)
-    if m[ring + RING_COUNT] + m[queue + Q_PENDING + RING_COUNT] < m[H_DEPTH]:
+def has_room_in_window(m: Words, tile: int, queue: int, depth: int) -> bool:
+    """Wait until a queue with a window has a place; False if it is not known yet when that will be."""
+    ring = queue + Q_STARTED
+    if m[ring + RING_COUNT] + m[queue + Q_PENDING + RING_COUNT] < depth:
         return True
     if m[ring + RING_COUNT] == 0:
-        m[tile + T_HELD] = queue
+        m[tile + TILE_HELD] = HELD_BY_CIM if queue == tile + TILE_CIM else HELD_BY_VECTOR
         return False
-    oldest = oldest_row(m, ring, STARTED_WORDS)
+    number = m[row_at(m, ring, m[ring + RING_FIRST], 1)]
     drop_row(m, ring)
-    if m[oldest + STARTED_START] > time:
-        m[tile + T_TIME] = m[oldest + STARTED_START]
-        m[tile + T_RECORD] = m[oldest + STARTED_RECORD]
+    wait_for_start(m, tile, number)
     return True
+
+
+@compiled
+def wait_for_start(m: Words, tile: int, number: int) -> None:
+    """The sequencer goes on when an operation has started, which it has told."""
+    if number < m[tile + TILE_ALIVE + RING_FIRST]:
+        return
+    operation = operation_at(m, tile, number)
+    if m[operation + O_START] > m[tile + TILE_TIME]:
+        m[tile + TILE_TIME] = m[operation + O_START]
+        m[tile + TILE_RECORD] = m[operation + O_CAUSE]

@@ -32,6 +32,11 @@ class Pieces:
         self.size += piece.size
         return place
 
+    def add_lines(self, words: Words) -> int:
+        """Put rows behind the others, from the beginning of a cache line on."""
+        self.add(np.zeros(-self.size % LINE, np.int64))
+        return self.add(words)
+
     def all(self) -> Words:
         """The arena."""
         return np.concatenate(self._pieces)

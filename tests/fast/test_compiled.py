@@ -61,7 +61,23 @@ def test_steps_that_need_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for tokens in (1, 6, 30, 2):
         segments = segments_of(tokens, 0, p.limits.chunk)
         assert fast.alone(segments) == simulate(p, segments)
-    assert len(sizes) > 4
+    assert len(sizes) > 1
+
+
+def test_more_operations_under_way_than_traces_were_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.fast.traces.FIRST_REACH", 2)
+    p = compiled()
+    segments = segments_of(12, 0, p.limits.chunk)
+    assert FastSimulator(p).alone(segments) == simulate(p, segments)
+
+
+def test_traces_of_earlier_steps_go_when_they_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.fast.traces._MOST_ITEMS", 10)
+    p = compiled()
+    fast = FastSimulator(p)
+    for position in (3, 4, 3):
+        segments = segments_of(1, position, p.limits.chunk)
+        assert fast.alone(segments) == simulate(p, segments)
 
 
 def test_arenas_have_addresses_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
