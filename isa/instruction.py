@@ -94,8 +94,10 @@ class DType(Enum):
     @property
     def bytes(self) -> int:
         """Bytes an element takes."""
-        return {"int8": 1, "int32": 4, "float16": 2, "float32": 4}[self.value]
+        return _BYTES[self]
 
+
+_BYTES = {DType.I8: 1, DType.I32: 4, DType.F16: 2, DType.F32: 4}
 
 Dim = str | int  # a field of the instruction ("n"), of its array ("a.rows", "a.cols"), or a number
 

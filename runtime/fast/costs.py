@@ -9,7 +9,7 @@ import numpy as np
 from isa.timing.costs import Cost
 
 from . import layout as at
-from .decode import cost_words
+from .decode import cost_words, duration_words
 from .table import FIRST_SLOTS, put_cost
 from .template import Template
 from .words import enlarged
@@ -23,6 +23,7 @@ class Costs:
         self.plan = enlarged(template.plan, 2 * template.plan.size)
         self._free = template.plan.size
         self._places: list[int] = []
+        self._lines: dict[bytes, int] = {}
         self._make_table(FIRST_SLOTS)
         self.by_role: list[list[Cost]] = [[] for _ in template.ops]
 
@@ -35,6 +36,7 @@ class Costs:
         cost = op.cost(list(registers))
         number = len(self.by_role[role])
         row = cost_words(cost, code, [registers[i] for i in op.lengths], number)
+        row[at.K_DURATIONS] = self._durations(cost, int(self.plan[code + at.C_MEMORY]))
         self.by_role[role].append(cost)
         place = self._take(row.size)
         self.plan[place : place + row.size] = row
@@ -45,6 +47,15 @@ class Costs:
         else:
             put_cost(self.plan, place)
         return number
+
+    def _durations(self, cost: Cost, memory: int) -> int:
+        """Where it is written down what an operation takes."""
+        words = duration_words(cost, memory)
+        key = words.tobytes()
+        if key not in self._lines:
+            place = self._lines[key] = self._take(at.D_SIZE)
+            self.plan[place : place + at.D_SIZE] = words
+        return self._lines[key]
 
     def _take(self, words: int) -> int:
         """Room in the plan arena that begins with a cache line."""

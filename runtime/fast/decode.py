@@ -147,17 +147,21 @@ def _put_unit(row: Words, op: Op, windowed: bool) -> None:
         row[place : place + at.ACCESS_SIZE] = access.base, access.offset, access.step, access.writes
 
 
+def duration_words(cost: Cost, memory: int) -> Words:
+    """The row of what an operation takes; `memory`: see C_MEMORY."""
+    macros = 0 if cost.cells is None else cost.cells.macros
+    words = cost.busy, cost.done, cost.port, macros, cost.size, cost.rows, cost.pitch, memory
+    return np.array(words, np.int64)
+
+
 def cost_words(cost: Cost, code: int, key: Sequence[int], number: int) -> Words:
     """The row of a cost: number `number` of its role, of the instruction at `code` with these lengths."""
     row = np.zeros(at.K_WORDS, np.int64)
     row[at.K_CODE] = code
     row[at.K_NUMBER], row[at.K_NOOP] = number, cost.noop
-    row[at.K_BUSY], row[at.K_DONE], row[at.K_PORT] = cost.busy, cost.done, cost.port
-    row[at.K_BYTES], row[at.K_ROWS], row[at.K_PITCH] = cost.size, cost.rows, cost.pitch
     row[at.K_KEY : at.K_KEY + len(key)] = key
     uses: list[tuple[int, int, int]] = []
     if cost.cells is not None:
-        row[at.K_MACROS] = cost.cells.macros
         place = 3 * cost.cells.array * at.USE_STRIDE
         uses.append((place + cost.cells.low, place + cost.cells.high, 1))
     for scales in cost.scales:

@@ -12,18 +12,18 @@ from .layout import (
     B_DEPENDENCES,
     B_PLACES,
     BARRIER,
+    D_BUSY,
+    D_DONE,
     FLIGHT_DONE,
     FLIGHTS,
     H_REACH,
-    I_COST,
+    I_BYTES,
     I_COUNTS,
+    I_DURATIONS,
     I_HEAD,
-    I_HIGH,
     I_KIND,
     I_MOST,
     I_SIZE,
-    K_BUSY,
-    K_DONE,
     MEMORY,
     MESSAGE,
 )
@@ -40,10 +40,10 @@ def takes_time(t: Items, k: Words, item: int) -> bool:
     """Whether an operation always ends later than it starts."""
     kind = t[item + I_HEAD] & I_KIND
     if kind == MESSAGE:
-        return t[item + I_HIGH] > 0
+        return t[item + I_BYTES] > 0
     if kind == BARRIER:
         return False
-    return k[t[item + I_COST] + (K_BUSY if kind == MEMORY else K_DONE)] > 0
+    return k[t[item + I_DURATIONS] + (D_BUSY if kind == MEMORY else D_DONE)] > 0
 
 
 @compiled

@@ -94,11 +94,12 @@ T_SIZE: Final = T_LOOPS + LOOP_SIZE * MAX_LOOPS
     B_PORTS,
     B_PORT_COUNT,
     B_PLACES,  # where the rows of the latest operations are, by their numbers
-) = range(T_SIZE, T_SIZE + 16)
+    B_STRIPES,  # after so many bytes the channels of DRAM, and of a global buffer, take turns as before
+) = range(T_SIZE, T_SIZE + 17)
 # A queue: how many operations it has had, the flight that frees its unit, where the row of the latest lies, and the
 # numbers of the latest, as many as there is room for in a queue.
 BQ_COUNT, BQ_FLIGHT, BQ_LATEST, BQ_NUMBERS, BQ_SIZE = range(5)
-B_CIM: Final = T_SIZE + 16
+B_CIM: Final = T_SIZE + 18
 B_VECTOR: Final = B_CIM + BQ_SIZE
 B_DMA: Final = B_VECTOR + BQ_SIZE
 B_SIZE: Final = B_DMA + BQ_SIZE
@@ -110,10 +111,10 @@ MOST_DEPENDENCES: Final = 1 << 13
 (
     I_HEAD,  # kind, whether it receives, is windowed, has a port; cycles that the sequencer takes before it
     I_COUNTS,  # how many it waits for, and how many wait
-    I_COST,
+    I_DURATIONS,
     I_WHAT,  # bits of R_WHAT: the instruction, and the reason
-    I_OPERAND,  # low bits of an address outside; a port
-    I_HIGH,  # its high bits; bytes of a message
+    I_OPERAND,  # an address outside, modulo a stripe of its memory; a port
+    I_BYTES,  # of a message
     I_ROOM,  # how far back in the order of dispatch is what must have started for the queue to have room; 0: nothing
     I_NEXT,  # how far on the next operation of its port is; 0: there is none
     I_SIZE,
@@ -328,14 +329,17 @@ X_TABLE: Final = 1
 X_MASK: Final = 2
 X_SIZE: Final = 3
 
-# A cost, in the plan arena: what is needed most lies in one cache line.
-K_CODE, K_NUMBER, K_NOOP, K_BUSY, K_DONE, K_PORT, K_MACROS, K_BYTES = range(8)
-K_KEY: Final = 8  # the lengths
-K_USES: Final = K_KEY + MAX_LENGTHS  # ranges of macro rows and scales, the first of macro rows if K_MACROS
+# What an operation takes, in the plan arena: a cache line, the same for all costs that differ in nothing of this.
+D_BUSY, D_DONE, D_PORT, D_MACROS, D_BYTES, D_ROWS, D_PITCH, D_MEMORY, D_SIZE = range(9)
+
+# A cost, in the plan arena: of an instruction with its lengths.
+K_CODE, K_NUMBER, K_NOOP, K_DURATIONS = range(4)
+K_KEY: Final = 4  # the lengths
+K_USES: Final = K_KEY + MAX_LENGTHS  # ranges of macro rows and scales, the first of macro rows if D_MACROS
 K_SPAN: Final = K_USES + 1
 MAX_USES: Final = 3
 USE_LOW, USE_HIGH, USE_WRITES, USE_SIZE = range(4)
 SPAN_BYTES, SPAN_PITCH, SPAN_ROW, SPAN_SIZE = range(4)
 K_USE: Final = K_SPAN + SPAN_SIZE * MAX_ACCESSES
-K_ROWS, K_PITCH, K_WORDS = range(K_USE + USE_SIZE * MAX_USES, K_USE + USE_SIZE * MAX_USES + 3)
+K_WORDS: Final = K_USE + USE_SIZE * MAX_USES
 USE_STRIDE: Final = (1 << 32) + 64  # between ranges of different arrays, and kinds of scales: whole blocks

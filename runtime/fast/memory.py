@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from isa.timing.memory import INTERLEAVE_BYTES
+
 from .arena import resume_record
 from .flights import NUMBER, finish, free_port, operation_at, tile_of
 from .jit import Floats, Items, Words, compiled
 from .layout import (
-    C_MEMORY,
+    D_BUSY,
+    D_BYTES,
+    D_MEMORY,
+    D_PITCH,
+    D_ROWS,
     H_BUSY_DMA,
-    I_COST,
-    I_HIGH,
+    I_DURATIONS,
     I_OPERAND,
-    K_BUSY,
-    K_BYTES,
-    K_CODE,
-    K_PITCH,
-    K_ROWS,
     O_CAUSE,
     O_ITEM,
     O_START,
@@ -28,8 +28,6 @@ from .layout import (
     TILE_GBUF,
 )
 from .links import cycles_of
-
-INTERLEAVE_BYTES = 256
 
 
 @compiled
@@ -55,9 +53,9 @@ def channel_bytes(address: int, rows: int, row_bytes: int, pitch: int, channel: 
 @compiled
 def share_of(t: Items, k: Words, item: int, channel: int, channels: int) -> int:
     """Bytes of an operation's transfer that a channel carries."""
-    cost, address = t[item + I_COST], t[item + I_HIGH] << 31 | t[item + I_OPERAND]
-    rows = k[cost + K_ROWS]
-    return channel_bytes(address, rows, k[cost + K_BYTES] // rows, k[cost + K_PITCH], channel, channels)
+    cost, address = t[item + I_DURATIONS], t[item + I_OPERAND]
+    rows = k[cost + D_ROWS]
+    return channel_bytes(address, rows, k[cost + D_BYTES] // rows, k[cost + D_PITCH], channel, channels)
 
 
 @compiled
@@ -87,9 +85,9 @@ def transfer(m: Words, t: Items, k: Words, rates: Floats, name: int) -> None:
     """A transfer's turn: the DMA engine is free for the next when what it asked for is on its way."""
     tile, number = tile_of(m, name), name & NUMBER
     operation = operation_at(m, tile, number)
-    cost = t[m[operation + O_ITEM] + I_COST]
-    port = m[tile + TILE_DRAM] if k[k[cost + K_CODE] + C_MEMORY] == 1 else m[tile + TILE_GBUF]
-    start, busy = m[operation + O_START], k[cost + K_BUSY]
+    cost = t[m[operation + O_ITEM] + I_DURATIONS]
+    port = m[tile + TILE_DRAM] if k[cost + D_MEMORY] == 1 else m[tile + TILE_GBUF]
+    start, busy = m[operation + O_START], k[cost + D_BUSY]
     end, decides = serve_channels(m, t, k, rates, operation, port)
     asked = max(end - m[port + P_LATENCY], start + busy)
     end = max(end, start + busy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -24,7 +25,7 @@ RATE_OF_KIND = {
 }
 
 
-@dataclass(slots=True)
+@dataclass
 class Links:
     """All links of the routes, ways into routers among them, in the order in which they were found."""
 
@@ -48,12 +49,19 @@ class Links:
         rows[:, at.L_LATENCY] = [link.latency for link in self.links]
         return rows
 
+    @cached_property
+    def _of_kind(self) -> dict[Bound, Words]:
+        """The numbers of links of each kind, when all are there; ways into routers are none."""
+        kinds: dict[Bound, list[int]] = {}
+        for number, link in enumerate(self.links):
+            if number not in self.ports:
+                kinds.setdefault(link.kind, []).append(number)
+        return {kind: np.array(numbers, np.int64) for kind, numbers in kinds.items()}
+
     def busy(self, words: Words, kind: Bound) -> int:
         """Cycles that links of a kind carried bytes, given their rows."""
-        mine = [
-            number for number, link in enumerate(self.links) if link.kind is kind and number not in self.ports
-        ]
-        return int(words[mine, at.L_BUSY].sum()) if mine else 0
+        mine = self._of_kind.get(kind)
+        return 0 if mine is None else int(words[mine, at.L_BUSY].sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,28 +9,37 @@ import numpy as np
 from isa.diagnostics import CimError
 from isa.events import Sink
 from isa.program import Program, Segment
+from isa.segments import dealt
 from runtime.timing.result import StepCost
 from runtime.timing.simulator import Simulator
 
 from . import layout as at
 from .costs import Costs
-from .outcome import Outcome
+from .outcome import Passage, passage_of
 from .steps import Step
-from .template import make_template
+from .tally import Tally
+from .template import Template, make_template
 from .traces import OutsideError, Traces
+
+_MOST_PASSAGES = 1024
 
 
 class FastSimulator:
-    """Simulates steps of a program; where it does not know how, and for diagnostics and sinks, the reference does."""
+    """Simulates steps of a program; where it does not know how, and for diagnostics and sinks, the reference does.
 
-    def __init__(self, program: Program) -> None:
-        self._program = program
+    A step in which all tiles go through the same traces as in an earlier one passes as that did; not without `reuse`.
+    """
+
+    def __init__(self, program: Program, *, reuse: bool = True) -> None:
+        self._program, self._reuse = program, reuse
         self._reference: Simulator | None = None
         self._template = make_template(program)
         if self._template is not None:
             self._costs = Costs(self._template)
             self._traces = Traces(self._template, self._costs)
+            self._tally = Tally(self._template, self._template.copies)
         self._arena = np.zeros(0, np.int64)  # of the last step, for the next one
+        self._passages: dict[object, Passage] = {}
 
     def step(self, segments: Sequence[Segment], sink: Sink | None = None) -> StepCost:
         """Simulate one step. Raises `CimError` E0405, E0406 or E0604 on a program that does not verify."""
@@ -46,16 +55,38 @@ class FastSimulator:
         if self._template is None or not segments:
             return None
         self._traces.begin()
-        while True:
-            try:
-                step = Step(self._template, self._costs, self._traces, segments, self._arena)
-                status = step.run()
-            except (CimError, OutsideError):
-                return None
-            self._arena = step.state
-            if status != at.FAR:
-                break
-            self._traces.widen()
-        if status != at.DONE:
+        try:
+            passage = self._passage(self._template, segments)
+            while passage == at.FAR:
+                self._traces.widen()
+                passage = self._passage(self._template, segments)
+        except (CimError, OutsideError):
             return None
-        return Outcome(self._template, self._costs, step).cost(segments)
+        return passage.cost(self._tally, segments) if isinstance(passage, Passage) else None
+
+    def _passage(self, template: Template, segments: Sequence[Segment]) -> Passage | int:
+        """How a step passes, or why that is not known."""
+        shares = dealt(segments, template.copies)
+        traces = [[self._traces.of(kind, own) for kind in template.kinds] if own else [] for own in shares]
+        items = [[trace.item for trace in each] or [0] * len(template.kinds) for each in traces]
+        sizes = [[(s.tokens, s.outputs, s.is_source) for s in own] for own in shares]
+        key = self._traces.generation, str(items), str(sizes)
+        found = self._passages.get(key) if self._reuse else None
+        if found is None:
+            kinds = template.of_tile[1].reshape(template.copies, -1)
+            starts = np.concatenate([np.array(each)[mine] for each, mine in zip(items, kinds, strict=True)])
+            step = Step(template, self._costs, self._traces, starts, segments, self._arena)
+            status, self._arena = step.run(), step.state
+            if status != at.DONE:
+                return status
+            found = passage_of(template, self._costs, step)
+            if step.hosts is None:
+                self._keep(key, found)
+        self._tally.count(traces)
+        return found
+
+    def _keep(self, key: object, passage: Passage) -> None:
+        """Keep how a step has passed, and let go of the oldest if there are very many."""
+        self._passages[key] = passage
+        if len(self._passages) > _MOST_PASSAGES:
+            del self._passages[next(iter(self._passages))]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from isa.program import Segment
-from isa.segments import dealt
 from runtime.within import parts_within
 
 from . import layout as at
@@ -25,7 +24,13 @@ class Step:
     """The arenas of one step. What an earlier step has left in the state arena does no harm: rows are made whole."""
 
     def __init__(
-        self, template: Template, costs: Costs, traces: Traces, segments: Sequence[Segment], arena: Words
+        self,
+        template: Template,
+        costs: Costs,
+        traces: Traces,
+        items: Words,
+        segments: Sequence[Segment],
+        arena: Words,
     ) -> None:
         self._template, self._costs, self._traces = template, costs, traces
         self.state = arena
@@ -33,9 +38,7 @@ class Step:
             self.state = reserved(template.state, template.state.size + _FIRST_ROOM)
         self.state[: template.state.size] = template.state
         self.state[at.H_REACH] = traces.reach
-        shares = dealt(segments, template.copies)
-        self.traces = [[traces.of(kind, own) for kind in template.kinds] if own else [] for own in shares]
-        self._put_tiles()
+        self._put_tiles(items)
         self._put_host(segments)
         self.hosts: Hosts | None = None
         if parts_within(template.program):
@@ -55,30 +58,24 @@ class Step:
         self.state[at.H_FREE] += words.size
         return place
 
-    def _put_tiles(self) -> None:
-        """Put all tiles before their traces; those of copies that have no segments rest."""
+    def _put_tiles(self, items: Words) -> None:
+        """Put all tiles before their traces, which begin there; those that have none (0) rest."""
         first, count = int(self.state[at.H_TILES]), int(self.state[at.H_TILE_COUNT])
-        items = self._traces.items
         tiles = self.state[first : first + at.TILE_SIZE * count].reshape(count, at.TILE_SIZE)
-        each = count // len(self.traces)
-        awake = np.zeros(count, np.bool_)
-        for number, traces in enumerate(self.traces):
-            mine = slice(number * each, (number + 1) * each)
-            if traces:
-                places = np.array([trace.item for trace in traces])[self._template.of_tile[1][mine]]
-                tiles[mine, at.TILE_ITEM], tiles[mine, at.TILE_TIME] = places, items[places] >> at.I_GAP
-                awake[mine] = True
-        rows = first + at.TILE_SIZE * np.flatnonzero(awake)
+        tiles[:, at.TILE_ITEM], tiles[:, at.TILE_TIME] = items, self._traces.items[items] >> at.I_GAP
+        awake = np.flatnonzero(items)
+        rows = first + at.TILE_SIZE * awake
         tiles[awake, at.TILE_NEXT] = np.append(rows[1:], 0)
         self.state[at.H_FIRST], self.state[at.H_LATEST] = rows[0], rows[-1]
         self.state[at.H_HALTED] = count - len(rows)
 
     def _put_host(self, segments: Sequence[Segment]) -> None:
-        exchange, routes = self._template.exchange, self._template.routes
-        exchange.begin(segments)
-        for number, meeting in enumerate(exchange.meetings):
-            if meeting.host_sizes:
-                self.put_sizes(routes.meeting(number), meeting.host_sizes)
+        sizes = self._template.exchange.sizes(segments)
+        place = self._add(np.array([size for own in sizes.values() for size in own], np.int64))
+        for number, own in sizes.items():
+            meeting = self._template.routes.meeting(number)
+            self.state[meeting + at.M_HOST_SIZES], self.state[meeting + at.M_HOST_COUNT] = place, len(own)
+            place += len(own)
 
     def put_sizes(self, meeting: int, sizes: Sequence[int]) -> None:
         """The host's messages of a channel have these sizes."""

@@ -23,7 +23,6 @@ from .layout import (
     H_LIMIT,
     H_MOST,
     HALT,
-    I_COST,
     I_COUNTS,
     I_GAP,
     I_HEAD,
@@ -66,8 +65,9 @@ def has_room(b: Words, tracer: int) -> bool:
 def put_halt(b: Words, t: Items, tracer: int, index: int, bound: int) -> bool:
     """The end of a trace. False if it comes too late."""
     item = b[tracer + B_OUT]
+    for word in range(I_SIZE):
+        t[item + word] = 0
     t[item + I_HEAD] = HALT | b[tracer + B_GAP] << I_GAP
-    t[item + I_COUNTS] = t[item + I_COST] = 0
     t[item + I_WHAT] = index << WHAT_INDEX | bound << WHAT_BOUND | 1
     b[tracer + B_OUT] = item + I_SIZE
     return b[tracer + B_GAP] <= MOST_GAP

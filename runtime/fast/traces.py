@@ -7,7 +7,7 @@ facts count that the role's text can read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,15 @@ from isa.operands import Special
 from isa.program import Role
 from isa.segments import Segment
 from isa.timing.critical import INDEX_OF
+from isa.timing.memory import INTERLEAVE_BYTES
 
 from . import layout as at
 from .costs import Costs
+from .marks import Marks, marks_of
 from .shares import share_words
 from .template import Kind, Template
 from .tracer import SMALL, link, room_needed, trace
-from .words import Words, enlarged
+from .words import enlarged
 
 Items = NDArray[np.int32]
 FIRST_REACH = 4096
@@ -35,11 +37,10 @@ _SEQUENCER = INDEX_OF[Bound.SEQUENCER]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where a trace begins, and how often its tile executes costs (by number in the role) and instructions."""
+    """Where a trace begins, and what a tile counts on its way through."""
 
     item: int
-    executed: Words
-    issued: Words
+    marks: Marks
 
 
 class OutsideError(Exception):
@@ -55,6 +56,8 @@ class Traces:
         self._free = 1
         self.reach = FIRST_REACH
         self._found: dict[tuple[object, ...], Trace] = {}
+        self._same: dict[bytes, int] = {}  # by what lies there: where a trace begins
+        self.generation = 0
         self._facts = [_facts_of(role) for role in template.program.roles]
         self._arena = np.zeros(1 << 18, np.int64)
 
@@ -64,9 +67,11 @@ class Traces:
             self.forget()
 
     def forget(self) -> None:
-        """Make all traces again."""
+        """Make all traces again: none begins any more where one of another generation does."""
         self._found.clear()
+        self._same.clear()
         self._free = 1
+        self.generation += 1
 
     def widen(self) -> None:
         """Traces are to hold dependences over more operations."""
@@ -78,8 +83,16 @@ class Traces:
         key = (kind.role, kind.params, self._facts[kind.role].of(segments))
         found = self._found.get(key)
         if found is None:
-            found = self._found[key] = self._make(kind, segments)
+            made = self._make(kind, segments)
+            found = self._found[key] = replace(made, item=self._shared(made.item))
         return found
+
+    def _shared(self, item: int) -> int:
+        """Where what the latest trace says begins for the first time; one that says it again is not kept."""
+        first = self._same.setdefault(self.items[item : self._free].tobytes(), item)
+        if first != item:
+            self._free = item
+        return first
 
     # ------------------------------------------------------------------------------------------------ making
 
@@ -94,8 +107,9 @@ class Traces:
         arena = self._arena
         first, self._free = int(arena[tracer + at.B_FIRST]), int(arena[tracer + at.B_OUT])
         executed = int(arena[tracer + at.B_EXECUTED])
-        costs, code = len(self._costs.by_role[kind.role]), len(self._template.ops[kind.role])
-        return Trace(first, arena[executed : executed + costs].copy(), arena[issued : issued + code].copy())
+        costs, role = self._costs.by_role[kind.role], self._template.program.roles[kind.role]
+        counts = arena[executed : executed + len(costs)]
+        return Trace(first, marks_of(role, costs, counts, arena[issued : issued + len(role.code)]))
 
     def _lay_out(self, kind: Kind, segments: Sequence[Segment]) -> tuple[int, int, int]:
         """Put a tracer into the arena: where it, its counts of costs and of instructions are."""
@@ -124,6 +138,8 @@ class Traces:
         row[at.B_BUFFER], row[at.B_CELLS] = boards, boards + at.BOARD_SIZE
         row[at.B_DEPENDENCES], row[at.B_FOUND] = scratch, scratch + at.MOST_DEPENDENCES
         row[at.B_PLACES] = places
+        for number, memory in enumerate((target.dram, target.gbuf)):
+            row[at.B_STRIPES + number] = INTERLEAVE_BYTES * int(memory.channels.value)
         row[at.B_EXECUTED], row[at.B_ISSUED] = executed, issued
         row[at.B_PORTS], row[at.B_PORT_COUNT] = ports, kind.ports
         row[at.B_FIRST] = row[at.B_OUT] = self._free

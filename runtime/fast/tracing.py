@@ -29,6 +29,7 @@ from .layout import (
     B_PORT_COUNT,
     B_PORTS,
     B_SEQUENCE,
+    B_STRIPES,
     B_VECTOR,
     BARRIER,
     BQ_COUNT,
@@ -49,6 +50,8 @@ from .layout import (
     C_OFFSET,
     CIM,
     COPY,
+    D_BYTES,
+    D_MACROS,
     FLIGHT_CELLS,
     FLIGHT_DONE,
     FLIGHT_PORT,
@@ -57,12 +60,12 @@ from .layout import (
     H_GRANULE,
     H_RANGES,
     H_REACH,
-    I_COST,
+    I_BYTES,
     I_COUNTS,
+    I_DURATIONS,
     I_GAP,
     I_HAS_PORT,
     I_HEAD,
-    I_HIGH,
     I_MOST,
     I_NEXT,
     I_OPERAND,
@@ -71,8 +74,7 @@ from .layout import (
     I_SIZE,
     I_WHAT,
     I_WINDOWED,
-    K_BYTES,
-    K_MACROS,
+    K_DURATIONS,
     K_NOOP,
     K_NUMBER,
     K_SPAN,
@@ -101,13 +103,17 @@ from .table import find_cost
 
 TRACED, UNKNOWN_COST, WRONG = range(3)
 LARGEST = 1 << 40  # addresses beyond are left to the reference
-LOW = (1 << 31) - 1
 
 
 @compiled
 def operand_of(b: Words, k: Words, tracer: int, code: int) -> int:
-    """An address outside, or a port's number."""
-    return b[tracer + T_REGISTERS + k[code + C_BASE]] + k[code + C_OFFSET]
+    """An address outside, as far as it says which channels carry what; a port's number; -1 for odd addresses."""
+    if k[code + C_KIND] < MEMORY:
+        return 0
+    operand, memory = b[tracer + T_REGISTERS + k[code + C_BASE]] + k[code + C_OFFSET], k[code + C_MEMORY]
+    if not 0 <= operand < LARGEST:
+        return -1
+    return operand % b[tracer + B_STRIPES + memory - 1] if memory else operand
 
 
 @compiled
@@ -167,7 +173,7 @@ def take_arrays(b: Words, k: Words, tracer: int, over: int, cost: int) -> None:
     for use in range(cost + K_USE, end, USE_SIZE):
         low, high, writes = k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES]
         meet_range(b, tracer, board, over, low, high, writes, 0, 0)
-    flight = FLIGHTS * sequence + (FLIGHT_CELLS if k[cost + K_MACROS] else FLIGHT_DONE)
+    flight = FLIGHTS * sequence + (FLIGHT_CELLS if k[k[cost + K_DURATIONS] + D_MACROS] else FLIGHT_DONE)
     for use in range(cost + K_USE, end, USE_SIZE):
         low, high, writes = k[use + USE_LOW], k[use + USE_HIGH], k[use + USE_WRITES]
         hold_range(b, board, sequence, flight, over, low, high, writes, 0, 0)
@@ -202,17 +208,16 @@ def take_unit(b: Words, t: Items, k: Words, tracer: int, queue: int, code: int, 
 @compiled
 def put_item(b: Words, t: Items, k: Words, tracer: int, code: int, cost: int, operand: int) -> int:
     """The row of an operation, without what it waits for."""
-    kind, item = k[code + C_KIND], b[tracer + B_OUT]
+    kind, item, durations = k[code + C_KIND], b[tracer + B_OUT], k[cost + K_DURATIONS]
     head = kind | b[tracer + B_GAP] << I_GAP
     head |= I_RECEIVES if k[code + C_IS_RECEIVE] else 0
     head |= I_WINDOWED if k[code + C_IS_WINDOWED] else 0
     head |= I_HAS_PORT if k[code + C_HAS_PORT] else 0
     t[item + I_HEAD] = head
     t[item + I_COUNTS] = 0
-    t[item + I_COST] = cost
+    t[item + I_DURATIONS] = durations
     t[item + I_WHAT] = k[code + C_INDEX] << WHAT_INDEX | k[code + C_BOUND] << WHAT_BOUND
-    t[item + I_OPERAND] = operand & LOW if k[code + C_MEMORY] else operand
-    t[item + I_HIGH] = operand >> 31 if k[code + C_MEMORY] else k[cost + K_BYTES]
+    t[item + I_OPERAND], t[item + I_BYTES] = operand, k[durations + D_BYTES]
     t[item + I_ROOM] = t[item + I_NEXT] = 0
     return item
 
@@ -257,14 +262,9 @@ def trace_operation(b: Words, t: Items, k: Words, tracer: int, code: int) -> int
         advance(b, k, tracer, code, cost)
         b[tracer + B_GAP] += 1
         return TRACED
-    operand = operand_of(b, k, tracer, code) if k[code + C_KIND] >= MEMORY else 0
-    if not 0 <= operand < LARGEST:
-        return WRONG
-    queue, ranges = (
-        queue_of(b, k, tracer, code, operand),
-        find_ranges(b, k, tracer, code, cost),
-    )
-    if queue == 0 or ranges < 0:
+    operand, ranges = operand_of(b, k, tracer, code), find_ranges(b, k, tracer, code, cost)
+    queue = queue_of(b, k, tracer, code, operand)
+    if operand < 0 or queue == 0 or ranges < 0:
         return WRONG
     b[tracer + B_SEQUENCE] += 1
     b[tracer + B_DEPENDENCE_COUNT] = 0

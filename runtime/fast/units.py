@@ -9,6 +9,10 @@ from .jit import Items, Words, compiled
 from .layout import (
     CIM,
     COPY,
+    D_BUSY,
+    D_DONE,
+    D_MACROS,
+    D_PORT,
     E_BYTES,
     E_EARLY,
     E_POST,
@@ -20,18 +24,14 @@ from .layout import (
     H_BUSY_MACROS,
     H_BUSY_VECTOR,
     HOST,
-    I_COST,
+    I_BYTES,
+    I_DURATIONS,
     I_HAS_PORT,
     I_HEAD,
-    I_HIGH,
     I_KIND,
     I_OPERAND,
     I_RECEIVES,
     I_WHAT,
-    K_BUSY,
-    K_DONE,
-    K_MACROS,
-    K_PORT,
     M_END_COUNT,
     M_ENDS,
     M_GATHERING,
@@ -70,13 +70,13 @@ NO_SIZE = -1  # the host says nothing about a message's size
 def start_cim(m: Words, t: Items, k: Words, tile: int, number: int, operation: int) -> None:
     """The port is free before the macro rows are, and those before the results are there."""
     item, start, record = m[operation + O_ITEM], m[operation + O_START], m[operation + O_CAUSE]
-    cost = t[item + I_COST]
+    cost = t[item + I_DURATIONS]
     if t[item + I_HEAD] & I_HAS_PORT:
-        free_port(m, t, tile, number, operation, start + k[cost + K_PORT], record)
-    if k[cost + K_MACROS]:
-        free_cells(m, t, tile, number, operation, start + k[cost + K_BUSY])
-    m[H_BUSY_MACROS] += k[cost + K_MACROS] * k[cost + K_BUSY]
-    end = start + k[cost + K_DONE]
+        free_port(m, t, tile, number, operation, start + k[cost + D_PORT], record)
+    if k[cost + D_MACROS]:
+        free_cells(m, t, tile, number, operation, start + k[cost + D_BUSY])
+    m[H_BUSY_MACROS] += k[cost + D_MACROS] * k[cost + D_BUSY]
+    end = start + k[cost + D_DONE]
     m[H_BUSY_CIM] += max(0, end - max(start, m[tile + TILE_CIM_UNTIL]))
     m[tile + TILE_CIM_UNTIL] = max(m[tile + TILE_CIM_UNTIL], end)
     finish(m, t, tile, number, operation, end, record)
@@ -86,17 +86,17 @@ def start_cim(m: Words, t: Items, k: Words, tile: int, number: int, operation: i
 def start_vector(m: Words, t: Items, k: Words, tile: int, number: int, operation: int) -> None:
     """The vector unit is a pipeline: what comes next can enter it before the results are there."""
     item, start, record = m[operation + O_ITEM], m[operation + O_START], m[operation + O_CAUSE]
-    cost = t[item + I_COST]
-    m[H_BUSY_VECTOR] += k[cost + K_BUSY]
+    cost = t[item + I_DURATIONS]
+    m[H_BUSY_VECTOR] += k[cost + D_BUSY]
     if t[item + I_HEAD] & I_HAS_PORT:
-        free_port(m, t, tile, number, operation, start + k[cost + K_PORT], record)
-    finish(m, t, tile, number, operation, start + k[cost + K_DONE], record)
+        free_port(m, t, tile, number, operation, start + k[cost + D_PORT], record)
+    finish(m, t, tile, number, operation, start + k[cost + D_DONE], record)
 
 
 @compiled
 def start_copy(m: Words, t: Items, k: Words, tile: int, number: int, operation: int) -> None:
     """The DMA engine copies within the buffer."""
-    done = k[t[m[operation + O_ITEM] + I_COST] + K_DONE]
+    done = k[t[m[operation + O_ITEM] + I_DURATIONS] + D_DONE]
     m[H_BUSY_DMA] += done
     finish(m, t, tile, number, operation, m[operation + O_START] + done, m[operation + O_CAUSE])
 
@@ -111,7 +111,7 @@ def fill_end(m: Words, t: Items, end: int, name: int) -> None:
     m[end + E_POST] = name
     m[end + E_START] = m[operation + O_START]
     m[end + E_STARTED] = m[operation + O_CAUSE]
-    m[end + E_BYTES] = t[m[operation + O_ITEM] + I_HIGH]
+    m[end + E_BYTES] = t[m[operation + O_ITEM] + I_BYTES]
 
 
 @compiled

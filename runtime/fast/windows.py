@@ -11,6 +11,7 @@ from .flights import NUMBER, let_go_on, operation_at, tile_of
 from .jit import Items, Words, compiled
 from .layout import (
     CIM,
+    D_PORT,
     H_NOW,
     H_WAITING,
     H_WINDOW,
@@ -18,12 +19,11 @@ from .layout import (
     HELD_BY_DMA,
     HELD_BY_PORT,
     HELD_BY_VECTOR,
-    I_COST,
+    I_DURATIONS,
     I_HEAD,
     I_KIND,
     I_OPERAND,
     I_WINDOWED,
-    K_PORT,
     LATE,
     MESSAGE,
     O_CAUSE,
@@ -88,7 +88,7 @@ def start_picked(m: Words, t: Items, k: Words, tile: int, queue: int, at: int) -
         m[operation + O_START] = m[queue + Q_FREE]
         m[operation + O_CAUSE] = 2 * m[queue + Q_HOLDER]
     remove_pending(m, queue, at)
-    m[queue + Q_FREE] = m[operation + O_START] + k[t[m[operation + O_ITEM] + I_COST] + K_PORT]
+    m[queue + Q_FREE] = m[operation + O_START] + k[t[m[operation + O_ITEM] + I_DURATIONS] + D_PORT]
     begin(m, t, k, tile, number, operation)
     m[queue + Q_HOLDER] = m[operation + O_CAUSE]
     m[new_row(m, queue + Q_STARTED, 1)] = number

@@ -131,9 +131,15 @@ class Exchange:
 
     def begin(self, segments: Sequence[Segment]) -> None:
         """The host gets ready for a step."""
-        self.segments = tuple(segments)
         for meeting in self.meetings:
             meeting.reset()
+        for channel, sizes in self.sizes(segments).items():
+            self.meetings[channel].host_sizes = sizes
+
+    def sizes(self, segments: Sequence[Segment]) -> dict[int, list[int]]:
+        """The sizes of the messages that the host exchanges in a step, by channel, but for those of parts of the model
+        that it runs within."""
+        self.segments, found = tuple(segments), dict[int, list[int]]()
         shares, each = dealt(segments, self._copies), len(self._program.channels) // self._copies
         made = {name for part in parts_within(self._program) for name in part.outputs}
         for stream in self._program.streams:
@@ -144,7 +150,8 @@ class Exchange:
             ]
             for part in stream.parts:
                 own = sizes[part.channel // each]
-                self.meetings[part.channel].host_sizes.extend(size * part.columns for size in own)
+                found.setdefault(part.channel, []).extend(size * part.columns for size in own)
+        return {channel: own for channel, own in found.items() if own}
 
     def host_parts(self, ledger: Ledger) -> HostParts | None:
         """The parts of the model that the host runs within the step; None if there are none."""

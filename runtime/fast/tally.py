@@ -1,0 +1,90 @@
+"""What the tiles of a step have issued and caused: what their traces say, by event and node.
+
+From step to step only traces count that are not the same as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from isa.events import Event
+from isa.instruction import Unit
+
+from .marks import EVENTS as _EVENTS
+from .marks import NUMBERS as _NUMBERS
+from .marks import UNITS as _UNITS
+from .messages import CHIP_LINK, HOP, HOST_LINK, REDUCE
+from .template import Template
+from .traces import Trace
+from .words import Words
+
+_MESSAGE_EVENTS = {
+    HOP: Event.HOP_BYTE,
+    CHIP_LINK: Event.CHIP_LINK_BYTE,
+    HOST_LINK: Event.HOST_LINK_BYTE,
+    REDUCE: Event.REDUCE_OP,
+}
+
+
+class Tally:
+    """Counts by event and node, then by unit, of the traces that tiles go through."""
+
+    def __init__(self, template: Template, copies: int) -> None:
+        self._template = template
+        self._nodes = len(template.nodes)
+        self._counts = np.zeros(len(_EVENTS) * self._nodes + len(_UNITS), np.int64)
+        self._now: list[list[Trace | None]] = [[None] * len(template.kinds) for _ in range(copies)]
+        self._teams = [self._teams_of(number, copies) for number in range(copies)]
+        keys = [(event, node) for event in _EVENTS for node in template.nodes]
+        order = sorted(range(len(keys)), key=lambda at: (_NUMBERS[keys[at][0]], keys[at][1]))
+        self._order, self._keys = np.array(order), [keys[at] for at in order]
+
+    def _teams_of(self, number: int, copies: int) -> list[tuple[Words, Words]]:
+        """Of each kind of a copy's tiles: the nodes behind instructions of each team that has some, and how many."""
+        teams, kinds = self._template.of_tile
+        each, count = len(teams) // copies, len(self._template.kinds)
+        mine = slice(number * each, (number + 1) * each)
+        found: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+        pairs, counts = np.unique(teams[mine] * count + kinds[mine], return_counts=True)
+        for pair, tiles in zip(pairs.tolist(), counts.tolist(), strict=True):
+            found[pair % count].append((pair // count, tiles))
+        return [
+            (np.array([self._template.teams[team].nodes for team, _ in own]), np.array([n for _, n in own]))
+            for own in found
+        ]
+
+    def count(self, traces: Sequence[Sequence[Trace]]) -> None:
+        """The tiles go through these traces: those of each copy, by kind; none in one that rests."""
+        for now, wanted, teams in zip(self._now, traces, self._teams, strict=True):
+            for kind, before in enumerate(now):
+                trace = wanted[kind] if wanted else None
+                if trace is not before:
+                    self._add(before, teams[kind], -1)
+                    self._add(trace, teams[kind], 1)
+                    now[kind] = trace
+
+    def _add(self, trace: Trace | None, teams: tuple[Words, Words], sign: int) -> None:
+        """Count what the tiles of some teams do on their way through a trace, or take it back."""
+        if trace is None or not len(teams[1]):
+            return
+        marks, (nodes, tiles) = trace.marks, teams
+        units = marks.rows - len(_EVENTS)
+        by_node = marks.rows * self._nodes + nodes[:, marks.indices]
+        places = np.where(units < 0, by_node, len(_EVENTS) * self._nodes + units)
+        np.add.at(self._counts, places, sign * tiles[:, None] * marks.counts)
+
+    def instructions(self) -> dict[Unit, int]:
+        """Instructions issued, by unit."""
+        return dict(zip(_UNITS, self._counts[-len(_UNITS) :].tolist(), strict=True))
+
+    def events(self, messages: Words) -> dict[tuple[Event, str], int]:
+        """Counts by event and node, with those of messages."""
+        totals = self._counts[: -len(_UNITS)].copy()
+        for number, event in _MESSAGE_EVENTS.items():
+            place, to = number * self._nodes, _NUMBERS[event] * self._nodes
+            totals[to : to + self._nodes] += messages[place : place + self._nodes]
+        totals = totals[self._order]
+        some = np.flatnonzero(totals)
+        return dict(zip([self._keys[at] for at in some.tolist()], totals[some].tolist(), strict=True))
