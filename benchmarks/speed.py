@@ -1,9 +1,13 @@
 """The simulator's speed beside ONNX Runtime's: values, and time with energy, of the same model on one thread.
 
 The model is made with random weights and compiled by other processes (so that memory is that of running alone), and
-run by the fast engines: prompts, then a token behind a context. ONNX Runtime computes the same values in float32, on
+run by the fast engines: prompts, then tokens behind a context. ONNX Runtime computes the same values in float32, on
 one thread, in the same run; medians of processor time. A step's numbers do not change its duration, so what the cache
 holds is whatever the prompts left there.
+
+The engine of time remembers how steps have passed (`runtime/fast/simulator.py`), so no step is measured twice with
+that: tokens are at positions that it has not seen, one after the other, and prompts are gone through each time. What
+it makes of the program's text for the first step of a kind is counted apart (`first`).
 """
 
 from __future__ import annotations
@@ -29,19 +33,25 @@ from runtime.fast import Timer, Timing, timer_of
 from runtime.machine import Machine
 from runtime.values import EngineKind
 
+TOKENS = 32
+"""Successive tokens of a run, of which some pass as others do."""
+
 Step = tuple[Segment, ...]
 Feeds = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Seconds of processor time for one step: of our values, of our time and energy, of ONNX Runtime."""
+    """Seconds of processor time for one step: of our values, of our time and energy, of ONNX Runtime; of our time and
+    energy the first time, and without what earlier steps have shown."""
 
     what: str
     values_s: float
     timing_s: float
     onnxruntime_s: float
     instructions: int
+    first_s: float
+    alone_s: float
 
     @property
     def ratio(self) -> float:
@@ -49,14 +59,16 @@ class Speed:
         return (self.values_s + self.timing_s) / self.onnxruntime_s
 
 
+def _seconds_of(work: Callable[[], object]) -> float:
+    """The processor time that something takes."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
 def _seconds(work: Callable[[], object], repeat: int) -> float:
     """The median of so many runs, behind one that is not counted."""
-    found = []
-    for _ in range(repeat + 1):
-        began = time.process_time()
-        work()
-        found.append(time.process_time() - began)
-    return median(found[1:])
+    return median([_seconds_of(work) for _ in range(repeat + 1)][1:])
 
 
 def peak_bytes() -> int:
@@ -92,8 +104,8 @@ class _Ours:
         self.machine = Machine(program, engine=EngineKind.FAST)
 
     @cached_property
-    def _timer(self) -> Timer:
-        return timer_of(self.program, [], Timing.FAST)
+    def _timers(self) -> dict[bool, Timer]:
+        return {reuse: timer_of(self.program, [], Timing.FAST, reuse=reuse) for reuse in (False, True)}
 
     def cut(self, tokens: int, past: int) -> Step:
         """The segments of so many tokens."""
@@ -105,9 +117,13 @@ class _Ours:
         ids = np.random.default_rng(rows).integers(0, 100, rows).astype(np.int32)
         self.machine.step(step, {self.program.streams[0].name: ids})
 
-    def cost(self, step: Step) -> int:
+    def cost(self, step: Step, reuse: bool = False) -> int:
         """The time and the energy of a step; how many instructions it has."""
-        return self._timer.step(step).issued
+        return self._timers[reuse].step(step).issued
+
+    def tokens(self, last: int, count: int) -> float:
+        """Seconds for the time and the energy of a token, the mean of so many up to a position."""
+        return _seconds_of(lambda: [self.cost(self.cut(1, last - at), True) for at in range(count)]) / count
 
 
 def _theirs(model: Path) -> Callable[[int, int], Callable[[], object]]:
@@ -141,10 +157,19 @@ def measure(program: Program, model: Path, options: Namespace, say: Say) -> tupl
     for (what, values), (name, tokens, past) in zip(found, cases, strict=True):
         say(f"time and ONNX Runtime: {name}")
         step = ours.cut(tokens, past)
-        timing = _seconds(partial(ours.cost, step), options.repeat)
+        first = _seconds_of(partial(ours.cost, step))
+        timing = alone = _seconds(partial(ours.cost, step), options.repeat)
+        if tokens == 1:
+            timing = median(_runs_of_tokens(ours, past, options.repeat))
         reference = _seconds(theirs(tokens, past), options.repeat)
-        speeds.append(Speed(what, values, timing, reference, ours.cost(step)))
+        speeds.append(Speed(what, values, timing, reference, ours.cost(step), first, alone))
     return speeds, peak
+
+
+def _runs_of_tokens(ours: _Ours, last: int, repeat: int) -> list[float]:
+    """Seconds a token, of runs of successive tokens up to a position, behind a run that is not counted."""
+    each = max(min(last // (repeat + 1), TOKENS), 1)
+    return [ours.tokens(last - each * run, each) for run in range(repeat + 1)][1:]
 
 
 def _python(module: str, *words: object) -> None:
@@ -172,11 +197,16 @@ def _report(speeds: list[Speed], peak: int, size: int, options: Namespace) -> Re
     lines = [
         f"{options.model} on {options.target}, one thread, medians of {options.repeat}, ms of processor time"
     ]
-    head = f"{'step':<22}{'values':>9}{'time':>9}{'ORT':>9}{'ratio':>8}{'instructions':>14}"
-    lines.append(head)
+    columns = ("values", "time", "ORT", "ratio", "instructions", "M/s", "M/s alone", "first")
+    lines.append(f"{'step':<20}" + "".join(f"{column:>13}" for column in columns))
     for s in speeds:
-        numbers = f"{1e3 * s.values_s:9.1f}{1e3 * s.timing_s:9.1f}{1e3 * s.onnxruntime_s:9.1f}{s.ratio:8.2f}"
-        lines.append(f"{s.what:<22}{numbers}{s.instructions:14,}")
+        ms = (f"{1e3 * seconds:13.1f}" for seconds in (s.values_s, s.timing_s, s.onnxruntime_s))
+        rates = (f"{s.instructions / seconds / 1e6:13.1f}" for seconds in (s.timing_s, s.alone_s))
+        numbers = (*ms, f"{s.ratio:13.2f}{s.instructions:13,}", *rates, f"{1e3 * s.first_s:13.1f}")
+        lines.append(f"{s.what:<20}" + "".join(numbers))
+    lines.append(
+        "M/s: dynamic instructions a second of time and energy; alone: as if no step had passed before"
+    )
     lines.append(f"memory: {peak / 1e9:.2f} GB for values, {peak / size:.2f} times the float32 file")
     data = {
         "model": options.model,

@@ -38,8 +38,10 @@ def timer_of(
     timing: Timing = Timing.AUTO,
     *,
     traced: bool = False,
+    reuse: bool = True,
 ) -> Timer:
-    """The engine for these steps of a program. Steps that are traced are the reference's."""
+    """The engine for these steps of a program. Steps that are traced are the reference's. Without `reuse` a step is
+    gone through even if it passes as an earlier one does."""
     is_little = program.tile_count * sum(map(len, steps)) < _FEW
     if timing is Timing.REFERENCE or traced or (timing is Timing.AUTO and is_little):
         from runtime.timing.simulator import Simulator
@@ -47,7 +49,7 @@ def timer_of(
         return Simulator(program)
     from .simulator import FastSimulator
 
-    return FastSimulator(program)
+    return FastSimulator(program, reuse=reuse)
 
 
 __all__ = ["Timer", "Timing", "timer_of"]

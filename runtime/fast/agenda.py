@@ -5,7 +5,7 @@ Entries that come to the same time and order are served as they were pushed.
 
 from __future__ import annotations
 
-from .arena import take_lines
+from .arena import set_stop, take_lines
 from .jit import Words, compiled
 from .layout import (
     A_KIND,
@@ -33,6 +33,7 @@ def enlarge_agenda(m: Words) -> None:
     for word in range(A_SIZE * length):
         m[new + word] = m[old + word]
     m[H_HEAP] = new
+    set_stop(m)
 
 
 @compiled

@@ -6,7 +6,12 @@ from .jit import Words, compiled
 from .layout import (
     H_END,
     H_FREE,
+    H_HEAP_CAP,
     H_LAST,
+    H_LIMIT,
+    H_MARGIN,
+    H_MOST,
+    H_STOP,
     LINE,
     R_PREDECESSOR,
     R_SIZE,
@@ -14,6 +19,19 @@ from .layout import (
     R_WHAT,
     WHAT_TILE,
 )
+
+
+@compiled
+def margin(m: Words) -> int:
+    """How many words an operation or a turn takes at most: a ring or the agenda may take twice its room, or (as the
+    first have room for no more) more often."""
+    return m[H_MARGIN] + 16 * m[H_HEAP_CAP] + 4 * m[H_MOST]
+
+
+@compiled
+def set_stop(m: Words) -> None:
+    """Say how far the arena may be full before something small begins: after each change of the margin."""
+    m[H_STOP] = m[H_LIMIT] - margin(m)
 
 
 @compiled

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from .arena import set_stop
 from .flights import operation_at, wait_for
 from .jit import Items, Words, compiled
 from .layout import (
-    FLIGHTS,
+    FLIGHT,
+    FLIGHT_BITS,
     H_DEPTH,
     H_MOST,
     H_REACH,
@@ -85,6 +87,7 @@ def make_operation(m: Words, tile: int, item: int) -> int:
     if m[ring + RING_COUNT] == m[ring + RING_SLOTS]:
         enlarge_ring(m, ring, O_SIZE)
         m[H_MOST] = max(m[H_MOST], O_SIZE * m[ring + RING_SLOTS])
+        set_stop(m)
     m[ring + RING_COUNT] += 1
     number = m[tile + TILE_SEQUENCE] + 1
     m[tile + TILE_SEQUENCE] = number
@@ -124,9 +127,9 @@ def wait_for_flights(m: Words, t: Items, tile: int, operation: int, item: int, n
     """Wait for what is in the way."""
     first = m[tile + TILE_ALIVE + RING_FIRST]
     for at in range(item + I_SIZE, item + I_SIZE + (t[item + I_COUNTS] & I_MOST)):
-        other = number - t[at] // FLIGHTS
+        other = number - (t[at] >> FLIGHT_BITS)
         if other >= first:
-            wait_for(m, operation, operation_at(m, tile, other), t[at] % FLIGHTS)
+            wait_for(m, operation, operation_at(m, tile, other), t[at] & FLIGHT)
 
 
 @compiled

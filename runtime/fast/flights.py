@@ -8,10 +8,11 @@ from __future__ import annotations
 from .arena import note_end
 from .jit import Items, Words, compiled
 from .layout import (
+    FLIGHT,
+    FLIGHT_BITS,
     FLIGHT_CELLS,
     FLIGHT_DONE,
     FLIGHT_PORT,
-    FLIGHTS,
     H_FIRST,
     H_LATEST,
     H_READY,
@@ -38,6 +39,7 @@ from .layout import (
     PENDING_NUMBER,
     PENDING_START,
     PENDING_WORDS,
+    Q_KNOWN,
     Q_PENDING,
     RING_FIRST,
     RING_PLACE,
@@ -108,7 +110,9 @@ def wait_for(m: Words, operation: int, other: int, flight: int) -> None:
 @compiled
 def note_start(m: Words, tile: int, kind: int, number: int, start: int) -> None:
     """It is known when an operation that waits in a window could start."""
-    ring = tile + (TILE_VECTOR if kind == VECTOR else TILE_CIM) + Q_PENDING
+    queue = tile + (TILE_VECTOR if kind == VECTOR else TILE_CIM)
+    m[queue + Q_KNOWN] += 1
+    ring = queue + Q_PENDING
     at = m[ring + RING_FIRST]
     while m[row_at(m, ring, at, PENDING_WORDS) + PENDING_NUMBER] != number:
         at += 1
@@ -139,10 +143,10 @@ def resolve(
     first = item + I_SIZE + (counts & I_MOST)
     for at in range(first, first + (counts >> I_WAITERS)):
         waiter = t[at]
-        other = number + waiter // FLIGHTS
+        other = number + (waiter >> FLIGHT_BITS)
         if other > latest:
             break
-        if waiter % FLIGHTS == flight:
+        if waiter & FLIGHT == flight:
             end_wait(m, t, tile, other, end, record)
     if m[tile + TILE_BARRIER] and flight == FLIGHT_DONE and m[tile + TILE_BARRIER] != number:
         end_wait(m, t, tile, m[tile + TILE_BARRIER], end, record)

@@ -6,7 +6,7 @@ from isa.events import Bound
 from isa.timing.critical import INDEX_OF
 
 from .agenda import drop_first, push
-from .arena import add_record, note_end
+from .arena import add_record, margin, note_end, set_stop
 from .barriers import pass_barrier
 from .dispatch import DISPATCHED, HELD, TOO_FAR, dispatch
 from .flights import row_of
@@ -27,14 +27,11 @@ from .layout import (
     H_FREE,
     H_HALTED,
     H_HEAP,
-    H_HEAP_CAP,
     H_HEAP_LEN,
-    H_LIMIT,
-    H_MARGIN,
-    H_MOST,
     H_NODES,
     H_NOW,
     H_READY,
+    H_STOP,
     H_TILE_COUNT,
     H_TILES,
     H_WAITING,
@@ -84,16 +81,9 @@ SEQUENCER_BOUND = INDEX_OF[Bound.SEQUENCER]
 
 
 @compiled
-def margin(m: Words) -> int:
-    """How many words an operation or a turn takes at most: a ring or the agenda may take twice its room, or (as the
-    first have room for no more) more often."""
-    return m[H_MARGIN] + 16 * m[H_HEAP_CAP] + 4 * m[H_MOST]
-
-
-@compiled
 def has_margin(m: Words) -> bool:
     """Whether the arena has room for whatever an operation or a turn makes."""
-    return m[H_FREE] + margin(m) <= m[H_LIMIT]
+    return m[H_FREE] <= m[H_STOP]
 
 
 @compiled
@@ -186,6 +176,7 @@ def run(state: Words, floats: Floats, items: Items, plan: Words, speeds: Floats)
     """Simulate until all is done, or something has to be looked after."""
     m, f, t = pointer(state), pointer(floats), pointer(items)
     k, rates = pointer(plan), pointer(speeds)
+    set_stop(m)
     while True:
         status = work_off(m, t, k)
         if status != GOING_ON:

@@ -22,6 +22,7 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD, FAR = range(7)
 (
     H_FREE,  # what comes next is free
     H_LIMIT,  # words of the arena
+    H_STOP,  # what comes next must not be behind this when something small begins: it needs room
     H_MARGIN,  # words that must be free before an instruction is dispatched, or a turn is served
     H_NOW,
     H_END,
@@ -40,7 +41,6 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD, FAR = range(7)
     H_WAITING,
     H_STRETCHES,  # free stretches
     H_SCRATCH,
-    H_PLACES,  # places of the longest route
     H_MESSAGES,
     H_BYTES,
     H_EVENTS,
@@ -58,8 +58,10 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD, FAR = range(7)
     H_BUSY_VECTOR,
     H_BUSY_DMA,
     H_BUSY_NETWORK,
-    H_RANGES,
+    H_CYCLES,  # for which a message takes links of each kind
 ) = range(39)
+LINK_KINDS: Final = 3
+H_RANGES: Final = H_CYCLES + LINK_KINDS
 RANGE_WORDS: Final = 5  # low, high, writes, pitch, width
 MAX_RANGES: Final = 8
 H_SIZE: Final = H_RANGES + RANGE_WORDS * MAX_RANGES
@@ -129,6 +131,8 @@ I_WAITERS: Final = 15  # bits of I_COUNTS
 I_MOST: Final = (1 << 15) - 1
 FLIGHT_DONE, FLIGHT_CELLS, FLIGHT_PORT = range(3)
 FLIGHTS: Final = 4
+FLIGHT_BITS: Final = 2
+FLIGHT: Final = FLIGHTS - 1
 
 # A tile. Queues with windows lie in it.
 TILE_TIME, TILE_RECORD = range(2)
@@ -152,8 +156,8 @@ HELD_BY_CIM, HELD_BY_VECTOR, HELD_BY_DMA, HELD_BY_PORT = range(1, 5)
 TILE_CIM: Final = TILE_GBUF + 1
 # A queue with a window: when its unit is free, the record that decides that, the turn that it asked for, what has not
 # started, and the numbers of the latest that have, in the order of their starts.
-Q_FREE, Q_HOLDER, Q_TURN = range(3)
-Q_PENDING: Final = 3
+Q_FREE, Q_HOLDER, Q_TURN, Q_KNOWN = range(4)  # of how many that have not started it is known when they could
+Q_PENDING: Final = 4
 Q_STARTED: Final = Q_PENDING + RING_SIZE
 Q_SIZE: Final = Q_STARTED + RING_SIZE
 PENDING_START, PENDING_NUMBER, PENDING_WORDS = range(3)
@@ -229,7 +233,9 @@ M_SIZE: Final = 4 * LINE
 E_POST, E_EARLY, E_START, E_STARTED, E_BYTES, E_ARRIVED, E_RECORD, E_WAY, E_SIZE = range(9)
 E_PLACE: Final = (1 << 16) - 1  # bits of E_WAY: the link, the place
 E_LINK: Final = 16
-G_BEFORE, G_AFTER, G_LINK, G_SIZE = range(4)  # an edge of a route
+G_BEFORE, G_AFTER, G_LINK, G_DELAY, G_SIZE = range(5)  # an edge of a route
+# A place of a route: when a message's first and last bytes come there, what decides that, when they have left.
+PLACE_HEAD, PLACE_TAIL, PLACE_DECIDES, PLACE_LEFT, PLACE_SIZE = range(5)
 L_KIND, L_LATENCY, L_BUSY = range(3)
 LANE_FIRST, LANE_LATEST, LANE_SIZE = range(3)  # a lane of a link: its stretches
 L_ALL, L_SHORT = range(3, 3 + 2 * LANE_SIZE, LANE_SIZE)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from .arena import take_lines
+from .arena import resume_record, take_lines
 from .jit import Floats, Words, compiled
 from .layout import (
     H_STRETCHES,
@@ -61,9 +61,10 @@ def last_before(m: Words, lane: int, at: int) -> int:
 
 
 @compiled
-def take_link(m: Words, f: Floats, link: int, ready: int, size: int, width: float) -> tuple[int, int, int]:
+def take_link(
+    m: Words, f: Floats, link: int, ready: int, size: int, cycles: int, width: float
+) -> tuple[int, int, int]:
     """When a message that is here at `ready` begins, for how many cycles, and what held it up."""
-    cycles = cycles_of(size, width)
     if cycles == 1:
         at = first_after(m, link + L_SHORT, ready)
         if at and m[at + S_START] <= ready:
@@ -83,13 +84,21 @@ def take_link(m: Words, f: Floats, link: int, ready: int, size: int, width: floa
 
 @compiled
 def hold_link(
-    m: Words, f: Floats, link: int, begin: int, cycles: int, size: int, record: int, width: float
+    m: Words,
+    f: Floats,
+    link: int,
+    begin: int,
+    cycles: int,
+    size: int,
+    is_short: bool,
+    record: int,
+    width: float,
 ) -> None:
     """A message that `record` decided is on the link as `take_link` has found."""
     m[link + L_BUSY] += cycles
     lane = link + L_ALL
     at = first_after(m, lane, begin)
-    if cycles_of(size, width) == 1:
+    if is_short:
         put(m, f, link + L_SHORT, begin, 1, 0.0, record)
         if at and m[at + S_START] <= begin:
             m[at + S_END] += 1
@@ -100,6 +109,69 @@ def hold_link(
         before = last_before(m, lane, at)
         left = f[before + S_SPARE] if before and m[before + S_END] == begin else 0.0
         put(m, f, lane, begin, cycles, left + cycles * width - size, record)
+
+
+@compiled
+def append(
+    m: Words, f: Floats, lane: int, now: int, begin: int, cycles: int, spare: float, record: int
+) -> None:
+    """Take so many cycles of a lane that is free from `begin` on (`put`, where nothing comes behind)."""
+    if m[lane + LANE_FIRST] != m[lane + LANE_LATEST]:
+        forget_lane(m, lane, now)
+    latest = m[lane + LANE_LATEST]
+    if latest == 0 or (m[latest + S_END] != begin and m[latest + S_END] >= now):
+        latest = insert(m, lane, latest, 0)
+        m[latest + S_START] = begin
+    elif m[latest + S_END] != begin:  # it is over, and alone
+        m[latest + S_START] = begin
+    m[latest + S_END] = begin + cycles
+    m[latest + S_RECORD] = record
+    f[latest + S_SPARE] = spare
+
+
+@compiled
+def append_both(
+    m: Words, f: Floats, link: int, now: int, ready: int, size: int, cycles: int, width: float, record: int
+) -> int:
+    """A message goes over a link that nothing is on from `ready` on: for how many cycles."""
+    lane = link + L_ALL
+    if cycles == 1:
+        append(m, f, link + L_SHORT, now, ready, 1, 0.0, record)
+        append(m, f, lane, now, ready, 1, 0.0, record)
+    else:
+        latest, left = m[lane + LANE_LATEST], 0.0
+        if latest and m[latest + S_END] == ready:
+            left = f[latest + S_SPARE]
+            cycles = behind(f, latest, size, width)
+        append(m, f, lane, now, ready, cycles, left + cycles * width - size, record)
+    m[link + L_BUSY] += cycles
+    return cycles
+
+
+@compiled
+def carry(
+    m: Words,
+    f: Floats,
+    link: int,
+    now: int,
+    ready: int,
+    size: int,
+    cycles: int,
+    width: float,
+    record: int,
+    mine: int,
+) -> tuple[int, int, int]:
+    """A message of `record`, which began at `now`, comes to a link, because of `mine`: when it begins to go over it,
+    for how many cycles, and what decides that."""
+    latest = m[link + L_ALL + LANE_LATEST]
+    if latest == 0 or m[latest + S_END] <= ready:
+        return ready, append_both(m, f, link, now, ready, size, cycles, width, mine), mine
+    forget(m, link, now)
+    begin, occupied, blocker = take_link(m, f, link, ready, size, cycles, width)
+    if blocker != NO_RECORD:
+        mine = resume_record(m, record, begin, blocker)
+    hold_link(m, f, link, begin, occupied, size, cycles == 1, mine, width)
+    return begin, occupied, mine
 
 
 @compiled

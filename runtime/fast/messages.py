@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arena import add_record, note_end, resume_record
+from .arena import add_record, note_end
 from .flights import NUMBER, finish, let_go_on, name_of, operation_at, tile_of
 from .jit import Floats, Items, Words, compiled
 from .layout import (
@@ -19,6 +19,7 @@ from .layout import (
     E_WAY,
     G_AFTER,
     G_BEFORE,
+    G_DELAY,
     G_LINK,
     G_SIZE,
     H_ARG,
@@ -26,15 +27,16 @@ from .layout import (
     H_ARG_RECORD,
     H_BUSY_NETWORK,
     H_BYTES,
+    H_CYCLES,
     H_EVENTS,
     H_MESSAGES,
     H_NODES,
-    H_PLACES,
     H_SCRATCH,
     I_NEXT,
     I_WHAT,
     L_KIND,
     L_LATENCY,
+    LINK_KINDS,
     M_BOUND,
     M_CHIP_HOPS,
     M_DELAYS,
@@ -57,13 +59,18 @@ from .layout import (
     NO_RECORD,
     NUMBER_BITS,
     O_ITEM,
+    PLACE_DECIDES,
+    PLACE_HEAD,
+    PLACE_LEFT,
+    PLACE_SIZE,
+    PLACE_TAIL,
     RATE_BUFFER,
     TILE_NETWORK_UNTIL,
     TILE_NODES,
     WHAT_BOUND,
     WHAT_INDEX,
 )
-from .links import cycles_of, forget, hold_link, take_link
+from .links import carry, cycles_of
 from .units import NO_SIZE, fill_end, is_complete, meet
 
 CONTROL_BYTES = 4
@@ -84,70 +91,83 @@ def agreed_size(m: Words, meeting: int) -> int:
 
 
 @compiled
+def note_cycles(m: Words, rates: Floats, size: int) -> None:
+    """Work out how long links of each kind are taken by a message."""
+    for kind in range(LINK_KINDS):
+        m[H_CYCLES + kind] = cycles_of(size, rates[kind])
+
+
+@compiled
 def leave_senders(
     m: Words, f: Floats, rates: Floats, meeting: int, size: int, ready: int, record: int
 ) -> None:
-    """What all senders put on their ways into their routers: head, tail, what decides them, when the last has left."""
-    places, at = m[H_PLACES], m[H_SCRATCH]
-    for place in range(at, at + m[meeting + M_PLACE_COUNT]):
-        m[place] = m[place + places] = m[place + 3 * places] = 0
-        m[place + 2 * places] = record
+    """What all senders put on their ways into their routers."""
+    at = m[H_SCRATCH]
+    for place in range(at, at + PLACE_SIZE * m[meeting + M_PLACE_COUNT], PLACE_SIZE):
+        m[place + PLACE_HEAD] = m[place + PLACE_TAIL] = m[place + PLACE_LEFT] = 0
+        m[place + PLACE_DECIDES] = record
     sent = ready + cycles_of(size, rates[RATE_BUFFER])
-    for number in range(m[meeting + M_SOURCES]):
-        end = m[meeting + M_ENDS] + E_SIZE * number
-        place, link = at + (m[end + E_WAY] & E_PLACE), m[end + E_WAY] >> E_LINK
-        m[place] = ready
-        m[place + places] = m[place + 3 * places] = sent
+    end = m[meeting + M_ENDS]
+    for _ in range(m[meeting + M_SOURCES]):
+        place, link = at + PLACE_SIZE * (m[end + E_WAY] & E_PLACE), m[end + E_WAY] >> E_LINK
+        m[place + PLACE_HEAD] = ready
+        m[place + PLACE_TAIL] = m[place + PLACE_LEFT] = sent
         if link and size:
-            width = rates[m[link + L_KIND]]
-            forget(m, link, ready)
-            begin, occupied, blocker = take_link(m, f, link, ready, size, width)
-            if blocker != NO_RECORD:
-                m[place + 2 * places] = resume_record(m, record, begin, blocker)
-            hold_link(m, f, link, begin, occupied, size, m[place + 2 * places], width)
-            m[place] = begin
-            m[place + places] = m[place + 3 * places] = max(sent, begin + occupied)
+            kind = m[link + L_KIND]
+            begin, occupied, mine = carry(
+                m,
+                f,
+                link,
+                ready,
+                ready,
+                size,
+                m[H_CYCLES + kind],
+                rates[kind],
+                record,
+                m[place + PLACE_DECIDES],
+            )
+            m[place + PLACE_DECIDES] = mine
+            m[place + PLACE_HEAD] = begin
+            m[place + PLACE_TAIL] = m[place + PLACE_LEFT] = max(sent, begin + occupied)
+        end += E_SIZE
 
 
 @compiled
 def go_over(
-    m: Words, f: Floats, k: Words, rates: Floats, delays: int, edge: int, size: int, ready: int, record: int
+    m: Words, f: Floats, k: Words, rates: Floats, edge: int, size: int, ready: int, record: int
 ) -> None:
     """A message goes over a link, from one place of its route to another."""
-    places, at, link = m[H_PLACES], m[H_SCRATCH], k[edge + G_LINK]
-    before, after = at + k[edge + G_BEFORE], at + k[edge + G_AFTER]
-    delay, latency = k[delays + k[edge + G_BEFORE]], m[link + L_LATENCY]
-    begin, mine = m[before] + delay, m[before + 2 * places]
-    last = m[before + places] + delay + latency
-    occupied = 0
+    at, link, delay = m[H_SCRATCH], k[edge + G_LINK], k[edge + G_DELAY]
+    before, after = at + PLACE_SIZE * k[edge + G_BEFORE], at + PLACE_SIZE * k[edge + G_AFTER]
+    latency, kind = m[link + L_LATENCY], m[link + L_KIND]
+    begin, mine = m[before + PLACE_HEAD] + delay, m[before + PLACE_DECIDES]
+    last, occupied = m[before + PLACE_TAIL] + delay + latency, 0
     if size:
-        width = rates[m[link + L_KIND]]
-        forget(m, link, ready)
-        begin, occupied, blocker = take_link(m, f, link, begin, size, width)
-        if blocker != NO_RECORD:
-            mine = resume_record(m, record, begin, blocker)
-        hold_link(m, f, link, begin, occupied, size, mine, width)
-    if begin + latency >= m[after]:
-        m[after] = begin + latency
-        m[after + 2 * places] = mine
-    m[after + places] = max(m[after + places], last, begin + latency + occupied)
-    m[before + 3 * places] = max(m[before + 3 * places], begin + occupied)
+        begin, occupied, mine = carry(
+            m, f, link, ready, begin, size, m[H_CYCLES + kind], rates[kind], record, mine
+        )
+    if begin + latency >= m[after + PLACE_HEAD]:
+        m[after + PLACE_HEAD] = begin + latency
+        m[after + PLACE_DECIDES] = mine
+    m[after + PLACE_TAIL] = max(m[after + PLACE_TAIL], last, begin + latency + occupied)
+    m[before + PLACE_LEFT] = max(m[before + PLACE_LEFT], begin + occupied)
 
 
 @compiled
 def arrive(m: Words, k: Words, meeting: int) -> tuple[int, int]:
     """When the receivers have a message, not before the one before; the latest of them."""
-    places, at, latest, decides = m[H_PLACES], m[H_SCRATCH], -1, NO_RECORD
+    at, latest, decides = m[H_SCRATCH], -1, NO_RECORD
     first = 0 if m[meeting + M_IS_BARRIER] else m[meeting + M_SOURCES]
     # A barrier's members are its receivers, too; where they are as such is behind the ends.
     shift = m[meeting + M_END_COUNT] if m[meeting + M_IS_BARRIER] else 0
-    for number in range(first, m[meeting + M_END_COUNT]):
-        end = m[meeting + M_ENDS] + E_SIZE * number
-        place = m[end + E_SIZE * shift + E_WAY] & E_PLACE
-        arrived = m[at + place + places] + k[m[meeting + M_DELAYS] + place]
+    for which in range(first, m[meeting + M_END_COUNT]):
+        end = m[meeting + M_ENDS] + E_SIZE * which
+        number = m[end + E_SIZE * shift + E_WAY] & E_PLACE
+        place = at + PLACE_SIZE * number
+        arrived = m[place + PLACE_TAIL] + k[m[meeting + M_DELAYS] + number]
         if not m[meeting + M_HAS_ARRIVED] or m[end + E_ARRIVED] <= arrived:
             m[end + E_ARRIVED] = arrived
-            m[end + E_RECORD] = m[at + place + 2 * places]
+            m[end + E_RECORD] = m[place + PLACE_DECIDES]
         if m[end + E_ARRIVED] > latest:
             latest, decides = m[end + E_ARRIVED], m[end + E_RECORD]
     m[meeting + M_HAS_ARRIVED] = 1
@@ -157,8 +177,7 @@ def arrive(m: Words, k: Words, meeting: int) -> tuple[int, int]:
 @compiled
 def end_posts(m: Words, t: Items, meeting: int, start: int) -> None:
     """All that came to the message are over: senders when it has left, receivers when it is there."""
-    places, at = m[H_PLACES], m[H_SCRATCH]
-    is_barrier = m[meeting + M_IS_BARRIER]
+    at, is_barrier = m[H_SCRATCH], m[meeting + M_IS_BARRIER]
     for which in range(m[meeting + M_END_COUNT]):
         end = m[meeting + M_ENDS] + E_SIZE * which
         post = m[end + E_POST]
@@ -166,8 +185,8 @@ def end_posts(m: Words, t: Items, meeting: int, start: int) -> None:
             continue
         over, decides = m[end + E_ARRIVED], m[end + E_RECORD]
         if which < m[meeting + M_SOURCES] and not is_barrier:
-            place = at + (m[end + E_WAY] & E_PLACE)
-            over, decides = m[place + 3 * places], m[place + 2 * places]
+            place = at + PLACE_SIZE * (m[end + E_WAY] & E_PLACE)
+            over, decides = m[place + PLACE_LEFT], m[place + PLACE_DECIDES]
         tile, number = tile_of(m, post), post & NUMBER
         m[H_BUSY_NETWORK] += max(0, over - max(start, m[tile + TILE_NETWORK_UNTIL]))
         m[tile + TILE_NETWORK_UNTIL] = max(m[tile + TILE_NETWORK_UNTIL], over)
@@ -233,10 +252,11 @@ def transmit(m: Words, f: Floats, t: Items, k: Words, rates: Floats, meeting: in
     index = t[m[operation_at(m, tile, first & NUMBER) + O_ITEM] + I_WHAT] >> WHAT_INDEX
     what = index << WHAT_INDEX | m[meeting + M_BOUND] << WHAT_BOUND | (1 if is_by_tile else 0)
     record = add_record(m, start, cause, first >> NUMBER_BITS, what)
+    note_cycles(m, rates, size)
     leave_senders(m, f, rates, meeting, size, start, record)
     edges = m[meeting + M_EDGES]
     for edge in range(edges, edges + G_SIZE * m[meeting + M_EDGE_COUNT], G_SIZE):
-        go_over(m, f, k, rates, m[meeting + M_DELAYS], edge, size, start, record)
+        go_over(m, f, k, rates, edge, size, start, record)
     latest, decides = arrive(m, k, meeting)
     note_end(m, latest, decides)
     end_posts(m, t, meeting, start)

@@ -86,7 +86,11 @@ class Routes:
 
 
 def _edges(plan: Plan, links: Links) -> list[int]:
-    return [word for edge in plan.edges for word in (edge.before, edge.after, links.number(edge.link))]
+    return [
+        word
+        for edge in plan.edges
+        for word in (edge.before, edge.after, links.number(edge.link), plan.delay[edge.before])
+    ]
 
 
 def _meeting_row(meeting: Meeting, plan: Plan) -> list[int]:

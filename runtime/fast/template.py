@@ -102,12 +102,12 @@ class _Maker:
         kinds, kind_of_tile = self._kinds(tiles[:, at.TILE_PORT_COUNT].tolist())
         events = self._state.add(np.zeros(MESSAGE_EVENTS * len(self._names), np.int64))
         agenda = self._state.add_lines(np.zeros(at.A_SIZE * _FIRST_AGENDA, np.int64))
-        scratch = self._state.add(np.zeros(4 * routes.most_places, np.int64))
+        scratch = self._state.add_lines(np.zeros(at.PLACE_SIZE * routes.most_places, np.int64))
         state = self._state.all()
         head = state[: at.H_SIZE]
         head[[at.H_TILES, at.H_TILE_COUNT, at.H_EVENTS]] = first_tile, len(tiles), events
         head[[at.H_NODES, at.H_HEAP, at.H_HEAP_CAP]] = len(self._names), agenda, _FIRST_AGENDA
-        head[[at.H_SCRATCH, at.H_PLACES]] = scratch, routes.most_places
+        head[at.H_SCRATCH] = scratch
         self._set_head(head, routes, int(tiles[:, at.TILE_PORT_COUNT].max()))
         return Template(
             program,

@@ -36,6 +36,7 @@ from .layout import (
     PENDING_WORDS,
     Q_FREE,
     Q_HOLDER,
+    Q_KNOWN,
     Q_PENDING,
     Q_STARTED,
     Q_TURN,
@@ -61,7 +62,11 @@ from .units import begin
 def append_pending(m: Words, queue: int, operation: int, number: int) -> None:
     """An operation waits in a window."""
     row = new_row(m, queue + Q_PENDING, PENDING_WORDS)
-    m[row + PENDING_START] = m[operation + O_START] if m[operation + O_CELLS] == PENDING else LATE
+    if m[operation + O_CELLS] == PENDING:
+        m[row + PENDING_START] = m[operation + O_START]
+        m[queue + Q_KNOWN] += 1
+    else:
+        m[row + PENDING_START] = LATE
     m[row + PENDING_NUMBER] = number
 
 
@@ -88,6 +93,7 @@ def start_picked(m: Words, t: Items, k: Words, tile: int, queue: int, at: int) -
         m[operation + O_START] = m[queue + Q_FREE]
         m[operation + O_CAUSE] = 2 * m[queue + Q_HOLDER]
     remove_pending(m, queue, at)
+    m[queue + Q_KNOWN] -= 1
     m[queue + Q_FREE] = m[operation + O_START] + k[t[m[operation + O_ITEM] + I_DURATIONS] + D_PORT]
     begin(m, t, k, tile, number, operation)
     m[queue + Q_HOLDER] = m[operation + O_CAUSE]
@@ -123,7 +129,7 @@ def best_in_window(m: Words, queue: int) -> tuple[int, int, bool]:
 def pick(m: Words, t: Items, k: Words, tile: int, queue: int) -> None:
     """Start all of which it is known that nothing else comes first, and ask for a turn for the rest."""
     ring = queue + Q_PENDING
-    while m[ring + RING_COUNT]:
+    while m[queue + Q_KNOWN]:
         which = m[ring + RING_FIRST]
         if m[row_at(m, ring, which, PENDING_WORDS) + PENDING_START] > m[queue + Q_FREE]:
             which, at, is_all = best_in_window(m, queue)

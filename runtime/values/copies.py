@@ -102,6 +102,7 @@ class FastCopy:
         words, share = share_words(segments, self._template.state.size)
         self._arenas.begin(words)
         state, tiles = self._arenas.state.m, self._template.tiles
+        state[at.H_SEGMENTS] = len(segments)
         state[tiles + at.T_SHARE] = share
         state[tiles + at.T_SEGMENT] = state[share + 2]
         for place, region in self._template.region_rows.items():

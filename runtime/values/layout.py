@@ -81,8 +81,9 @@ DONE, GROW, OWN, MORE, HOST_TURN, TROUBLE = range(6)
     H_REGION,  # the region that is to be written
     H_CURRENT,  # the number of the tile that was interrupted
     H_FULL,  # the tile that needs room for receives
+    H_SEGMENTS,  # of the step
     H_GROWN,  # by how much stepped addresses grow
-) = range(13)
+) = range(14)
 MOST_ADDRESSES: Final = 5
 H_FREE: Final = H_GROWN + MOST_ADDRESSES  # by size: the first free block for messages
 SIZES: Final = 32  # blocks for messages have 2, 4, 8, ... words
