@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .arena import resume_record
-from .dispatch import DISPATCHED, HELD, WRONG, go_to_next, make_operation
+from .dispatch import DISPATCHED, HELD, WRONG, go_to_next
 from .flights import operation_at, wait_for
 from .jit import Items, Words, compiled
 from .layout import (
@@ -40,6 +40,7 @@ from .layout import (
     TILE_VECTOR,
     VECTOR,
 )
+from .operations import make_operation
 from .rings import row_at
 from .units import begin
 from .windows import held_by

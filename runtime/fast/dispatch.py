@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from .arena import set_stop
 from .flights import operation_at, wait_for
 from .jit import Items, Words, compiled
 from .layout import (
     FLIGHT,
     FLIGHT_BITS,
     H_DEPTH,
-    H_MOST,
     H_REACH,
     H_WAITING,
     I_COUNTS,
@@ -24,13 +22,7 @@ from .layout import (
     I_WAITERS,
     I_WINDOWED,
     MESSAGE,
-    O_CAUSE,
     O_CELLS,
-    O_DONE,
-    O_ITEM,
-    O_PORT,
-    O_SIZE,
-    O_START,
     PENDING,
     PORT_KIND,
     PORT_RECEIVES,
@@ -38,65 +30,22 @@ from .layout import (
     PORT_SIZE,
     RING_COUNT,
     RING_FIRST,
-    RING_PLACE,
-    RING_SLOTS,
     TILE_ALIVE,
     TILE_CIM,
     TILE_HELD,
     TILE_ITEM,
     TILE_PORT_COUNT,
     TILE_PORTS,
-    TILE_RECORD,
     TILE_SEQUENCE,
     TILE_TIME,
     TILE_VECTOR,
     VECTOR,
 )
-from .rings import enlarge_ring
+from .operations import make_operation
 from .units import begin
 from .windows import append_pending, has_room_in_window, held_by, pick, wait_for_start
 
 DISPATCHED, HELD, WRONG, TOO_FAR = range(4)
-
-
-@compiled
-def retire(m: Words, tile: int) -> None:
-    """Forget the oldest operations, as long as they are over: nothing that is dispatched from now on waits for them."""
-    ring, time = tile + TILE_ALIVE, m[tile + TILE_TIME]
-    rows, mask, first, count = (
-        m[ring + RING_PLACE],
-        m[ring + RING_SLOTS] - 1,
-        m[ring + RING_FIRST],
-        m[ring + RING_COUNT],
-    )
-    while count:
-        done = m[rows + O_SIZE * (first & mask) + O_DONE]
-        if done < 0 or done > time:
-            break
-        first += 1
-        count -= 1
-    m[ring + RING_FIRST] = first
-    m[ring + RING_COUNT] = count
-
-
-@compiled
-def make_operation(m: Words, tile: int, item: int) -> int:
-    """An operation that is dispatched now. Its number is one more than how many were before it on the tile."""
-    retire(m, tile)
-    ring = tile + TILE_ALIVE
-    if m[ring + RING_COUNT] == m[ring + RING_SLOTS]:
-        enlarge_ring(m, ring, O_SIZE)
-        m[H_MOST] = max(m[H_MOST], O_SIZE * m[ring + RING_SLOTS])
-        set_stop(m)
-    m[ring + RING_COUNT] += 1
-    number = m[tile + TILE_SEQUENCE] + 1
-    m[tile + TILE_SEQUENCE] = number
-    operation = operation_at(m, tile, number)
-    m[operation + O_DONE] = m[operation + O_PORT] = m[operation + O_CELLS] = PENDING
-    m[operation + O_START] = m[tile + TILE_TIME]
-    m[operation + O_CAUSE] = 2 * m[tile + TILE_RECORD] + 1
-    m[operation + O_ITEM] = item
-    return operation
 
 
 @compiled

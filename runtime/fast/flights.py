@@ -8,6 +8,8 @@ from __future__ import annotations
 from .arena import note_end
 from .jit import Items, Words, compiled
 from .layout import (
+    CHUNK,
+    CHUNK_BITS,
     FLIGHT,
     FLIGHT_BITS,
     FLIGHT_CELLS,
@@ -63,7 +65,8 @@ NUMBER = (1 << NUMBER_BITS) - 1
 def operation_at(m: Words, tile: int, number: int) -> int:
     """Where the row of an operation lies."""
     ring = tile + TILE_ALIVE
-    return m[ring + RING_PLACE] + O_SIZE * (number & (m[ring + RING_SLOTS] - 1))
+    chunk = m[m[ring + RING_PLACE] + (number >> CHUNK_BITS & (m[ring + RING_SLOTS] - 1))]
+    return chunk + O_SIZE * (number & CHUNK)
 
 
 @compiled

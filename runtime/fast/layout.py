@@ -40,6 +40,7 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD, FAR = range(7)
     H_HALTED,
     H_WAITING,
     H_STRETCHES,  # free stretches
+    H_CHUNKS,  # free chunks of operations
     H_SCRATCH,
     H_MESSAGES,
     H_BYTES,
@@ -59,7 +60,7 @@ DONE, GROW, MISS, TROUBLE, HOST_PART, HOST_HEARD, FAR = range(7)
     H_BUSY_DMA,
     H_BUSY_NETWORK,
     H_CYCLES,  # for which a message takes links of each kind
-) = range(39)
+) = range(40)
 LINK_KINDS: Final = 3
 H_RANGES: Final = H_CYCLES + LINK_KINDS
 RANGE_WORDS: Final = 5  # low, high, writes, pitch, width
@@ -138,7 +139,8 @@ FLIGHT: Final = FLIGHTS - 1
 TILE_TIME, TILE_RECORD = range(2)
 TILE_ITEM: Final = 2  # what it dispatches next
 TILE_SEQUENCE: Final = 3  # operations so far
-TILE_ALIVE: Final = 4  # a ring of operations in the order of dispatch; those before its first are over
+TILE_ALIVE: Final = 4  # a ring of places of chunks of operations; but its first and count are of operations:
+# those before the first are over
 (
     TILE_NETWORK_UNTIL,
     TILE_BARRIER,
@@ -175,6 +177,8 @@ PORT_NONE, PORT_SENDS, PORT_RECEIVES, PORT_BARRIER = range(4)
 # that was by issuing; from then on they are the end of its macro rows, and its own record.
 O_DONE, O_RECORD, O_PORT, O_PORT_RECORD, O_CELLS, O_START, O_CAUSE, O_ITEM, O_SIZE = range(9)
 O_READY: Final = O_PORT_RECORD  # the next of those that are ready
+CHUNK_BITS: Final = 4  # operations of a tile lie together, so many numbers at a time
+CHUNK: Final = (1 << CHUNK_BITS) - 1
 NUMBER_BITS: Final = 32  # of what tells an operation from others: its tile's index, its number
 
 # Boards: lists of reads and of writes, each in one piece: where it is, and how many entries it has and has room for.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -108,34 +109,33 @@ def _meeting_row(meeting: Meeting, plan: Plan) -> list[int]:
     return row
 
 
-def _end_rows(plan: Plan, links: Links) -> Iterable[tuple[int, int]]:
+def _ends(plan: Plan, links: Links) -> Iterator[int]:
     """Place and way into its router (-1: none) of each end."""
     for place, port in zip(plan.sources, plan.ports, strict=True):
-        yield place, -1 if port is None else links.number(port, is_port=True)
+        yield place
+        yield -1 if port is None else links.number(port, is_port=True)
     for place in plan.dests:
-        yield place, -1
+        yield place
+        yield -1
 
 
 def add_routes(exchange: Exchange, state: Pieces, plan_words: Pieces) -> Routes:
     """Put all meetings of a program into the state arena, and their edges into the plan arena."""
     links = Links()
-    meetings: list[list[int]] = []
-    ends: list[tuple[int, int]] = []
-    edges: list[int] = []
-    delays: list[int] = []
+    meetings, ends, edges, delays = array("q"), array("q"), array("q"), array("q")
     for meeting in exchange.meetings:
-        plan = exchange.plan(meeting)
+        plan = exchange.new_plan(meeting)
         row = _meeting_row(meeting, plan)
-        row[at.M_ENDS], row[at.M_EDGES], row[at.M_DELAYS] = len(ends), len(edges), len(delays)
-        ends.extend(_end_rows(plan, links))
+        row[at.M_ENDS], row[at.M_EDGES], row[at.M_DELAYS] = len(ends) // 2, len(edges), len(delays)
+        ends.extend(_ends(plan, links))
         edges.extend(_edges(plan, links))
         delays.extend(plan.delay)
-        meetings.append(row)
+        meetings.extend(row)
     first_link = state.add_lines(links.words())
-    first_end = state.add_lines(_ends_words(ends, first_link))
-    first_edge = plan_words.add(_edges_words(edges, first_link))
-    first_delay = plan_words.add(delays)
-    rows = np.array(meetings, np.int64).reshape(-1, at.M_SIZE)
+    first_end = state.add_lines(_ends_words(np.array(ends).reshape(-1, 2), first_link))
+    first_edge = plan_words.add(_edges_words(np.array(edges).reshape(-1, at.G_SIZE), first_link))
+    first_delay = plan_words.add(np.array(delays))
+    rows = np.array(meetings).reshape(-1, at.M_SIZE)
     rows[:, at.M_ENDS] = first_end + at.E_SIZE * rows[:, at.M_ENDS]
     rows[:, at.M_EDGES] += first_edge
     rows[:, at.M_DELAYS] += first_delay
@@ -151,19 +151,17 @@ def add_routes(exchange: Exchange, state: Pieces, plan_words: Pieces) -> Routes:
     )
 
 
-def _ends_words(ends: list[tuple[int, int]], first_link: int) -> Words:
+def _ends_words(ends: Words, first_link: int) -> Words:
     rows = np.zeros((len(ends), at.E_SIZE), np.int64)
-    if ends:
-        places, links = np.array(ends, np.int64).T
-        assert places.max() <= at.E_PLACE
-        rows[:, at.E_WAY] = np.where(links < 0, 0, first_link + at.L_SIZE * links) << at.E_LINK | places
+    places, links = ends.T
+    assert not len(ends) or places.max() <= at.E_PLACE
+    rows[:, at.E_WAY] = np.where(links < 0, 0, first_link + at.L_SIZE * links) << at.E_LINK | places
     return rows
 
 
-def _edges_words(edges: list[int], first_link: int) -> Words:
-    rows = np.array(edges, np.int64).reshape(-1, at.G_SIZE)
-    rows[:, at.G_LINK] = first_link + at.L_SIZE * rows[:, at.G_LINK]
-    return rows
+def _edges_words(edges: Words, first_link: int) -> Words:
+    edges[:, at.G_LINK] = first_link + at.L_SIZE * edges[:, at.G_LINK]
+    return edges
 
 
 def port_ends(exchange: Exchange) -> list[tuple[int, int, int, int]]:

@@ -165,11 +165,14 @@ class Exchange:
     def plan(self, meeting: Meeting) -> Plan:
         """The route of a channel or barrier; made when it is first used."""
         if meeting.plan is None:
-            if meeting.is_barrier:
-                meeting.plan = self._network.barrier_plan(meeting.sources)
-            else:
-                meeting.plan = self._network.plan(self._program.channels[meeting.number])
+            meeting.plan = self.new_plan(meeting)
         return meeting.plan
+
+    def new_plan(self, meeting: Meeting) -> Plan:
+        """The route of a channel or barrier, which is not kept."""
+        if meeting.is_barrier:
+            return self._network.barrier_plan(meeting.sources)
+        return self._network.plan(self._program.channels[meeting.number])
 
     def leftovers(self) -> list[Diagnostic]:
         """Messages that some end still waits for although all tiles have halted."""

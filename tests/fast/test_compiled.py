@@ -17,6 +17,7 @@ from isa.program import Program, segments_of
 from models import PYTINY, path
 from runtime.fast import Timing, timer_of
 from runtime.fast.simulator import FastSimulator
+from runtime.fast.steps import Step
 from runtime.fast.words import Words, enlarged, reserved
 from runtime.timing import Simulator, simulate
 from tests.timing.programs import ONE_TOKEN, P0, P1, R, at, channel, program, role
@@ -62,6 +63,25 @@ def test_steps_that_need_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
         segments = segments_of(tokens, 0, p.limits.chunk)
         assert fast.alone(segments) == simulate(p, segments)
     assert len(sizes) > 1
+
+
+def test_tokens_that_pass_as_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of tokens one behind the other some go through equal traces: their time is known, their energy is their own."""
+    gone: list[int] = []
+    through = Step.run
+
+    def noted(step: Step) -> int:
+        gone.append(1)
+        return through(step)
+
+    monkeypatch.setattr(Step, "run", noted)
+    p = compiled()
+    fast, all_ = FastSimulator(p), range(8, 48)
+    found = [fast.alone(segments_of(1, position, p.limits.chunk)) for position in all_]
+    assert len(gone) < len(all_)
+    alone = FastSimulator(p, reuse=False)
+    assert found == [alone.alone(segments_of(1, position, p.limits.chunk)) for position in all_]
+    assert found[-1] == simulate(p, segments_of(1, 47, p.limits.chunk))
 
 
 def test_more_operations_under_way_than_traces_were_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
