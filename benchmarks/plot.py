@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from benchmarks.registry import Report
+from isa.diagnostics import NamedPlace, fail
+from runtime.report import table
 
 WIDTH, HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 150, 44, 52
@@ -103,3 +108,23 @@ def _rule(x1: float, y1: float, x2: float, y2: float, colour: str = "#dddddd", w
 def doublings(low: int, high: int) -> Sequence[int]:
     """low, 2 low, 4 low, ... up to high."""
     return [low << n for n in range((high // low).bit_length())]
+
+
+def series_of(found: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[Series, ...]:
+    """The curves that have points."""
+    return tuple(Series(name, tuple(points)) for name, points in found.items() if points)
+
+
+def report_of(plot: Plot, options: Namespace) -> Report:
+    """The curves as a table, as JSON values and, with `--output`, as an SVG."""
+    xs = sorted({x for series in plot.series for x, _ in series.points})
+    values = [dict(series.points) for series in plot.series]
+    rows = [(f"{x:,.0f}", *(f"{v[x]:,.4g}" if x in v else "-" for v in values)) for x in xs]
+    if options.output is not None:
+        try:
+            options.output.write_text(plot.svg(), encoding="utf-8")
+        except OSError as error:
+            place = NamedPlace(str(options.output))
+            raise fail("E0003", f"cannot write it: {error.strerror}", place) from None
+    data = {series.name: [list(point) for point in series.points] for series in plot.series}
+    return Report(table((plot.x_label, *(series.name for series in plot.series)), rows), data)

@@ -115,6 +115,16 @@ def _speed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="default: %(default)s")
 
 
+def _speed_over(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--over",
+        choices=("layers", "tokens", "tiles"),
+        default="layers",
+        help="the x axis (default: %(default)s)",
+    )
+    parser.add_argument("--most", type=int, metavar="N", help="up to so many layers, tokens, or heads")
+
+
 def _plain(parser: argparse.ArgumentParser) -> None:
     """No options."""
 
@@ -188,6 +198,12 @@ BENCHMARKS = (
         "the simulator beside ONNX Runtime: seconds of a token and of a prompt, memory",
         "benchmarks.speed:bench",
         (_speed,),
+    ),
+    Benchmark(
+        "speed-curves",
+        "milliseconds to simulate a step, over layers, tokens or tiles",
+        "benchmarks.speed_curves:bench",
+        (_speed_over, _output),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

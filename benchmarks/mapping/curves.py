@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 from benchmarks.mapping.cases import System
 from benchmarks.mapping.measure import work_of
 from benchmarks.mapping.systems import hardware_for
-from benchmarks.plot import Plot, Series, doublings
+from benchmarks.plot import Plot, Series, doublings, report_of, series_of
 from benchmarks.registry import Report, Say
 from compiler.driver import compile_model
 from compiler.pipeline import CompileOptions
-from isa.diagnostics import CimError, NamedPlace, fail
+from isa.diagnostics import CimError
 from isa.hardware import load_target
 from isa.interface import KvPolicy
 from isa.program import segments_of
@@ -26,7 +26,6 @@ from models.configs import LlamaConfig
 from models.make import architecture, make
 from models.save import save
 from runtime.fast import timer_of
-from runtime.report import table
 
 AUTO = "auto"
 POLICIES = (*(policy.value for policy in KvPolicy), AUTO)
@@ -48,8 +47,8 @@ def kv(options: Namespace, say: Say) -> Report:
         found = {policy: list(_latencies(policy, sweep.points, say)) for policy in POLICIES}
     xs = tuple(point.x for point in sweep.points)
     title = f"Decode, {sweep.model} on one dcim22"
-    plot = Plot(title, sweep.label, "cycles a step", _series(found), xs)
-    report = _report(plot, options)
+    plot = Plot(title, sweep.label, "cycles a step", series_of(found), xs)
+    report = report_of(plot, options)
     return replace(report, text="\n".join([report.text, "", *_crossovers(found)]))
 
 
@@ -158,23 +157,4 @@ def compile_time(options: Namespace, say: Say) -> Report:
         (Series("compile", tuple(found)),),
         tuple(map(float, counts)),
     )
-    return _report(plot, options)
-
-
-def _series(found: dict[str, list[tuple[float, float]]]) -> tuple[Series, ...]:
-    return tuple(Series(name, tuple(points)) for name, points in found.items() if points)
-
-
-def _report(plot: Plot, options: Namespace) -> Report:
-    """The curves as a table, as JSON values and, with `--output`, as an SVG."""
-    xs = sorted({x for series in plot.series for x, _ in series.points})
-    values = [dict(series.points) for series in plot.series]
-    rows = [(f"{x:,.0f}", *(f"{v[x]:,.4g}" if x in v else "-" for v in values)) for x in xs]
-    if options.output is not None:
-        try:
-            options.output.write_text(plot.svg(), encoding="utf-8")
-        except OSError as error:
-            place = NamedPlace(str(options.output))
-            raise fail("E0003", f"cannot write it: {error.strerror}", place) from None
-    data = {series.name: [list(point) for point in series.points] for series in plot.series}
-    return Report(table((plot.x_label, *(series.name for series in plot.series)), rows), data)
+    return report_of(plot, options)

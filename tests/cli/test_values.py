@@ -265,6 +265,13 @@ def test_bench_speed_stands_beside_onnx_runtime(cim: Cim) -> None:
     assert found["peak_bytes"] > 0
 
 
+def test_bench_speed_curves_over_tokens(cim: Cim, tmp_path: Path) -> None:
+    out = tmp_path / "curves.svg"
+    found = cim("bench", "speed-curves", "--over", "tokens", "--most", 4, "--output", out)
+    assert found.code == 0 and "4.0 times as many tokens" in found.out
+    assert out.read_text().startswith("<svg")
+
+
 def test_bench_lists_and_measures(cim: Cim, tmp_path: Path) -> None:
     assert [row["name"] for row in cim("bench", "--json").data] == [b.name for b in BENCHMARKS]
     assert "decoders" in cim("bench").out
