@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from isa.bound import Bound, bound
 from isa.bound.points import standard_steps
 from isa.program import Program, Segment
-
-if TYPE_CHECKING:
-    from runtime.timing.result import StepCost
 
 _ROUNDED = 16  # rows of context: steps of a generation share bounds; of fewer rows it is not more
 
@@ -35,9 +31,14 @@ def phase_of(segments: Sequence[Segment]) -> Phase:
 
 def bound_of(program: Program, segments: Sequence[Segment]) -> Bound | None:
     """The least cycles of a step of a program; None if the program does not say what its model's work is."""
-    if phase_of(segments) is Phase.DECODE:  # a shorter context is never dearer
-        segments = [replace(s, position=s.position // _ROUNDED * _ROUNDED) for s in segments]
-    return bound(program.target, program.workload, segments)
+    return bound(program.target, program.workload, _rounded(segments))
+
+
+def _rounded(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments that a step's bound is computed for: a shorter context is never dearer."""
+    if phase_of(segments) is not Phase.DECODE:
+        return tuple(segments)
+    return tuple(replace(s, position=s.position // _ROUNDED * _ROUNDED) for s in segments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +57,36 @@ class PhaseBound:
         return self.cycles / self.least if self.least else float("inf")
 
 
-def by_phase(
-    program: Program, steps: Sequence[tuple[Segment, ...]], costs: Sequence[StepCost]
-) -> tuple[PhaseBound, ...]:
-    """The steps of a run against their bounds, phase by phase; nothing for a program without work."""
-    found: dict[Phase, list[tuple[int, Bound]]] = {}
-    for segments, cost in zip(steps, costs, strict=True):
-        least = bound_of(program, segments)
+class Beside:
+    """Steps of a program beside their bounds, taken in one by one."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._found: dict[Phase, list[tuple[int, Bound]]] = {}
+        self._known: dict[tuple[Segment, ...], Bound | None] = {}
+
+    def add(self, segments: Sequence[Segment], cycles: int) -> None:
+        """Take in a step that has taken so many cycles."""
+        rounded = _rounded(segments)
+        if rounded not in self._known:
+            self._known[rounded] = bound_of(self._program, rounded)
+        least = self._known[rounded]
         if least is not None:
-            found.setdefault(phase_of(segments), []).append((cost.cycles, least))
-    return tuple(
-        PhaseBound(
-            phase,
-            len(found[phase]),
-            sum(cycles for cycles, _ in found[phase]),
-            sum(least.cycles for _, least in found[phase]),
-            max((least for _, least in found[phase]), key=lambda b: b.cycles).binding.value,
+            self._found.setdefault(phase_of(segments), []).append((cycles, least))
+
+    def by_phase(self) -> tuple[PhaseBound, ...]:
+        """The steps so far, phase by phase; nothing for a program without work."""
+        return tuple(
+            PhaseBound(
+                phase,
+                len(found),
+                sum(cycles for cycles, _ in found),
+                sum(least.cycles for _, least in found),
+                max((least for _, least in found), key=lambda b: b.cycles).binding.value,
+            )
+            for phase in Phase
+            if (found := self._found.get(phase))
         )
-        for phase in Phase
-        if phase in found
-    )
 
 
 def standard_points(program: Program) -> tuple[tuple[str, Bound], ...]:

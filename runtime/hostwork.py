@@ -7,8 +7,7 @@ nothing. Counts follow from shapes alone, so they need no weights: see docs/host
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from isa.events import Bound, Event, Resource
 from isa.hardware import Hardware
@@ -16,10 +15,8 @@ from isa.hostcount import Work, count, time_of, work_of
 from isa.instruction import Unit
 from isa.program import HostPart, Moment, Program, Segment
 from runtime.segments import carried, rows_in
-from runtime.timing.result import StepCost
+from runtime.timing.result import StepCost, merged
 from runtime.within import parts_around
-
-K = TypeVar("K", bound=Hashable)
 
 
 def part_cost(part: HostPart, tokens: int, target: Hardware, past: int = 0, source: int = 0) -> StepCost:
@@ -73,28 +70,4 @@ def _rows(program: Program, part: HostPart, segments: Sequence[Segment], *, of_s
     return max((sum(rows_in(s, segment) for segment in carried(s, segments)) for s in kind), default=0)
 
 
-def merged(costs: Sequence[StepCost]) -> StepCost:
-    """The cost of things done one after another, as one step."""
-    return StepCost(
-        sum(c.cycles for c in costs),
-        sum(c.tokens for c in costs),
-        _added([c.instructions for c in costs]),
-        _added([c.busy for c in costs]),
-        _added([c.events for c in costs]),
-        sum(c.messages for c in costs),
-        sum(c.message_bytes for c in costs),
-        _added([c.critical for c in costs]),
-        _added([c.critical_nodes for c in costs]),
-        sum(c.source_rows for c in costs),
-    )
-
-
-def _added(maps: Sequence[Mapping[K, int]]) -> dict[K, int]:
-    totals: dict[K, int] = {}
-    for some in maps:
-        for key, number in some.items():
-            totals[key] = totals.get(key, 0) + number
-    return totals
-
-
-__all__ = ["Work", "cost_of", "count", "merged", "part_cost", "with_hosts", "work_of"]
+__all__ = ["Work", "cost_of", "count", "part_cost", "with_hosts", "work_of"]

@@ -10,7 +10,7 @@ from isa.events import Event, Static
 from .nodes import NodeName, short_name
 
 if TYPE_CHECKING:
-    from .sinks.statistics import KvRecord, Statistics
+    from .sinks.statistics import DecodeRecord, KvRecord, Statistics
 
 _ROWS = 16  # of a table by layer or by part; the rest is one line
 _PREFIXES = (
@@ -64,6 +64,8 @@ def _tokens_per_second(stats: Statistics) -> float:
 
 def _run(stats: Statistics) -> str:
     counts = f"{_count(stats.steps, 'step')}, {_count(stats.tokens, 'token')}"
+    if stats.decode is not None and stats.decode.interpolated:
+        counts += " (what was simulated; so are all counts, cycles and joules below)"
     return counts + (f", {_count(stats.source_rows, 'source row')}" if stats.source_rows else "")
 
 
@@ -71,6 +73,7 @@ def _summary(stats: Statistics) -> str:
     e, critical = stats.energy_j, stats.critical_path.by_resource
     lines = (
         ("program", f"{stats.program} on {stats.target}: {stats.tiles:,} tiles"),
+        *_decode_lines(stats.decode),
         ("run", _run(stats)),
         (
             "time",
@@ -95,6 +98,26 @@ def _summary(stats: Statistics) -> str:
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
     )
     return "\n".join(f"{name:<10}{text}" for name, text in lines)
+
+
+def _decode_lines(decode: DecodeRecord | None) -> list[tuple[str, str]]:
+    """A run of decode steps: which were simulated, and what they all took."""
+    if decode is None or not decode.steps:
+        return []
+    steps = decode.steps
+    low, high = min(decode.positions), max(decode.positions)
+    start = f"position {low:,}" if low == high else f"positions {low:,} to {high:,}"
+    places = f"{_count(len(decode.positions), 'sequence')} from {start} on"
+    ended = f" of {decode.asked:,} (interrupted)" if decode.interrupted else ""
+    kinds = f"{decode.simulated:,} simulated, {decode.interpolated:,} interpolated between these"
+    every = f" (every {decode.every:,})" if decode.every > 1 else ""
+    rate, mean = decode.tokens / decode.latency_s, decode.cycles / len(steps)
+    return [
+        ("decode", f"{_count(len(steps), 'step')}{ended}, {places}: {kinds}{every}"),
+        ("", f"{decode.tokens:,} tokens in {si(decode.latency_s, 's')}: {rate:,.1f} tokens/s"),
+        ("", f"cycles of a step: first {steps[0].cycles:,}, last {steps[-1].cycles:,}, mean {mean:,.1f}"),
+        ("", f"energy: {si(decode.energy_j, 'J')}; {si(decode.energy_j / decode.tokens, 'J')} a token"),
+    ]
 
 
 def _bound_lines(stats: Statistics) -> list[tuple[str, str]]:

@@ -15,6 +15,8 @@ from typing import TextIO
 
 from isa.diagnostics import Diagnostic
 
+from .pace import Pace
+
 PATIENCE_S = 2.0  # how long an activity may be silent
 REPEAT_S = 10.0  # how often it speaks when stderr is a file
 
@@ -23,15 +25,17 @@ _HEAD = re.compile(r"error\[(\w+)\]")
 
 @dataclass(slots=True)
 class Activity:
-    """Something that may take a while; `note` says what it is doing now."""
+    """Something that may take a while; `note` says what it is doing now, `pace` how far it is."""
 
     label: str
     note: str = ""
+    pace: Pace | None = None
     started_s: float = field(default_factory=time.perf_counter)
 
     def line(self) -> str:
         """One line of progress."""
-        note = f": {self.note}" if self.note else ""
+        notes = [note for note in (self.pace.text() if self.pace else "", self.note) if note]
+        note = f": {', '.join(notes)}" if notes else ""
         return f"{self.label}{note} ({time.perf_counter() - self.started_s:.0f} s)"
 
 

@@ -76,6 +76,13 @@ def write_file(name: str, write: Callable[[Path], object]) -> None:
         ) from None
 
 
+def check_folder(path: Path) -> None:
+    """Before what takes long: is there a folder to write the file to? Raises `CimError` E0003."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        message = "cannot write it: its folder is not there, or not to be written to"
+        raise fail("E0003", message, NamedPlace(str(path)), "name a file in a folder that exists")
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, and those above it, unless it is there. Raises `CimError` E0003."""
     try:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import Console
 from .costing import Costing, add_cost_options, show
+from .decoding import add_decode_options, check_decode, run_decode
 from .files import read_arrays, write_file
 from .loading import load_program
 from .options import add_engine_option, natural, positive
+from .pieces import pieces, timing_step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--segments",
-        type=_pieces,
+        type=pieces,
         metavar="N@P,...",
         help="with --timing-only, instead of these two: a step of several sequences, tokens@position of each"
         " (32@0,1@500,1@17)",
@@ -53,29 +54,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --timing-only: rows of the source that tokens look at, which come with the step at position 0"
         " (default: as many as the program takes)",
     )
+    add_decode_options(parser)
     add_engine_option(parser)
     add_cost_options(parser)
     parser.set_defaults(usage_error=parser.error)
-
-
-def _pieces(text: str) -> tuple[tuple[int, int], ...]:
-    """`32@0,1@500`: tokens and position of each sequence."""
-    pieces = []
-    for piece in text.split(","):
-        tokens, at, position = piece.partition("@")
-        if not at:
-            raise argparse.ArgumentTypeError(f"{piece!r} is not TOKENS@POSITION")
-        pieces.append((positive(tokens), natural(position)))
-    return tuple(pieces)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Run; print the report."""
     _check_usage(options)
     program = load_program(options.program, console)
+    if options.decode:
+        return run_decode(program, options, console)
     began = time.perf_counter()
     steps, engine = (
-        (_timing_step(program, options), "timing")
+        ([_given_step(program, options)], "timing")
         if options.timing_only
         else _values(program, options, console)
     )
@@ -101,29 +94,12 @@ def _check_usage(options: argparse.Namespace) -> None:
         options.usage_error(
             "--segments says tokens and position of each sequence: leave out --tokens and --position"
         )
+    check_decode(options)
 
 
-def _timing_step(program: Program, options: argparse.Namespace) -> list[tuple[Segment, ...]]:
-    from isa.diagnostics import fail
-    from isa.program import Direction, segments_of
-    from runtime.paging import with_pages
-    from runtime.segments import check_segments, source_segments_of
-
-    limits = program.step_limits
-    pieces = options.segments or ((options.tokens or 1, options.position or 0),)
-    source = limits.max_source if options.source is None else options.source
-    if source and not limits.max_source:
-        raise fail("E0601", "the program looks at no source", help="leave --source out")
-    fed = any(stream.source and stream.direction is Direction.IN for stream in program.streams)
-    front: list[Segment] = []
-    step: list[Segment] = []
-    for sequence, (tokens, position) in enumerate(pieces):
-        if fed and not position:
-            front += source_segments_of(source, limits.chunk, sequence=sequence)
-        cuts = segments_of(tokens, position, limits.chunk, sequence=sequence)
-        step += (replace(segment, source=source) for segment in cuts)
-    check_segments(replace(limits, pages=0), [*front, *step])
-    return [with_pages(limits, [*front, *step])]
+def _given_step(program: Program, options: argparse.Namespace) -> tuple[Segment, ...]:
+    given = options.segments or ((options.tokens or 1, options.position or 0),)
+    return timing_step(program, given, options.source)
 
 
 def _values(

@@ -7,9 +7,10 @@ Energies are in joules, times in seconds or in clock cycles, utilisations betwee
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,17 +18,16 @@ from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 from isa.events import Bound, Category, Event, Resource, Static
 from isa.instruction import Unit
 from isa.program import Limits, Program, Segment
-from runtime.bounds import by_phase
+from runtime.bounds import Beside
+from runtime.decoding import Decoding
 from runtime.energy import Energy, energy, powered
 from runtime.paging import KvUse
-from runtime.timing.result import StepCost
+from runtime.timing.result import StepCost, merged
 
 from .files import whole_file
 
 SCHEMA = "cim-statistics"
 VERSION = 1
-
-K = TypeVar("K", bound=Hashable)
 
 
 class _Model(BaseModel):
@@ -86,8 +86,34 @@ class KvRecord(_Model):
     fragmentation: float = Field(description="empty part of the rows of sequences' pages, mean over steps")
 
 
+class DecodeStep(_Model):
+    """One decode step."""
+
+    cycles: int
+    energy_j: float
+    simulated: bool = Field(
+        description="false: interpolated between the simulated steps before and behind it"
+    )
+
+
+class DecodeRecord(_Model):
+    """A run of decode steps, one token of each sequence a step; sums are over all steps, the interpolated ones too."""
+
+    positions: list[int] = Field(description="tokens in the cache before the first step, by sequence")
+    asked: int = Field(description="steps that were asked for")
+    every: int = Field(description="each such step was to be simulated, the first and the last always")
+    interrupted: bool = Field(description="the run was ended early: `steps` has what was done until then")
+    simulated: int
+    interpolated: int
+    tokens: int
+    cycles: int
+    latency_s: float
+    energy_j: float
+    steps: list[DecodeStep]
+
+
 class Statistics(_Model):
-    """Everything that a run cost and what bounded it."""
+    """Everything that a run cost and what bounded it. Of decode runs all but `decode` is of simulated steps."""
 
     schema_name: Literal["cim-statistics"] = Field(default="cim-statistics", alias="schema")
     version: Literal[1] = 1
@@ -118,18 +144,11 @@ class Statistics(_Model):
     )
     per_step: list[StepRecord] | None = None
     kv_cache: KvRecord | None = Field(default=None, description="of runs whose sequences the session led")
+    decode: DecodeRecord | None = Field(default=None, description="of runs of decode steps")
 
     def to_json(self) -> str:
         """The JSON text."""
         return self.model_dump_json(indent=2, by_alias=True) + "\n"
-
-
-def _added(maps: Iterable[Mapping[K, int]]) -> dict[K, int]:
-    totals: dict[K, int] = {}
-    for some in maps:
-        for key, count in some.items():
-            totals[key] = totals.get(key, 0) + count
-    return totals
 
 
 def _descending(counts: Mapping[str, int]) -> dict[str, int]:
@@ -208,9 +227,7 @@ def kv_record(limits: Limits, uses: Sequence[KvUse]) -> KvRecord:
     )
 
 
-def _bounds(
-    program: Program, segments: Sequence[tuple[Segment, ...]], steps: Sequence[StepCost]
-) -> list[PhaseRecord]:
+def _bounds(beside: Beside) -> list[PhaseRecord]:
     return [
         PhaseRecord(
             phase=found.phase.value,
@@ -220,7 +237,7 @@ def _bounds(
             ratio=found.ratio,
             binding=found.binding,
         )
-        for found in by_phase(program, segments, steps)
+        for found in beside.by_phase()
     ]
 
 
@@ -238,10 +255,57 @@ def statistics(
 
     `uses` say how full the KV arrays were in each, where the session knows.
     """
-    cycles = sum(step.cycles for step in steps)
-    instructions = _added(step.instructions for step in steps)
-    critical = _added(step.critical for step in steps)
-    counts = _added({event.key: step.count(event) for event in Event} for step in steps)
+    beside = Beside(program)
+    for own, step in zip(segments, steps, strict=bool(segments)):
+        beside.add(own, step.cycles)
+    return _statistics(
+        program,
+        merged(steps),
+        len(steps),
+        engine=engine,
+        wall_s=wall_s,
+        bounds=_bounds(beside),
+        per_step=_records(steps) if per_step else None,
+        kv_cache=kv_record(program.step_limits, uses) if uses else None,
+    )
+
+
+def decode_statistics(run: Decoding, *, interrupted: bool, wall_s: float) -> Statistics:
+    """The statistics of a run of decode steps, or of what was done of it."""
+    points, program, count = run.points(), run.program, len(run.cycles)
+    cycles = sum(point.cycles for point in points)
+    record = DecodeRecord(
+        positions=list(run.positions),
+        asked=run.count,
+        every=run.every,
+        interrupted=interrupted,
+        simulated=count,
+        interpolated=len(points) - count,
+        tokens=len(points) * len(run.positions),
+        cycles=cycles,
+        latency_s=cycles / program.target.clock.si,
+        energy_j=math.fsum(point.joules for point in points),
+        steps=[DecodeStep(cycles=p.cycles, energy_j=p.joules, simulated=p.is_simulated) for p in points],
+    )
+    bounds = _bounds(run.beside)
+    return _statistics(
+        program, run.total, count, engine="timing", wall_s=wall_s, bounds=bounds, decode=record
+    )
+
+
+def _statistics(
+    program: Program,
+    total: StepCost,
+    steps: int,
+    *,
+    engine: str,
+    wall_s: float,
+    bounds: list[PhaseRecord],
+    per_step: list[StepRecord] | None = None,
+    kv_cache: KvRecord | None = None,
+    decode: DecodeRecord | None = None,
+) -> Statistics:
+    """The statistics of so many steps that cost `total`."""
     return Statistics(
         target=program.target.name,
         target_hash=program.target.hash,
@@ -249,28 +313,29 @@ def statistics(
         program_hash=program.origin.model_hash,
         engine=engine,
         tiles=program.tile_count,
-        steps=len(steps),
-        tokens=sum(step.tokens for step in steps),
-        source_rows=sum(step.source_rows for step in steps),
-        cycles=cycles,
-        latency_s=cycles / program.target.clock.si,
+        steps=steps,
+        tokens=total.tokens,
+        source_rows=total.source_rows,
+        cycles=total.cycles,
+        latency_s=total.cycles / program.target.clock.si,
         wall_s=wall_s,
-        instructions=sum(instructions.values()),
-        instructions_by_unit={unit.value: instructions.get(unit, 0) for unit in Unit},
-        macs=sum(step.macs for step in steps),
-        messages=sum(step.messages for step in steps),
-        message_bytes=sum(step.message_bytes for step in steps),
-        energy_j=_energy(energy(program.target, program, steps)),
-        events={event.key: counts.get(event.key, 0) for event in Event},
-        utilization=_utilization(program, _added(step.busy for step in steps), cycles),
-        bound_by=max(Bound, key=lambda bound: critical.get(bound, 0)).value,
+        instructions=total.issued,
+        instructions_by_unit={unit.value: total.instructions.get(unit, 0) for unit in Unit},
+        macs=total.macs,
+        messages=total.messages,
+        message_bytes=total.message_bytes,
+        energy_j=_energy(energy(program.target, program, [total])),
+        events={event.key: total.count(event) for event in Event},
+        utilization=_utilization(program, total.busy, total.cycles),
+        bound_by=total.bound_by.value,
         critical_path=CriticalPath(
-            by_resource={bound.value: critical.get(bound, 0) for bound in Bound},
-            by_node=_descending(_added(step.critical_nodes for step in steps)),
+            by_resource={bound.value: total.critical.get(bound, 0) for bound in Bound},
+            by_node=_descending(total.critical_nodes),
         ),
-        bounds=_bounds(program, segments, steps) if segments else [],
-        per_step=_records(steps) if per_step else None,
-        kv_cache=kv_record(program.step_limits, uses) if uses else None,
+        bounds=bounds,
+        per_step=per_step,
+        kv_cache=kv_cache,
+        decode=decode,
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from isa.events import Bound, Event, Resource
 from isa.instruction import Unit
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +51,28 @@ class StepCost:
     def count(self, event: Event) -> int:
         """How often something happened, over all nodes."""
         return sum(count for (what, _), count in self.events.items() if what is event)
+
+
+def merged(costs: Sequence[StepCost]) -> StepCost:
+    """The cost of steps, or of other things done one after another, as one step."""
+    return StepCost(
+        sum(c.cycles for c in costs),
+        sum(c.tokens for c in costs),
+        added([c.instructions for c in costs]),
+        added([c.busy for c in costs]),
+        added([c.events for c in costs]),
+        sum(c.messages for c in costs),
+        sum(c.message_bytes for c in costs),
+        added([c.critical for c in costs]),
+        added([c.critical_nodes for c in costs]),
+        sum(c.source_rows for c in costs),
+    )
+
+
+def added(maps: Iterable[Mapping[K, int]]) -> dict[K, int]:
+    """The counts of several maps, key by key."""
+    totals: dict[K, int] = {}
+    for some in maps:
+        for key, number in some.items():
+            totals[key] = totals.get(key, 0) + number
+    return totals

@@ -13,7 +13,8 @@ from isa.diagnostics import CimError
 from isa.events import Bound, Component, Event, Resource
 from isa.hardware import load_target
 from runtime.energy import energy_of
-from runtime.hostwork import Work, cost_of, count, merged, work_of
+from runtime.hostwork import Work, cost_of, count, work_of
+from runtime.timing.result import merged
 
 TARGET = load_target("tiny")
 
