@@ -84,6 +84,7 @@ class Operands:
         self.layout = self.inst.layout
         self.array_index = array
         self.charged = CHARGED_AS.get(type(self.inst), type(self.inst)).layout
+        self._extents: dict[int, tuple[int, ...]] = {}  # by the access' identity
 
     def trap(self, message: str) -> Exception:
         """The diagnostic for an instruction that does what the machine does not allow."""
@@ -118,7 +119,10 @@ class Operands:
 
     def extents(self, access: Access) -> tuple[int, ...]:
         """The dimensions of the block accessed."""
-        return tuple(self.dim(d) for d in access.dims)
+        found = self._extents.get(id(access))
+        if found is None:
+            found = self._extents[id(access)] = tuple([self.dim(d) for d in access.dims])
+        return found
 
     def span(self, access: Access) -> int:
         """Bytes between the first and the last one accessed."""
@@ -133,8 +137,11 @@ class Operands:
 
     def moved(self, *modes: Mode) -> int:
         """Bytes that cross the buffer's port in accesses of these modes."""
-        accesses = [f.access for f in self.charged if f.access is not None and self.mode(f.access) in modes]
-        return sum(math.prod(self.extents(a)) * a.dtype.bytes for a in accesses)
+        total = 0
+        for access in (f.access for f in self.charged):
+            if access is not None and self.mode(access) in modes:
+                total += math.prod(self.extents(access)) * access.dtype.bytes
+        return total
 
     @property
     def read_bytes(self) -> int:
