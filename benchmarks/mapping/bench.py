@@ -58,7 +58,7 @@ def run(
     """
     found: dict[int, list[Result]] = {}
     with TemporaryDirectory() as folder:
-        files = {model: path for model, path in _files({setup.model for setup, *_ in jobs}, Path(folder))}
+        files = {model: path for model, path in files_of({setup.model for setup, *_ in jobs}, Path(folder))}
         order = sorted(range(len(jobs)), key=lambda index: -jobs[index][0].tokens)
         tasks = {i: (jobs[i][0], files[jobs[i][0].model], *jobs[i][1:], predicts) for i in order}
         for index, results in _measured(tasks, processes):
@@ -68,7 +68,7 @@ def run(
     return [found[index] for index in range(len(jobs))]
 
 
-def _files(models: Iterable[Model], folder: Path) -> Iterator[tuple[Model, Path]]:
+def files_of(models: Iterable[Model], folder: Path) -> Iterator[tuple[Model, Path]]:
     """A file for each model: the one that ships, or shapes alone."""
     for model in models:
         path = model_path(PYTINY) if model.trained else folder / f"{model.name}.onnx"

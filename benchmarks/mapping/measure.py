@@ -146,7 +146,7 @@ def measure(
         hardware = hardware_for(setup.system, work, setup.context, setup.batch, fill)
         began = time.perf_counter()
         try:
-            program = _compiled(setup, model, hardware, without)
+            program = compiled(setup, model, hardware, without)
         except CimError as error:
             refusal = error
             if setup.system is System.SMALL or error.diagnostics[0].code != TOO_FEW:
@@ -175,7 +175,10 @@ def _blank(setup: Setup, phase: Phase) -> Result:
     return Result(name, setup.model.name, setup.context, setup.batch, setup.system.value, phase.value)
 
 
-def _compiled(setup: Setup, model: Path, hardware: Hardware, without: frozenset[Optimisation]) -> Program:
+def compiled(
+    setup: Setup, model: Path, hardware: Hardware, without: frozenset[Optimisation] = frozenset()
+) -> Program:
+    """The program of a setup on some hardware. Raises `CimError` if it does not fit."""
     options = CompileOptions(
         max_context=setup.context,
         batch=setup.batch,
