@@ -44,13 +44,6 @@ class Floats(Protocol):
     def __setitem__(self, place: int, number: float, /) -> None: ...
 
 
-class Table(Protocol):
-    """Counts (int64) in rows and columns."""
-
-    def __getitem__(self, place: tuple[int, int], /) -> int: ...
-    def __setitem__(self, place: tuple[int, int], count: int, /) -> None: ...
-
-
 def _pointer(context: Any, array: Any) -> Any:
     """The type and the code of an array's address."""
 

@@ -1,4 +1,4 @@
-"""Rings of rows in the state arena: what waits in a window, and what has started from one.
+"""Rings of rows in the state arena: what waits in a window, and the numbers of what has started from one.
 
 A ring is four words in the row that it belongs to. It gets twice the room when it is full; the room that it leaves
 is lost, and less than it has then.
@@ -17,12 +17,6 @@ FIRST_SLOTS = 8  # a power of two, as all numbers of slots
 def row_at(m: Words, ring: int, number: int, words: int) -> int:
     """Where the row with a number lies; rows are numbered from the beginning of the step."""
     return m[ring + RING_PLACE] + words * (number & (m[ring + RING_SLOTS] - 1))
-
-
-@compiled
-def oldest_row(m: Words, ring: int, words: int) -> int:
-    """Where the oldest row lies."""
-    return row_at(m, ring, m[ring + RING_FIRST], words)
 
 
 @compiled
