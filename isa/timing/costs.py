@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from isa import instructions as table
@@ -135,23 +136,26 @@ class Operands:
         row = math.prod(columns) * access.dtype.bytes
         return (pitch, row) if rows > 1 and 0 < row < pitch else (0, 0)
 
-    def moved(self, *modes: Mode) -> int:
-        """Bytes that cross the buffer's port in accesses of these modes."""
-        total = 0
+    @cached_property
+    def _moved(self) -> tuple[int, int]:
+        read = written = 0
         for access in (f.access for f in self.charged):
-            if access is not None and self.mode(access) in modes:
-                total += math.prod(self.extents(access)) * access.dtype.bytes
-        return total
+            if access is None:
+                continue
+            size, mode = math.prod(self.extents(access)) * access.dtype.bytes, self.mode(access)
+            read += 0 if mode is Mode.WRITE else size
+            written += 0 if mode is Mode.READ else size
+        return read, written
 
     @property
     def read_bytes(self) -> int:
         """Bytes read from the buffer."""
-        return self.moved(Mode.READ, Mode.UPDATE)
+        return self._moved[0]
 
     @property
     def written_bytes(self) -> int:
         """Bytes written to the buffer."""
-        return self.moved(Mode.WRITE, Mode.UPDATE)
+        return self._moved[1]
 
     def array_rows(self, field: Field) -> tuple[int, int]:
         """First row and number of rows of the array that are used."""

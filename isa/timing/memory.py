@@ -50,10 +50,14 @@ class MemoryPort:
         self.record = [NO_RECORD] * channels
         self.busy = 0
 
-    def transfer(self, shares: list[int], ready: int, record: int, records: Records) -> tuple[int, int]:
-        """When a transfer that is ready now ends, and the record that decides it."""
+    def transfer(
+        self, shares: list[int], ready: int, record: int, records: Records, first: int = 0
+    ) -> tuple[int, int]:
+        """When a transfer that is ready now ends, and the record that decides it: of channels that end together that of
+        the one that comes `first`, where the transfer begins, or soonest behind it."""
         end, decides = ready, record
-        for channel, size in enumerate(shares):
+        for channel in (*range(first, len(shares)), *range(first)):
+            size = shares[channel]
             if not size:
                 continue
             begin, mine = ready, record
@@ -91,7 +95,8 @@ class Memories:
         shares = channel_bytes(
             operation.operand, cost.rows, cost.size // cost.rows, cost.pitch, len(port.free)
         )
-        return port.transfer(shares, operation.start, operation.started, records)
+        first = operation.operand // INTERLEAVE_BYTES % len(port.free)
+        return port.transfer(shares, operation.start, operation.started, records, first)
 
     def latency(self, operation: Operation) -> int:
         """Cycles from a channel to the tile, of the memory that an operation asks."""

@@ -28,15 +28,29 @@ class Marks:
     indices: Words
     counts: Words
 
+    @property
+    def key(self) -> bytes:
+        """What equal ones have in common."""
+        return b"".join(words.tobytes() for words in (self.rows, self.indices, self.counts))
 
-def marks_of(role: Role, costs: Sequence[Cost], executed: Words, issued: Words) -> Marks:
-    """What so many executions of costs (by their number in the role) and issues of instructions come to."""
+
+def marks_of(units: Words, costs: Sequence[Cost], executed: Words, issued: Words) -> Marks:
+    """What so many executions of costs (by their number in the role) and issues of instructions come to; `units`: see
+    `unit_numbers`."""
     rows: list[tuple[int, int, int]] = []
     for number in np.flatnonzero(executed).tolist():
         cost, times = costs[number], int(executed[number])
         rows += [(NUMBERS[event], cost.index, count * times) for event, count in cost.events]
-    for index, (inst, times) in enumerate(zip(role.code, issued.tolist(), strict=False)):
-        if times:
-            rows += [(NUMBERS[Event.ISSUE], index, times), (_UNIT_NUMBERS[inst.unit], index, times)]
     found = np.array(rows, np.int64).reshape(-1, 3).T
-    return Marks(found[0], found[1], found[2])
+    indices = np.flatnonzero(issued)
+    of_units, of_issues = units[indices], np.full(indices.size, NUMBERS[Event.ISSUE])
+    return Marks(
+        np.concatenate([found[0], of_issues, of_units]),
+        np.concatenate([found[1], indices, indices]),
+        np.concatenate([found[2], issued[indices], issued[indices]]),
+    )
+
+
+def unit_numbers(role: Role) -> Words:
+    """The number of each instruction's unit."""
+    return np.array([_UNIT_NUMBERS[inst.unit] for inst in role.code], np.int64)

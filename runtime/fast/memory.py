@@ -63,7 +63,9 @@ def serve_channels(m: Words, t: Items, k: Words, rates: Floats, operation: int, 
     """When a transfer that is ready now ends, and the record that decides it."""
     ready, record = m[operation + O_START], m[operation + O_CAUSE]
     end, decides, channels = ready, record, m[port + P_CHANNELS]
-    for channel in range(channels):
+    first = t[m[operation + O_ITEM] + I_OPERAND] // INTERLEAVE_BYTES
+    for number in range(first, first + channels):
+        channel = number % channels
         size = share_of(t, k, m[operation + O_ITEM], channel, channels)
         if size == 0:
             continue

@@ -19,7 +19,7 @@ from .outcome import Passage, passage_of
 from .steps import Step
 from .tally import Tally
 from .template import Template, make_template
-from .traces import OutsideError, Traces
+from .traces import OutsideError, Trace, Traces
 
 _MOST_PASSAGES = 1024
 
@@ -68,11 +68,11 @@ class FastSimulator:
         """How a step passes, or why that is not known."""
         shares = dealt(segments, template.copies)
         traces = [[self._traces.of(kind, own) for kind in template.kinds] if own else [] for own in shares]
-        items = [[trace.item for trace in each] or [0] * len(template.kinds) for each in traces]
         sizes = [[(s.tokens, s.outputs, s.is_source) for s in own] for own in shares]
-        key = self._traces.generation, str(items), str(sizes)
+        key = self._traces.generation, self._forms(traces), str(sizes)
         found = self._passages.get(key) if self._reuse else None
         if found is None:
+            items = [[trace.item for trace in each] or [0] * len(template.kinds) for each in traces]
             kinds = template.of_tile[1].reshape(template.copies, -1)
             starts = np.concatenate([np.array(each)[mine] for each, mine in zip(items, kinds, strict=True)])
             step = Step(template, self._costs, self._traces, starts, segments, self._arena)
@@ -84,6 +84,16 @@ class FastSimulator:
                 self._keep(key, found)
         self._tally.count(traces)
         return found
+
+    def _forms(self, traces: Sequence[Sequence[Trace]]) -> str:
+        """What steps have in common that pass in the same way. Channels of a memory are alike: it makes no difference
+        in which ones transfers begin, if all begin in others that are as far away from each other."""
+        known = [[trace.form for trace in each] for each in traces]
+        parts = [str(known)]
+        for memory, stripe in enumerate(self._traces.stripes):
+            turns = [trace.turns[memory] for each in traces for trace in each if trace.turns[memory] >= 0]
+            parts.append(str([(turn - turns[0]) % stripe for turn in turns]))
+        return " ".join(parts)
 
     def _keep(self, key: object, passage: Passage) -> None:
         """Keep how a step has passed, and let go of the oldest if there are very many."""

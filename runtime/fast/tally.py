@@ -15,6 +15,7 @@ from isa.instruction import Unit
 from .marks import EVENTS as _EVENTS
 from .marks import NUMBERS as _NUMBERS
 from .marks import UNITS as _UNITS
+from .marks import Marks
 from .messages import CHIP_LINK, HOP, HOST_LINK, REDUCE
 from .template import Template
 from .traces import Trace
@@ -35,11 +36,13 @@ class Tally:
         self._template = template
         self._nodes = len(template.nodes)
         self._counts = np.zeros(len(_EVENTS) * self._nodes + len(_UNITS), np.int64)
-        self._now: list[list[Trace | None]] = [[None] * len(template.kinds) for _ in range(copies)]
+        self._now: list[list[Marks | None]] = [[None] * len(template.kinds) for _ in range(copies)]
         self._teams = [self._teams_of(number, copies) for number in range(copies)]
         keys = [(event, node) for event in _EVENTS for node in template.nodes]
         order = sorted(range(len(keys)), key=lambda at: (_NUMBERS[keys[at][0]], keys[at][1]))
         self._order, self._keys = np.array(order), [keys[at] for at in order]
+        self._some: Words = np.zeros(0, np.int64)  # those keys that were counted in the last step
+        self._some_keys: list[tuple[Event, str]] = []
 
     def _teams_of(self, number: int, copies: int) -> list[tuple[Words, Words]]:
         """Of each kind of a copy's tiles: the nodes behind instructions of each team that has some, and how many."""
@@ -60,16 +63,17 @@ class Tally:
         for now, wanted, teams in zip(self._now, traces, self._teams, strict=True):
             for kind, before in enumerate(now):
                 trace = wanted[kind] if wanted else None
-                if trace is not before:
+                marks = trace.marks if trace else None
+                if marks is not before:
                     self._add(before, teams[kind], -1)
-                    self._add(trace, teams[kind], 1)
-                    now[kind] = trace
+                    self._add(marks, teams[kind], 1)
+                    now[kind] = marks
 
-    def _add(self, trace: Trace | None, teams: tuple[Words, Words], sign: int) -> None:
+    def _add(self, marks: Marks | None, teams: tuple[Words, Words], sign: int) -> None:
         """Count what the tiles of some teams do on their way through a trace, or take it back."""
-        if trace is None or not len(teams[1]):
+        if marks is None or not len(teams[1]):
             return
-        marks, (nodes, tiles) = trace.marks, teams
+        nodes, tiles = teams
         units = marks.rows - len(_EVENTS)
         by_node = marks.rows * self._nodes + nodes[:, marks.indices]
         places = np.where(units < 0, by_node, len(_EVENTS) * self._nodes + units)
@@ -87,4 +91,6 @@ class Tally:
             totals[to : to + self._nodes] += messages[place : place + self._nodes]
         totals = totals[self._order]
         some = np.flatnonzero(totals)
-        return dict(zip([self._keys[at] for at in some.tolist()], totals[some].tolist(), strict=True))
+        if not np.array_equal(some, self._some):
+            self._some, self._some_keys = some, [self._keys[at] for at in some.tolist()]
+        return dict(zip(self._some_keys, totals[some].tolist(), strict=True))

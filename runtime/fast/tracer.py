@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from isa.timing.memory import INTERLEAVE_BYTES
+
 from .arena import take_room
 from .jit import Items, Words, compiled, entry, pointer
 from .layout import (
@@ -14,6 +16,7 @@ from .layout import (
     C_INDEX,
     C_KIND,
     C_SIZE,
+    D_MEMORY,
     DONE,
     FIRST_UNIT,
     FLIGHTS,
@@ -24,15 +27,19 @@ from .layout import (
     H_MOST,
     HALT,
     I_COUNTS,
+    I_DURATIONS,
     I_GAP,
     I_HEAD,
+    I_KIND,
     I_MOST,
+    I_OPERAND,
     I_SIZE,
     I_WAITERS,
     I_WHAT,
     LISTS,
     MAX_RANGES,
     MAX_USES,
+    MEMORY,
     MISS,
     MOST_GAP,
     T_CODE,
@@ -174,3 +181,20 @@ def link(arena: Words, items: Items, tracer: int) -> int:
         put_waiters(b, t, tracer, places, counts)
     b[H_FREE] = kept
     return DONE if is_right else TROUBLE
+
+
+@entry
+def turn_back(items: Items, plan: Words, turns: Words) -> None:
+    """Let the transfers of a trace begin as if the first one of each memory began in its first channel. `turns` has
+    the bytes of a stripe of DRAM and of global buffers, and gets how many bytes behind that these begin (-1: there are
+    none)."""
+    t, k, by = pointer(items), pointer(plan), pointer(turns)
+    item, by[2], by[3] = 0, -1, -1
+    while t[item + I_HEAD] & I_KIND != HALT:
+        if t[item + I_HEAD] & I_KIND == MEMORY:
+            which = k[t[item + I_DURATIONS] + D_MEMORY] - 1
+            if by[2 + which] < 0:
+                by[2 + which] = t[item + I_OPERAND] // INTERLEAVE_BYTES * INTERLEAVE_BYTES
+            t[item + I_OPERAND] = (t[item + I_OPERAND] - by[2 + which] + by[which]) % by[which]
+        counts = t[item + I_COUNTS]
+        item += I_SIZE + (counts & I_MOST) + (counts >> I_WAITERS)

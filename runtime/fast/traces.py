@@ -7,7 +7,7 @@ facts count that the role's text can read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,10 @@ from isa.timing.memory import INTERLEAVE_BYTES
 
 from . import layout as at
 from .costs import Costs
-from .marks import Marks, marks_of
+from .marks import Marks, marks_of, unit_numbers
 from .shares import share_words
 from .template import Kind, Template
-from .tracer import SMALL, link, room_needed, trace
+from .tracer import SMALL, link, room_needed, trace, turn_back
 from .words import enlarged
 
 Items = NDArray[np.int32]
@@ -37,10 +37,16 @@ _SEQUENCER = INDEX_OF[Bound.SEQUENCER]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Where a trace begins, and what a tile counts on its way through."""
+    """Where a trace begins, and what a tile counts on its way through.
+
+    Traces of one `form` pass in the same way, if the transfers of each memory begin as many channels apart: `turns`
+    says how many bytes after the first channel of DRAM, and of a global buffer, they begin (-1: there are none).
+    """
 
     item: int
     marks: Marks
+    form: int
+    turns: tuple[int, int] = (-1, -1)
 
 
 class OutsideError(Exception):
@@ -57,7 +63,15 @@ class Traces:
         self.reach = FIRST_REACH
         self._found: dict[tuple[object, ...], Trace] = {}
         self._same: dict[bytes, int] = {}  # by what lies there: where a trace begins
+        self._forms: dict[bytes, int] = {}
+        self._marks: dict[bytes, Marks] = {}
+        self._asks_memory = [any(op.memory is not None for op in ops) for ops in template.ops]
+        target = template.program.target
+        self.stripes = [
+            INTERLEAVE_BYTES * int(memory.channels.value) for memory in (target.dram, target.gbuf)
+        ]
         self.generation = 0
+        self._units = [unit_numbers(role) for role in template.program.roles]
         self._facts = [_facts_of(role) for role in template.program.roles]
         self._arena = np.zeros(1 << 18, np.int64)
 
@@ -70,6 +84,8 @@ class Traces:
         """Make all traces again: none begins any more where one of another generation does."""
         self._found.clear()
         self._same.clear()
+        self._forms.clear()
+        self._marks.clear()
         self._free = 1
         self.generation += 1
 
@@ -83,9 +99,22 @@ class Traces:
         key = (kind.role, kind.params, self._facts[kind.role].of(segments))
         found = self._found.get(key)
         if found is None:
-            made = self._make(kind, segments)
-            found = self._found[key] = replace(made, item=self._shared(made.item))
+            item, made = self._make(kind, segments)
+            marks = self._marks.setdefault(made.key, made)
+            form, turns = self._form(kind, item)
+            item = self._shared(item)
+            found = self._found[key] = Trace(item, marks, item if form is None else form, turns)
         return found
+
+    def _form(self, kind: Kind, item: int) -> tuple[int | None, tuple[int, int]]:
+        """The number (below 0) of what the latest trace says but for the channels in which transfers begin, and where
+        they do; None if there are no transfers."""
+        if not self._asks_memory[kind.role]:
+            return None, (-1, -1)
+        items, turns = self.items[item : self._free].copy(), np.array([*self.stripes, -1, -1])
+        turn_back(items, self._costs.plan, turns)
+        number = self._forms.setdefault(items.tobytes(), -1 - len(self._forms))
+        return number, (int(turns[2]), int(turns[3]))
 
     def _shared(self, item: int) -> int:
         """Where what the latest trace says begins for the first time; one that says it again is not kept."""
@@ -96,7 +125,8 @@ class Traces:
 
     # ------------------------------------------------------------------------------------------------ making
 
-    def _make(self, kind: Kind, segments: Sequence[Segment]) -> Trace:
+    def _make(self, kind: Kind, segments: Sequence[Segment]) -> tuple[int, Marks]:
+        """A new trace: where it begins, and what it counts."""
         tracer, executed, issued = self._lay_out(kind, segments)
         self._run(tracer, kind.role, executed)
         self._set_limits(tracer)
@@ -107,9 +137,9 @@ class Traces:
         arena = self._arena
         first, self._free = int(arena[tracer + at.B_FIRST]), int(arena[tracer + at.B_OUT])
         executed = int(arena[tracer + at.B_EXECUTED])
-        costs, role = self._costs.by_role[kind.role], self._template.program.roles[kind.role]
+        costs, units = self._costs.by_role[kind.role], self._units[kind.role]
         counts = arena[executed : executed + len(costs)]
-        return Trace(first, marks_of(role, costs, counts, arena[issued : issued + len(role.code)]))
+        return first, marks_of(units, costs, counts, arena[issued : issued + len(units)])
 
     def _lay_out(self, kind: Kind, segments: Sequence[Segment]) -> tuple[int, int, int]:
         """Put a tracer into the arena: where it, its counts of costs and of instructions are."""
@@ -138,8 +168,7 @@ class Traces:
         row[at.B_BUFFER], row[at.B_CELLS] = boards, boards + at.BOARD_SIZE
         row[at.B_DEPENDENCES], row[at.B_FOUND] = scratch, scratch + at.MOST_DEPENDENCES
         row[at.B_PLACES] = places
-        for number, memory in enumerate((target.dram, target.gbuf)):
-            row[at.B_STRIPES + number] = INTERLEAVE_BYTES * int(memory.channels.value)
+        row[at.B_STRIPES : at.B_STRIPES + 2] = self.stripes
         row[at.B_EXECUTED], row[at.B_ISSUED] = executed, issued
         row[at.B_PORTS], row[at.B_PORT_COUNT] = ports, kind.ports
         row[at.B_FIRST] = row[at.B_OUT] = self._free

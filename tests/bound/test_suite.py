@@ -105,7 +105,7 @@ def test_a_refusal_is_a_result_with_its_code(monkeypatch: pytest.MonkeyPatch) ->
     def refuse(*_: object) -> Program:
         raise fail("E0303", "the model needs 99 tiles")
 
-    monkeypatch.setattr("benchmarks.mapping.measure._compiled", refuse)
+    monkeypatch.setattr("benchmarks.mapping.measure.compiled", refuse)
     (result,) = measure(Setup(PYTINY, 512, 1, System.DCIM22, (Phase.DECODE,)), path(FILE))
     assert (result.refused, result.reason) == ("E0303", "the model needs 99 tiles")
     assert "E0303" in text([result])

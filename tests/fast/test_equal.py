@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from isa import instructions as t
 from isa.hardware import Hardware
 from isa.instruction import Inst
-from isa.operands import Addr, Mem, PortRef, Space
+from isa.operands import Addr, Mem, PortRef, Space, Special
 from isa.program import ArrayKind, Channel, Endpoint, Program, Reduce, Replica, Segment
 from runtime.fast.simulator import FastSimulator
 from runtime.segments import source_segments_of
@@ -137,6 +137,37 @@ def test_copies_whose_messages_cross(p: Program, order: list[int], awake: int) -
     corners = (Replica(p.target.mesh_x, 0), Replica(2 * p.target.mesh_x, p.target.mesh_y))
     step = [Segment(1, 0, 0, sequence) for sequence in order[:awake]]
     assert_equal(replace(p, target=wide, replicas=corners), step, [Segment(1, 0, 0, 2)])
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(Space),
+            st.sampled_from([0, 64, 256, 768, 1024]),
+            st.integers(0, 3000),
+            st.integers(1, 12),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(1, 3),
+    st.sampled_from([2, 4]),
+)
+def test_transfers_that_begin_in_other_channels(
+    loads: list[tuple[Space, int, int, int]], tiles: int, channels: int
+) -> None:
+    """Steps pass as earlier ones where all transfers begin as many channels further on, and not where some do."""
+    target = changed(tiny(), dram__channels=channels, gbuf__channels=channels)
+    roles = []
+    for number in range(tiles):
+        code: list[Inst] = [t.Li(R(9), 0), t.Seg(R(9)), t.Sys(R(7), Special.POSITION)]
+        for which, (space, stride, offset, words) in enumerate(loads[number:] or loads):
+            code += [t.Mul(R(8), R(7), stride), t.Li(_N, 32 * words)]
+            code.append(t.Load(at(2048 * which), Mem(space, R(8), 4 * offset), _N, 1))
+        roles.append(role(f"r{number}", code))
+    p = program(roles, [(number, 0) for number in range(tiles)], target=target)
+    assert_equal(p, *((Segment(1, position, 0),) for position in (0, 1, 2, 3, 4, 5, 8)))
 
 
 def test_segments_and_streams() -> None:
