@@ -85,7 +85,6 @@ class Operands:
         self.layout = self.inst.layout
         self.array_index = array
         self.charged = CHARGED_AS.get(type(self.inst), type(self.inst)).layout
-        self._extents: dict[int, tuple[int, ...]] = {}  # by the access' identity
 
     def trap(self, message: str) -> Exception:
         """The diagnostic for an instruction that does what the machine does not allow."""
@@ -120,10 +119,7 @@ class Operands:
 
     def extents(self, access: Access) -> tuple[int, ...]:
         """The dimensions of the block accessed."""
-        found = self._extents.get(id(access))
-        if found is None:
-            found = self._extents[id(access)] = tuple([self.dim(d) for d in access.dims])
-        return found
+        return tuple(self.dim(d) for d in access.dims)
 
     def span(self, access: Access) -> int:
         """Bytes between the first and the last one accessed."""

@@ -70,6 +70,7 @@ class Step:
         self.state[at.H_HALTED] = count - len(rows)
 
     def _put_host(self, segments: Sequence[Segment]) -> None:
+        self._template.exchange.segments = tuple(segments)
         sizes = self._template.exchange.sizes(segments)
         place = self._add(np.array([size for own in sizes.values() for size in own], np.int64))
         for number, own in sizes.items():

@@ -12,10 +12,7 @@ import numpy as np
 from isa.events import Event
 from isa.instruction import Unit
 
-from .marks import EVENTS as _EVENTS
-from .marks import NUMBERS as _NUMBERS
-from .marks import UNITS as _UNITS
-from .marks import Marks
+from .marks import EVENTS, NUMBERS, UNITS, Marks
 from .messages import CHIP_LINK, HOP, HOST_LINK, REDUCE
 from .template import Template
 from .traces import Trace
@@ -35,11 +32,11 @@ class Tally:
     def __init__(self, template: Template, copies: int) -> None:
         self._template = template
         self._nodes = len(template.nodes)
-        self._counts = np.zeros(len(_EVENTS) * self._nodes + len(_UNITS), np.int64)
+        self._counts = np.zeros(len(EVENTS) * self._nodes + len(UNITS), np.int64)
         self._now: list[list[Marks | None]] = [[None] * len(template.kinds) for _ in range(copies)]
         self._teams = [self._teams_of(number, copies) for number in range(copies)]
-        keys = [(event, node) for event in _EVENTS for node in template.nodes]
-        order = sorted(range(len(keys)), key=lambda at: (_NUMBERS[keys[at][0]], keys[at][1]))
+        keys = [(event, node) for event in EVENTS for node in template.nodes]
+        order = sorted(range(len(keys)), key=lambda at: (NUMBERS[keys[at][0]], keys[at][1]))
         self._order, self._keys = np.array(order), [keys[at] for at in order]
         self._some: Words = np.zeros(0, np.int64)  # those keys that were counted in the last step
         self._some_keys: list[tuple[Event, str]] = []
@@ -74,20 +71,20 @@ class Tally:
         if marks is None or not len(teams[1]):
             return
         nodes, tiles = teams
-        units = marks.rows - len(_EVENTS)
+        units = marks.rows - len(EVENTS)
         by_node = marks.rows * self._nodes + nodes[:, marks.indices]
-        places = np.where(units < 0, by_node, len(_EVENTS) * self._nodes + units)
+        places = np.where(units < 0, by_node, len(EVENTS) * self._nodes + units)
         np.add.at(self._counts, places, sign * tiles[:, None] * marks.counts)
 
     def instructions(self) -> dict[Unit, int]:
         """Instructions issued, by unit."""
-        return dict(zip(_UNITS, self._counts[-len(_UNITS) :].tolist(), strict=True))
+        return dict(zip(UNITS, self._counts[-len(UNITS) :].tolist(), strict=True))
 
     def events(self, messages: Words) -> dict[tuple[Event, str], int]:
         """Counts by event and node, with those of messages."""
-        totals = self._counts[: -len(_UNITS)].copy()
+        totals = self._counts[: -len(UNITS)].copy()
         for number, event in _MESSAGE_EVENTS.items():
-            place, to = number * self._nodes, _NUMBERS[event] * self._nodes
+            place, to = number * self._nodes, NUMBERS[event] * self._nodes
             totals[to : to + self._nodes] += messages[place : place + self._nodes]
         totals = totals[self._order]
         some = np.flatnonzero(totals)

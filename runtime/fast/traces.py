@@ -127,8 +127,8 @@ class Traces:
 
     def _make(self, kind: Kind, segments: Sequence[Segment]) -> tuple[int, Marks]:
         """A new trace: where it begins, and what it counts."""
-        tracer, executed, issued = self._lay_out(kind, segments)
-        self._run(tracer, kind.role, executed)
+        tracer, issued = self._lay_out(kind, segments)
+        self._run(tracer, kind.role)
         self._set_limits(tracer)
         while (status := link(self._arena, self.items, tracer)) == at.GROW:
             self._grow(tracer)
@@ -141,8 +141,8 @@ class Traces:
         counts = arena[executed : executed + len(costs)]
         return first, marks_of(units, costs, counts, arena[issued : issued + len(units)])
 
-    def _lay_out(self, kind: Kind, segments: Sequence[Segment]) -> tuple[int, int, int]:
-        """Put a tracer into the arena: where it, its counts of costs and of instructions are."""
+    def _lay_out(self, kind: Kind, segments: Sequence[Segment]) -> tuple[int, int]:
+        """Put a tracer into the arena: where it, and its counts of instructions are."""
         template, target = self._template, self._template.program.target
         depth = target.queue_depth
         words, share = share_words(segments, at.H_SIZE)
@@ -176,12 +176,12 @@ class Traces:
             arena[ports + at.BQ_SIZE * number + at.BQ_NUMBERS] = numbers + depth * number
         for number, queue in enumerate((at.B_CIM, at.B_VECTOR, at.B_DMA), kind.ports):
             row[queue + at.BQ_NUMBERS] = numbers + depth * number
-        return tracer, executed, issued
+        return tracer, issued
 
     def _room_for_costs(self, role: int) -> int:
         return 64 + 2 * len(self._costs.by_role[role])
 
-    def _run(self, tracer: int, role: int, executed: int) -> None:
+    def _run(self, tracer: int, role: int) -> None:
         """Run the text to its end."""
         room = self._room_for_costs(role)
         while True:
@@ -247,7 +247,10 @@ class _Facts:
         return kinds, facts, ends
 
 
-_NAMES = {
+_NAMES: dict[Special, tuple[str, ...]] = {  # of a segment's fields; how many segments there are counts anyway
+    Special.SEGMENTS: (),
+    Special.SOURCES: (),
+    Special.END: (),
     Special.TOKENS: ("tokens",),
     Special.POSITION: ("position",),
     Special.OUTPUTS: ("outputs",),
@@ -259,7 +262,7 @@ _NAMES = {
 def _facts_of(role: Role) -> _Facts:
     read = {inst.what for inst in role.code if isinstance(inst, table.Sys)}
     pages = any(isinstance(inst, table.Page) for inst in role.code)
-    names = [name for fact in sorted(read, key=int) for name in _NAMES.get(fact, ())]
+    names = [name for fact in sorted(read, key=int) for name in _NAMES[fact]]
     is_any = bool(read) or any(isinstance(inst, table.Seg | table.Sseg) for inst in role.code)
     ends = bool(read & {Special.END, Special.SOURCE})
     return _Facts(is_any or pages, (*names, *(("pages",) if pages else ())), ends)

@@ -131,6 +131,7 @@ class Exchange:
 
     def begin(self, segments: Sequence[Segment]) -> None:
         """The host gets ready for a step."""
+        self.segments = tuple(segments)
         for meeting in self.meetings:
             meeting.reset()
         for channel, sizes in self.sizes(segments).items():
@@ -139,7 +140,7 @@ class Exchange:
     def sizes(self, segments: Sequence[Segment]) -> dict[int, list[int]]:
         """The sizes of the messages that the host exchanges in a step, by channel, but for those of parts of the model
         that it runs within."""
-        self.segments, found = tuple(segments), dict[int, list[int]]()
+        found: dict[int, list[int]] = {}
         shares, each = dealt(segments, self._copies), len(self._program.channels) // self._copies
         made = {name for part in parts_within(self._program) for name in part.outputs}
         for stream in self._program.streams:

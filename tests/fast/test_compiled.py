@@ -18,6 +18,7 @@ from models import PYTINY, path
 from runtime.fast import Timing, timer_of
 from runtime.fast.simulator import FastSimulator
 from runtime.fast.steps import Step
+from runtime.fast.traces import Traces
 from runtime.fast.words import Words, enlarged, reserved
 from runtime.timing import Simulator, simulate
 from tests.timing.programs import ONE_TOKEN, P0, P1, R, at, channel, program, role
@@ -85,19 +86,37 @@ def test_tokens_that_pass_as_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_more_operations_under_way_than_traces_were_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    widened: list[int] = []
+    widen = Traces.widen
+
+    def noted(traces: Traces) -> None:
+        widened.append(1)
+        widen(traces)
+
     monkeypatch.setattr("runtime.fast.traces.FIRST_REACH", 2)
+    monkeypatch.setattr(Traces, "widen", noted)
     p = compiled()
     segments = segments_of(12, 0, p.limits.chunk)
     assert FastSimulator(p).alone(segments) == simulate(p, segments)
+    assert widened
 
 
 def test_traces_of_earlier_steps_go_when_they_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[int] = []
+    forget = Traces.forget
+
+    def noted(traces: Traces) -> None:
+        forgotten.append(1)
+        forget(traces)
+
     monkeypatch.setattr("runtime.fast.traces._MOST_ITEMS", 10)
+    monkeypatch.setattr(Traces, "forget", noted)
     p = compiled()
     fast = FastSimulator(p)
     for position in (3, 4, 3):
         segments = segments_of(1, position, p.limits.chunk)
         assert fast.alone(segments) == simulate(p, segments)
+    assert len(forgotten) == 2
 
 
 def test_arenas_have_addresses_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
