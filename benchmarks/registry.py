@@ -89,13 +89,13 @@ def _output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the result as a document")
 
 
-def _over(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--over",
-        choices=("context", "batch", "group"),
-        default="context",
-        help="the x axis (default: %(default)s)",
-    )
+def _over(*axes: str) -> Callable[[argparse.ArgumentParser], None]:
+    """What curves are drawn over, the first of these unless said."""
+
+    def declare(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--over", choices=axes, default=axes[0], help="the x axis (default: %(default)s)")
+
+    return declare
 
 
 def _layers(parser: argparse.ArgumentParser) -> None:
@@ -115,13 +115,7 @@ def _speed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="default: %(default)s")
 
 
-def _speed_over(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--over",
-        choices=("layers", "tokens", "tiles"),
-        default="layers",
-        help="the x axis (default: %(default)s)",
-    )
+def _most(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="up to so many layers, tokens, or heads")
 
 
@@ -185,7 +179,7 @@ BENCHMARKS = (
         "kv",
         "decode latency of each KV policy over the context, the sequences of a batch, or query heads a KV head",
         "benchmarks.mapping.curves:kv",
-        (_over, _output),
+        (_over("context", "batch", "group"), _output),
     ),
     Benchmark(
         "compile-time",
@@ -203,7 +197,7 @@ BENCHMARKS = (
         "speed-curves",
         "milliseconds to simulate a step, over layers, tokens or tiles",
         "benchmarks.speed_curves:bench",
-        (_speed_over, _output),
+        (_over("layers", "tokens", "tiles"), _most, _output),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

@@ -10,11 +10,9 @@ from compiler.backend.room import check_ports
 from compiler.explain.note import Heading, Note
 from compiler.ir.mapping import Mapping
 from compiler.mapping.folded_mapping import weight_cells
-from compiler.mapping.policies import KvChoice
 from compiler.mapping.problem import Problem
 from compiler.mapping.settle import Settled, settle
 from isa.diagnostics import CimError
-from isa.interface import KvPolicy
 
 from .axes import Axis, axes_of
 from .judge import Choice, Judge, Score, with_segments
@@ -98,16 +96,10 @@ def _whole(judge: Judge, choice: Choice, rules: Found) -> Found:
         else:
             found = by_rule(problem, choice)
         if rules.mapping.is_resident and not found.mapping.is_resident:
-            return by_rule(problem, _in_arrays(choice))
+            return by_rule(problem, choice.in_arrays("all rows fit arrays"))
         return found
     except CimError:
         return rules
-
-
-def _in_arrays(choice: Choice) -> Choice:
-    """The same with all keys and values in arrays, on as few tiles a head as that takes."""
-    kept = KvChoice(KvPolicy.RESIDENT, why="all rows fit arrays")
-    return replace(choice, options=replace(choice.options, kv=kept))
 
 
 def _with_segments(problem: Problem, settled: Settled, chunk: int, notes: Sequence[Note]) -> Found:

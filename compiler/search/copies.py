@@ -21,7 +21,6 @@ from compiler.mapping.rules import BESIDE
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
-from isa.interface import KvPolicy
 from isa.program import MemoryRegion, Replica
 
 from .choose import Found, by_rule
@@ -123,10 +122,8 @@ def _weighed(problem: Problem, asked: Choice) -> Iterator[Copies]:
 
 def _in_arrays(asked: Choice) -> Choice:
     """What is asked, with all weights, keys and values in arrays: other mappings are no copies."""
-    kept = asked.options.kv
-    if kept.policy is None:
-        kept = replace(kept, policy=KvPolicy.RESIDENT, why="copies share no memory that is written")
-    return replace(asked, options=replace(asked.options, stream=False, kv=kept))
+    kept = asked.in_arrays("copies share no memory that is written")
+    return replace(kept, options=replace(kept.options, stream=False))
 
 
 def _scored(across: int, down: int, problem: Problem, rules: Found) -> Copies | None:

@@ -11,12 +11,14 @@ from compiler.cost import Predictor
 from compiler.explain.note import Note
 from compiler.ir.mapping import Mapping
 from compiler.mapping.mapper import MapOptions
+from compiler.mapping.policies import KvChoice
 from compiler.mapping.problem import Problem
 from compiler.mapping.replicas import with_copies
 from compiler.mapping.settle import Settled, settle
 from compiler.optimisations import Optimisation
 from isa.diagnostics import CimError
 from isa.hardware import Hardware
+from isa.interface import KvPolicy
 from isa.program import Origin, Program, Segment
 
 from .shorten import Depths, depths_of
@@ -40,6 +42,13 @@ class Choice:
 
     options: MapOptions
     chunk: int = 0
+
+    def in_arrays(self, why: str) -> Choice:
+        """The same with all keys and values in arrays, on as few tiles a head as that takes, unless a policy is asked
+        for."""
+        if self.options.kv.policy is not None:
+            return self
+        return replace(self, options=replace(self.options, kv=KvChoice(KvPolicy.RESIDENT, why=why)))
 
 
 @dataclass(frozen=True, slots=True)

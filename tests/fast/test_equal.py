@@ -15,6 +15,7 @@ from isa.instruction import Inst
 from isa.operands import Addr, Mem, PortRef, Space, Special
 from isa.program import ArrayKind, Channel, Endpoint, Program, Reduce, Replica, Segment
 from runtime.fast.simulator import FastSimulator
+from runtime.fast.steps import Step
 from runtime.segments import source_segments_of
 from runtime.timing import simulate
 from tests.timing.programs import A0, A1, ONE_TOKEN, R, array, at, changed, program, role, tiny
@@ -168,6 +169,31 @@ def test_transfers_that_begin_in_other_channels(
         roles.append(role(f"r{number}", code))
     p = program(roles, [(number, 0) for number in range(tiles)], target=target)
     assert_equal(p, *((Segment(1, position, 0),) for position in (0, 1, 2, 3, 4, 5, 8)))
+
+
+@pytest.mark.parametrize(("strides", "gone_through"), [((256, 256), 1), ((256, 768), 1), ((256, 512), 2)])
+def test_which_transfers_begin_as_far_apart(
+    strides: tuple[int, int], gone_through: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two channels both tiles' transfers take the next one at each position, or one tile's alone does."""
+    gone: list[int] = []
+    through = Step.run
+
+    def noted(step: Step) -> int:
+        gone.append(1)
+        return through(step)
+
+    monkeypatch.setattr(Step, "run", noted)
+    head: list[Inst] = [t.Li(R(9), 0), t.Seg(R(9)), t.Sys(R(7), Special.POSITION), t.Li(_N, 64)]
+    roles = [
+        role(f"r{stride}", [*head, t.Mul(R(8), R(7), stride), t.Load(at(0), Mem(Space.DRAM, R(8)), _N, 1)])
+        for stride in strides
+    ]
+    p = program(roles, [(0, 0), (1, 0)], target=changed(tiny(), dram__channels=2))
+    fast = FastSimulator(p)
+    for position in range(6):
+        assert fast.alone([Segment(1, position, 0)]) == simulate(p, [Segment(1, position, 0)])
+    assert len(gone) == gone_through
 
 
 def test_segments_and_streams() -> None:
