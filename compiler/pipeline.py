@@ -43,6 +43,8 @@ class CompileOptions:
     shapes_only: bool = False
     explain: bool = False
     chunk: int | None = None
+    prefill: int | None = None
+    """Tokens of a sequence in the prompts that mappings are compared by; None: `compiler.search.steps` says."""
     max_source: int | None = None
     """Rows of the source that cross-attention looks at; None: what the file fixes, else as many as tokens."""
     bind: str | None = None

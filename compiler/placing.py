@@ -30,7 +30,7 @@ from isa.program import Segment, segments_of
 from isa.workload import Workload
 
 PREFILL = 128
-"""Tokens of a prefill."""
+"""Tokens of a prefill, if nobody says."""
 
 BETTER = 0.9
 """What another placement has to come to: estimates are that good."""
@@ -110,7 +110,7 @@ class Weighing:
             arithmetic_of(c.options.weights) is not Arithmetic.INT8,
         )
         work = workload_of(c.require_graph(), bits, is_ideal, chip)
-        return estimate(placement, chip, mapping, c.require_target(), work)
+        return estimate(placement, chip, mapping, c.require_target(), work, c.options.prefill or PREFILL)
 
     def notes(self) -> list[Note]:
         """What was weighed, if anything."""
@@ -146,12 +146,17 @@ def _table(mapping: Mapping, template: str) -> str:
 
 
 def estimate(
-    placement: Placement, graph: Graph, mapping: Mapping, hardware: Hardware, work: Workload
+    placement: Placement,
+    graph: Graph,
+    mapping: Mapping,
+    hardware: Hardware,
+    work: Workload,
+    prefill: int = PREFILL,
 ) -> Estimate:
     """What a placement costs; `graph` is the chip's part, as `mapping` has it, `work` that of the whole model."""
     limits, loads = mapping.limits, loads_of(mapping, hardware)
     rate = float(hardware.bytes_per_cycle(hardware.dram.bandwidth) * hardware.dram.channels.value)
-    last, tokens = limits.max_context - 1, min(PREFILL, limits.max_context)
+    last, tokens = limits.max_context - 1, min(prefill, limits.max_context)
     steps: tuple[Sequence[Segment], ...] = (
         [s for q in range(limits.sequences) for s in segments_of(1, last, limits.chunk, sequence=q)],
         segments_of(tokens, limits.max_context - tokens, limits.chunk),

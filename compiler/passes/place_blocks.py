@@ -104,7 +104,8 @@ class PlaceBlocks(Pass):
         if chip is not graph:
             check_positions(graph, context, source)
         rows = segment_rows(chip, limits) if options.does(Optimisation.SEGMENTS) else 0
-        problem = Problem(chip, c.require_target(), limits, arithmetic_of(options.weights), options.chunk)
+        arithmetic = arithmetic_of(options.weights)
+        problem = Problem(chip, c.require_target(), limits, arithmetic, options.chunk, options.prefill)
         asked = Choice(self._asked(options), rows)
         if c.is_trial and not takes_turns:
             _check_rows(problem, asked.options)

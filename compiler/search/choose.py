@@ -17,11 +17,15 @@ from isa.diagnostics import CimError
 from .axes import Axis, axes_of
 from .judge import Choice, Judge, Score, with_segments
 from .starts import Group, starts
+from .steps import PREFILL
 
 BETTER = 0.99  # what a change has to come to: less is not worth leaving the rules for
 WORK, WORK_PER_TILE, WORK_OF_BATCH, WORK_PER_SEQUENCE, MOST_WORK = 3_500, 3, 6_000, 350, 30_000
 """What may be looked at (`Judge.work`): so much, and so much for each tile of the mapping by rule, for several
 sequences (of which two are predicted) and for each behind the first, and no more."""
+
+LONGER = 2
+"""Times as much for prompts that are said to be so many times as long, or longer: of those, samples are predicted."""
 
 WORTH = 1 << 20
 """Weights from which on all axes are searched; of smaller graphs, only whether fewer chips are better."""
@@ -66,6 +70,7 @@ def search(problem: Problem, asked: Choice, rules: Found, judge: Judge | None = 
     if score is None:
         return rules
     most = _most_work(len(rules.mapping.tiles), problem.limits.sequences)
+    most *= min(max((problem.prefill or PREFILL) / PREFILL, 1), LONGER)
     descent = _Descent(judge, rules.choice, score, most)
     for group in starts(judge, asked, rules.choice, rules.mapping):
         descent.compare(group)

@@ -201,7 +201,8 @@ class Judge:
         predictors = self._predictors(choice.options, chunk)
         if predictors is None:
             return None
-        steps = steps_of(p.graph, with_chunk(mappings[-1], chunk).limits, predictors[-1].turns)
+        limits = with_chunk(mappings[-1], chunk).limits
+        steps = steps_of(p.graph, limits, predictors[-1].turns, p.prefill)
         before = self.work
         decode = self._deep(predictors, steps.decode) if steps.decode else 0.0
         segments = sum(len(step) for step in steps.prefill.samples)

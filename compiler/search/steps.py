@@ -10,8 +10,8 @@ from isa.program import Limits, Segment, segments_of
 from isa.turns import in_turns
 
 PREFILL, WHOLE = 64, 128
-"""Tokens of a sequence in a prefill (of many the pace alone would count, and not how soon the first of them are through
-all layers), and of one that attention sees as a whole."""
+"""Tokens of a sequence in a prefill, if nobody says (of many the pace alone would count, and not how soon the first of
+them are through all layers), and of one that attention sees as a whole."""
 
 SAMPLES = 8, 24
 """Segments of the prefills that are predicted: more tokens take longer by what the segments between them take. Not of
@@ -44,17 +44,18 @@ class Standard:
     prefill: Prefill
 
 
-def steps_of(graph: Graph, limits: Limits, turns: int = 1) -> Standard:
-    """A token of each sequence at the full context, and the last tokens of its context, `turns` sequences at a time;
-    for a graph with attention that sees later tokens, the first tokens of a sequence."""
-    tokens, sequences = min(PREFILL, limits.max_context), range(limits.sequences)
+def steps_of(graph: Graph, limits: Limits, turns: int = 1, prefill: int | None = None) -> Standard:
+    """A token of each sequence at the full context, and a prefill, `turns` sequences at a time: `prefill` tokens that
+    begin a sequence, or, if it is not said how many, the last ones of its context; for a graph with attention that sees
+    later tokens, the first tokens of a sequence alone."""
+    tokens, sequences = min(prefill or PREFILL, limits.max_context), range(limits.sequences)
     attentions = [node.op for node in graph.nodes if isinstance(node.op, Attention)]
     if any(not op.causal and not op.cross for op in attentions):
-        return Standard((), _prefill(_segments(limits, min(WHOLE, limits.max_context), 0, range(1))))
+        whole = min(prefill or WHOLE, limits.max_context)
+        return Standard((), _prefill(_segments(limits, whole, 0, range(1))))
     decode = _segments(limits, 1, limits.max_context - 1, sequences)
-    return Standard(
-        decode, _prefill(_segments(limits, tokens, limits.max_context - tokens, sequences, turns))
-    )
+    position = 0 if prefill else limits.max_context - tokens
+    return Standard(decode, _prefill(_segments(limits, tokens, position, sequences, turns)))
 
 
 def _segments(

@@ -29,6 +29,7 @@ def compile_options(options: argparse.Namespace) -> CompileOptions:
         kv_tokens=options.kv_tokens,
         kv=options.kv,
         chunk=options.chunk,
+        prefill=options.prefill,
         place=options.place,
         weights=options.weights,
         dims=tuple(options.dim),

@@ -84,6 +84,12 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
         help="longest segment in tokens, up to 16 (default: by rule, as the tile buffers allow)",
     )
     group.add_argument(
+        "--prefill",
+        type=positive,
+        metavar="N",
+        help="tokens of a sequence in the prompts that mappings are chosen for (default: 64; 128 for encoders)",
+    )
+    group.add_argument(
         "--kv-tokens",
         type=positive,
         metavar="N",
