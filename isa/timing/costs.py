@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 
 from isa import instructions as table
@@ -27,6 +27,12 @@ CHARGED_AS: Mapping[type[Inst], type[Inst]] = MappingProxyType(
     {table.Mvmf: table.Mvm, table.Mvmtf: table.Mvmt, table.Wrowf: table.Wrow}
 )
 """Ideal arithmetic costs what the instruction costs that it stands in for."""
+
+
+@cache
+def accesses_of(kind: type[Inst]) -> tuple[Access, ...]:
+    """The accesses of an instruction to the buffer, in the order of its operands."""
+    return tuple(field.access for field in kind.layout if field.access is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class Operands:
         self.inst = role.code[index]
         self.layout = self.inst.layout
         self.array_index = array
-        self.charged = CHARGED_AS.get(type(self.inst), type(self.inst)).layout
+        self._extents: dict[tuple[Dim, ...], tuple[int, ...]] = {}
 
     def trap(self, message: str) -> Exception:
         """The diagnostic for an instruction that does what the machine does not allow."""
@@ -102,11 +108,9 @@ class Operands:
         """The extent that `dim` stands for."""
         if isinstance(dim, int):
             return dim
-        if dim.endswith(".cols"):
-            return self.array.cols
-        if dim.endswith(".rows"):
-            return self.array.rows
-        value = self.values[dim]
+        value = self.values.get(dim)
+        if value is None:
+            return self.array.cols if dim.endswith(".cols") else self.array.rows
         if value < 0:
             raise self.trap(f"length {dim} is {value}")
         return value
@@ -119,7 +123,10 @@ class Operands:
 
     def extents(self, access: Access) -> tuple[int, ...]:
         """The dimensions of the block accessed."""
-        return tuple(self.dim(d) for d in access.dims)
+        found = self._extents.get(access.dims)
+        if found is None:
+            found = self._extents[access.dims] = tuple([self.dim(d) for d in access.dims])
+        return found
 
     def span(self, access: Access) -> int:
         """Bytes between the first and the last one accessed."""
@@ -127,7 +134,9 @@ class Operands:
 
     def stride(self, access: Access) -> tuple[int, int]:
         """Bytes from row to row, and bytes of a row; (0, 0) if rows are dense, or there is but one."""
-        pitch = 4 * self.values[access.pitch] if access.pitch else 0
+        if access.pitch is None:
+            return 0, 0
+        pitch = 4 * self.values[access.pitch]
         rows, *columns = self.extents(access)
         row = math.prod(columns) * access.dtype.bytes
         return (pitch, row) if rows > 1 and 0 < row < pitch else (0, 0)
@@ -135,9 +144,7 @@ class Operands:
     @cached_property
     def _moved(self) -> tuple[int, int]:
         read = written = 0
-        for access in (f.access for f in self.charged):
-            if access is None:
-                continue
+        for access in accesses_of(CHARGED_AS.get(type(self.inst), type(self.inst))):
             size, mode = math.prod(self.extents(access)) * access.dtype.bytes, self.mode(access)
             read += 0 if mode is Mode.WRITE else size
             written += 0 if mode is Mode.READ else size
@@ -349,7 +356,7 @@ _FORMULAS: dict[Timing, Callable[[Operands, Rates], Cost]] = {
 def cost_of(operands: Operands, rates: Rates) -> Cost:
     """The cost of an instruction of any unit but the sequencer."""
     cost = _FORMULAS[operands.inst.timing](operands, rates)
-    accesses = [f.access for f in operands.layout if f.access is not None]
+    accesses = accesses_of(type(operands.inst))
     spans = tuple(map(operands.span, accesses))
     strides = tuple(map(operands.stride, accesses))
     events = () if cost.noop else tuple((event, count) for event, count in cost.events if count)

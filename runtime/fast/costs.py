@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,7 +32,7 @@ class Costs:
         """Find the cost of the instruction at `code`: its number in its role. Raises `CimError` E0604 where the
         machine traps."""
         starts = self._template.code
-        role = int(np.searchsorted(starts, code, side="right")) - 1
+        role = bisect_right(starts, code) - 1
         op = self._template.ops[role][(code - starts[role]) // at.C_SIZE]
         cost = op.cost(list(registers))
         number = len(self.by_role[role])

@@ -156,7 +156,7 @@ def duration_words(cost: Cost, memory: int) -> Words:
 
 def cost_words(cost: Cost, code: int, key: Sequence[int], number: int) -> Words:
     """The row of a cost: number `number` of its role, of the instruction at `code` with these lengths."""
-    row = np.zeros(at.K_WORDS, np.int64)
+    row = [0] * at.K_WORDS
     row[at.K_CODE] = code
     row[at.K_NUMBER], row[at.K_NOOP] = number, cost.noop
     row[at.K_KEY : at.K_KEY + len(key)] = key
@@ -174,4 +174,4 @@ def cost_words(cost: Cost, code: int, key: Sequence[int], number: int) -> Words:
     for access, (span, (pitch, width)) in enumerate(zip(cost.spans, cost.strides, strict=True)):
         place = at.K_SPAN + at.SPAN_SIZE * access
         row[place : place + at.SPAN_SIZE] = span, pitch, width
-    return row
+    return np.array(row, np.int64)
