@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from . import layout as at
-from .jit import HAS_BYTE_PRODUCTS, add_products, compiled
+from .dots import dots
+from .jit import compiled
 from .operands import (
     apart,
     is_size,
@@ -29,43 +30,7 @@ from .state import F32, F64, I8, I32, State
 
 MVM, MVMT, MVMW = OPCODE["mvm"], OPCODE["mvmt"], OPCODE["mvmw"]
 WROW, WROWC, RROW = OPCODE["wrow"], OPCODE["wrowc"], OPCODE["rrow"]
-_BLOCK = 64  # bytes that are multiplied at once
-_MANY = 4
-"""Segments of a step from which on an array is in the cache most times it is used, since tiles run ahead. A single
-vector waits for memory, which is faster in order: four columns at a time take 17 ms for a token of gpt2, one 10."""
-
 MVMF, MVMTF = OPCODE["mvmf"], OPCODE["mvmtf"]
-
-
-@compiled
-def dot(x: I8, w: I8) -> np.int32:
-    """The product of two vectors, modulo 2**32."""
-    total = np.int32(0)
-    for j in range(x.size):
-        total = np.int32(total + np.int32(x[j]) * np.int32(w[j]))
-    return total
-
-
-@compiled
-def dots(s: State, to: int, x: int, pitch: int, n: int, cells: int, step: int, many: int, size: int) -> None:
-    """sums[i, c] += x[i] . cells[c]: `many` vectors of `size` bytes, `step` apart; those at x are `pitch` apart."""
-    are_near = n > 1 or s.m[at.H_SEGMENTS] >= _MANY
-    blocks = size // _BLOCK if HAS_BYTE_PRODUCTS and are_near else 0
-    whole = many // 4 * 4 if blocks else 0
-    base, done = s.b.ctypes.data, blocks * _BLOCK
-    for c in range(0, whole, 4):
-        first = base + cells + c * step
-        for i in range(n):
-            add_products(base + 4 * (to + i * many + c), base + x + i * pitch, first, step, blocks)
-    if done < size:
-        for c in range(whole):
-            rest = s.b[cells + c * step + done : cells + c * step + size]
-            for i in range(n):
-                s.i[to + i * many + c] += dot(s.b[x + i * pitch + done : x + i * pitch + size], rest)
-    for c in range(whole, many):
-        w = s.b[cells + c * step : cells + c * step + size]
-        for i in range(n):
-            s.i[to + i * many + c] += dot(s.b[x + i * pitch : x + i * pitch + size], w)
 
 
 @compiled
