@@ -5,8 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-import numpy as np
-
 from isa.timing.costs import Cost
 
 from . import layout as at

@@ -235,17 +235,28 @@ M_SIZE: Final = 4 * LINE
 # Of an end: who has come to the next message, when, by which record and with how many bytes; how many have to those
 # behind it; when the message before arrived; the way into its router, and where that is on the route.
 E_POST, E_EARLY, E_START, E_STARTED, E_BYTES, E_ARRIVED, E_RECORD, E_WAY, E_SIZE = range(9)
-E_PLACE: Final = (1 << 16) - 1  # bits of E_WAY: the link, the place
-E_LINK: Final = 16
-G_BEFORE, G_AFTER, G_LINK, G_DELAY, G_SIZE = range(5)  # an edge of a route
+PLACE_BITS: Final = 16
+MOST_PLACES: Final = (1 << PLACE_BITS) - 1
+KIND_BITS: Final = 2
+E_KIND: Final = PLACE_BITS  # bits of E_WAY: the link, its kind, the place
+E_LINK: Final = E_KIND + KIND_BITS
+G_LINK, G_WAY, G_SIZE = range(3)  # an edge of a route
+LATENCY_BITS: Final = 24  # bits of G_LINK: the link, its latency
+MOST_LATENCY: Final = (1 << LATENCY_BITS) - 1
+G_BEFORE: Final = PLACE_BITS  # bits of G_WAY: cycles before the link, its kind, the place before, the place after
+G_KIND: Final = 2 * PLACE_BITS
+G_DELAY: Final = G_KIND + KIND_BITS
+MOST_DELAY: Final = (1 << 63 - G_DELAY) - 1
 # A place of a route: when a message's first and last bytes come there, what decides that, when they have left.
 PLACE_HEAD, PLACE_TAIL, PLACE_DECIDES, PLACE_LEFT, PLACE_SIZE = range(5)
-L_KIND, L_LATENCY, L_BUSY = range(3)
-LANE_FIRST, LANE_LATEST, LANE_SIZE = range(3)  # a lane of a link: its stretches
-L_ALL, L_SHORT = range(3, 3 + 2 * LANE_SIZE, LANE_SIZE)
-L_SIZE: Final = LINE
-S_START, S_END, S_RECORD, S_SPARE, S_BEFORE, S_AFTER = range(6)
-S_SIZE: Final = LINE
+# A lane of a link: its first and latest stretches, and one that no other lane has, so that what most messages look at
+# lies in one cache line.
+LANE_FIRST, LANE_LATEST, LANE_OWN = range(3)
+S_START, S_END, S_RECORD, S_SPARE, S_NEAR, S_SIZE = range(6)
+S_BEFORE: Final = 32  # bits of S_NEAR: the stretch before, the one after
+S_AFTER: Final = (1 << S_BEFORE) - 1
+S_UNUSED: Final = -1  # the start of a stretch that lies in a lane and is not one of its stretches
+L_ALL, L_BUSY, L_SHORT, L_SIZE = 0, LANE_OWN + S_SIZE, LINE, 2 * LINE
 
 # A memory's port: its channels follow, first when they are free, then what holds them.
 P_LATENCY, P_BUSY, P_RATE, P_CHANNELS, P_SIZE = range(5)

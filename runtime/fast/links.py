@@ -16,14 +16,17 @@ from .layout import (
     L_SHORT,
     LANE_FIRST,
     LANE_LATEST,
+    LANE_OWN,
     NO_RECORD,
     S_AFTER,
     S_BEFORE,
     S_END,
+    S_NEAR,
     S_RECORD,
     S_SIZE,
     S_SPARE,
     S_START,
+    S_UNUSED,
 )
 
 SMALLEST = 5e-10
@@ -45,19 +48,31 @@ def behind(f: Floats, stretch: int, size: int, width: float) -> int:
 
 
 @compiled
+def before_of(m: Words, stretch: int) -> int:
+    """The stretch in front of another; 0 if there is none."""
+    return m[stretch + S_NEAR] >> S_BEFORE
+
+
+@compiled
+def after_of(m: Words, stretch: int) -> int:
+    """The stretch behind another; 0 if there is none."""
+    return m[stretch + S_NEAR] & S_AFTER
+
+
+@compiled
 def first_after(m: Words, lane: int, time: int) -> int:
     """The first stretch of a lane that ends after a time; 0 if none does."""
     found, stretch = 0, m[lane + LANE_LATEST]
     while stretch and m[stretch + S_END] > time:
         found = stretch
-        stretch = m[stretch + S_BEFORE]
+        stretch = before_of(m, stretch)
     return found
 
 
 @compiled
 def last_before(m: Words, lane: int, at: int) -> int:
     """The stretch in front of another, or the last one of the lane (`at` 0); 0 if there is none."""
-    return m[at + S_BEFORE] if at else m[lane + LANE_LATEST]
+    return before_of(m, at) if at else m[lane + LANE_LATEST]
 
 
 @compiled
@@ -78,7 +93,7 @@ def take_link(
     while at and m[at + S_START] < begin + cycles:
         begin, blocker = m[at + S_END], m[at + S_RECORD]
         cycles = behind(f, at, size, width)
-        at = m[at + S_AFTER]
+        at = after_of(m, at)
     return begin, cycles, blocker
 
 
@@ -190,34 +205,48 @@ def put(m: Words, f: Floats, lane: int, begin: int, cycles: int, spare: float, r
 
 
 @compiled
-def insert(m: Words, lane: int, before: int, after: int) -> int:
-    """A new stretch between two others of a lane."""
-    stretch = m[H_STRETCHES]
-    if stretch:
-        m[H_STRETCHES] = m[stretch + S_AFTER]
+def set_neighbours(m: Words, lane: int, before: int, after: int) -> None:
+    """Two stretches of a lane are next to each other; 0 is none."""
+    if before:
+        m[before + S_NEAR] = m[before + S_NEAR] & ~S_AFTER | after
     else:
-        stretch = take_lines(m, S_SIZE)
-    m[stretch + S_BEFORE] = before
-    m[stretch + S_AFTER] = after
-    m[before + S_AFTER if before else lane + LANE_FIRST] = stretch
-    m[after + S_BEFORE if after else lane + LANE_LATEST] = stretch
+        m[lane + LANE_FIRST] = after
+    if after:
+        m[after + S_NEAR] = m[after + S_NEAR] & S_AFTER | before << S_BEFORE
+    else:
+        m[lane + LANE_LATEST] = before
+
+
+@compiled
+def insert(m: Words, lane: int, before: int, after: int) -> int:
+    """A new stretch between two others of a lane: the lane's own, if that is free."""
+    stretch = lane + LANE_OWN
+    if m[stretch + S_START] != S_UNUSED:
+        stretch = m[H_STRETCHES]
+        if stretch:
+            m[H_STRETCHES] = m[stretch + S_NEAR]
+        else:
+            stretch = take_lines(m, S_SIZE)
+    set_neighbours(m, lane, before, stretch)
+    set_neighbours(m, lane, stretch, after)
     return stretch
 
 
 @compiled
 def remove(m: Words, lane: int, stretch: int) -> None:
     """Take a stretch out of its lane."""
-    before, after = m[stretch + S_BEFORE], m[stretch + S_AFTER]
-    m[before + S_AFTER if before else lane + LANE_FIRST] = after
-    m[after + S_BEFORE if after else lane + LANE_LATEST] = before
-    m[stretch + S_AFTER] = m[H_STRETCHES]
-    m[H_STRETCHES] = stretch
+    set_neighbours(m, lane, before_of(m, stretch), after_of(m, stretch))
+    if stretch == lane + LANE_OWN:
+        m[stretch + S_START] = S_UNUSED
+    else:
+        m[stretch + S_NEAR] = m[H_STRETCHES]
+        m[H_STRETCHES] = stretch
 
 
 @compiled
 def join(m: Words, f: Floats, lane: int, stretch: int) -> None:
     """Make a stretch one with the next if they touch."""
-    after = m[stretch + S_AFTER]
+    after = after_of(m, stretch)
     if after and m[stretch + S_END] == m[after + S_START]:
         m[stretch + S_END] = m[after + S_END]
         m[stretch + S_RECORD] = m[after + S_RECORD]

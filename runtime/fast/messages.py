@@ -9,19 +9,20 @@ from .layout import (
     E_ARRIVED,
     E_BYTES,
     E_EARLY,
+    E_KIND,
     E_LINK,
-    E_PLACE,
     E_POST,
     E_RECORD,
     E_SIZE,
     E_START,
     E_STARTED,
     E_WAY,
-    G_AFTER,
     G_BEFORE,
     G_DELAY,
+    G_KIND,
     G_LINK,
     G_SIZE,
+    G_WAY,
     H_ARG,
     H_ARG_AT,
     H_ARG_RECORD,
@@ -34,8 +35,8 @@ from .layout import (
     H_SCRATCH,
     I_NEXT,
     I_WHAT,
-    L_KIND,
-    L_LATENCY,
+    KIND_BITS,
+    LATENCY_BITS,
     LINK_KINDS,
     M_BOUND,
     M_CHIP_HOPS,
@@ -56,6 +57,8 @@ from .layout import (
     M_PLACE_COUNT,
     M_POSTS,
     M_SOURCES,
+    MOST_LATENCY,
+    MOST_PLACES,
     NO_RECORD,
     NUMBER_BITS,
     O_ITEM,
@@ -74,6 +77,7 @@ from .links import carry, cycles_of
 from .units import NO_SIZE, fill_end, is_complete, meet
 
 CONTROL_BYTES = 4
+MOST_KINDS = (1 << KIND_BITS) - 1
 HOP, CHIP_LINK, HOST_LINK, REDUCE, MESSAGE_EVENTS = range(5)  # what is counted by node
 
 
@@ -109,11 +113,12 @@ def leave_senders(
     sent = ready + cycles_of(size, rates[RATE_BUFFER])
     end = m[meeting + M_ENDS]
     for _ in range(m[meeting + M_SOURCES]):
-        place, link = at + PLACE_SIZE * (m[end + E_WAY] & E_PLACE), m[end + E_WAY] >> E_LINK
+        way = m[end + E_WAY]
+        place, link = at + PLACE_SIZE * (way & MOST_PLACES), way >> E_LINK
         m[place + PLACE_HEAD] = ready
         m[place + PLACE_TAIL] = m[place + PLACE_LEFT] = sent
         if link and size:
-            kind = m[link + L_KIND]
+            kind = way >> E_KIND & MOST_KINDS
             begin, occupied, mine = carry(
                 m,
                 f,
@@ -137,9 +142,10 @@ def go_over(
     m: Words, f: Floats, k: Words, rates: Floats, edge: int, size: int, ready: int, record: int
 ) -> None:
     """A message goes over a link, from one place of its route to another."""
-    at, link, delay = m[H_SCRATCH], k[edge + G_LINK], k[edge + G_DELAY]
-    before, after = at + PLACE_SIZE * k[edge + G_BEFORE], at + PLACE_SIZE * k[edge + G_AFTER]
-    latency, kind = m[link + L_LATENCY], m[link + L_KIND]
+    at, link, way = m[H_SCRATCH], k[edge + G_LINK] >> LATENCY_BITS, k[edge + G_WAY]
+    before = at + PLACE_SIZE * (way >> G_BEFORE & MOST_PLACES)
+    after = at + PLACE_SIZE * (way & MOST_PLACES)
+    latency, kind, delay = k[edge + G_LINK] & MOST_LATENCY, way >> G_KIND & MOST_KINDS, way >> G_DELAY
     begin, mine = m[before + PLACE_HEAD] + delay, m[before + PLACE_DECIDES]
     last, occupied = m[before + PLACE_TAIL] + delay + latency, 0
     if size:
@@ -162,7 +168,7 @@ def arrive(m: Words, k: Words, meeting: int) -> tuple[int, int]:
     shift = m[meeting + M_END_COUNT] if m[meeting + M_IS_BARRIER] else 0
     for which in range(first, m[meeting + M_END_COUNT]):
         end = m[meeting + M_ENDS] + E_SIZE * which
-        number = m[end + E_SIZE * shift + E_WAY] & E_PLACE
+        number = m[end + E_SIZE * shift + E_WAY] & MOST_PLACES
         place = at + PLACE_SIZE * number
         arrived = m[place + PLACE_TAIL] + k[m[meeting + M_DELAYS] + number]
         if not m[meeting + M_HAS_ARRIVED] or m[end + E_ARRIVED] <= arrived:
@@ -185,7 +191,7 @@ def end_posts(m: Words, t: Items, meeting: int, start: int) -> None:
             continue
         over, decides = m[end + E_ARRIVED], m[end + E_RECORD]
         if which < m[meeting + M_SOURCES] and not is_barrier:
-            place = at + PLACE_SIZE * (m[end + E_WAY] & E_PLACE)
+            place = at + PLACE_SIZE * (m[end + E_WAY] & MOST_PLACES)
             over, decides = m[place + PLACE_LEFT], m[place + PLACE_DECIDES]
         tile, number = tile_of(m, post), post & NUMBER
         m[H_BUSY_NETWORK] += max(0, over - max(start, m[tile + TILE_NETWORK_UNTIL]))

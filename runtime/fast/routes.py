@@ -46,9 +46,17 @@ class Links:
     def words(self) -> Words:
         """The rows of all links."""
         rows = np.zeros((len(self.links), at.L_SIZE), np.int64)
-        rows[:, at.L_KIND] = [RATE_OF_KIND[link.kind] for link in self.links]
-        rows[:, at.L_LATENCY] = [link.latency for link in self.links]
+        for lane in (at.L_ALL, at.L_SHORT):
+            rows[:, lane + at.LANE_OWN + at.S_START] = at.S_UNUSED
         return rows
+
+    def kinds(self) -> Words:
+        """The kinds of all links, as places in `rates`."""
+        return np.array([RATE_OF_KIND[link.kind] for link in self.links], np.int64)
+
+    def latencies(self) -> Words:
+        """Cycles that all links take."""
+        return np.array([link.latency for link in self.links], np.int64)
 
     @cached_property
     def _of_kind(self) -> dict[Bound, Words]:
@@ -126,18 +134,18 @@ def add_routes(exchange: Exchange, state: Pieces, plan_words: Pieces) -> Routes:
     for meeting in exchange.meetings:
         plan = exchange.new_plan(meeting)
         row = _meeting_row(meeting, plan)
-        row[at.M_ENDS], row[at.M_EDGES], row[at.M_DELAYS] = len(ends) // 2, len(edges), len(delays)
+        row[at.M_ENDS], row[at.M_EDGES], row[at.M_DELAYS] = len(ends) // 2, len(edges) // 4, len(delays)
         ends.extend(_ends(plan, links))
         edges.extend(_edges(plan, links))
         delays.extend(plan.delay)
         meetings.extend(row)
     first_link = state.add_lines(links.words())
-    first_end = state.add_lines(_ends_words(np.array(ends).reshape(-1, 2), first_link))
-    first_edge = plan_words.add(_edges_words(np.array(edges).reshape(-1, at.G_SIZE), first_link))
+    first_end = state.add_lines(_ends_words(np.array(ends).reshape(-1, 2), links, first_link))
+    first_edge = plan_words.add(_edges_words(np.array(edges).reshape(-1, 4), links, first_link))
     first_delay = plan_words.add(np.array(delays))
     rows = np.array(meetings).reshape(-1, at.M_SIZE)
     rows[:, at.M_ENDS] = first_end + at.E_SIZE * rows[:, at.M_ENDS]
-    rows[:, at.M_EDGES] += first_edge
+    rows[:, at.M_EDGES] = first_edge + at.G_SIZE * rows[:, at.M_EDGES]
     rows[:, at.M_DELAYS] += first_delay
     most = rows.max(axis=0) if len(rows) else np.zeros(at.M_SIZE, np.int64)
     return Routes(
@@ -151,17 +159,29 @@ def add_routes(exchange: Exchange, state: Pieces, plan_words: Pieces) -> Routes:
     )
 
 
-def _ends_words(ends: Words, first_link: int) -> Words:
+def _ends_words(ends: Words, links: Links, first_link: int) -> Words:
     rows = np.zeros((len(ends), at.E_SIZE), np.int64)
-    places, links = ends.T
-    assert not len(ends) or places.max() <= at.E_PLACE
-    rows[:, at.E_WAY] = np.where(links < 0, 0, first_link + at.L_SIZE * links) << at.E_LINK | places
+    places, ways = ends.T
+    assert not len(ends) or places.max() <= at.MOST_PLACES
+    has_way = ways >= 0
+    numbers = ways[has_way]
+    rows[:, at.E_WAY] = places
+    rows[has_way, at.E_WAY] |= first_link + at.L_SIZE * numbers << at.E_LINK
+    rows[has_way, at.E_WAY] |= links.kinds()[numbers] << at.E_KIND
     return rows
 
 
-def _edges_words(edges: Words, first_link: int) -> Words:
-    edges[:, at.G_LINK] = first_link + at.L_SIZE * edges[:, at.G_LINK]
-    return edges
+def _edges_words(edges: Words, links: Links, first_link: int) -> Words:
+    """Rows of edges: of place before, place after, number of the link, cycles before it."""
+    before, after, numbers, delay = edges.T
+    latency = links.latencies()[numbers]
+    for words, most in ((after, at.MOST_PLACES), (latency, at.MOST_LATENCY), (delay, at.MOST_DELAY)):
+        assert not len(edges) or words.max() <= most
+    rows = np.zeros((len(edges), at.G_SIZE), np.int64)
+    rows[:, at.G_LINK] = first_link + at.L_SIZE * numbers << at.LATENCY_BITS | latency
+    rows[:, at.G_WAY] = delay << at.G_DELAY | links.kinds()[numbers] << at.G_KIND
+    rows[:, at.G_WAY] |= before << at.G_BEFORE | after
+    return rows
 
 
 def port_ends(exchange: Exchange) -> list[tuple[int, int, int, int]]:
