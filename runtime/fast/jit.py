@@ -16,8 +16,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
 from llvmlite.binding import parse_assembly  # type: ignore[import-untyped]
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.types import unliteral
@@ -157,3 +158,21 @@ def inlined(function: Callable[P, T]) -> Callable[P, T]:
 def entry(function: Callable[P, T]) -> Callable[P, T]:
     """A compiled function that Python calls: kept between processes."""
     return cast("Callable[P, T]", _make(function, cache=_FOLDER is not None))
+
+
+def _prefetched(context: Any, arena: Any, place: Any) -> Any:
+    """The type and the code of `fetch`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        base, at = arguments
+        kind = ir.FunctionType(ir.VoidType(), (ir.IntType(8).as_pointer(), *[ir.IntType(32)] * 3))
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        address = builder.bitcast(builder.gep(base, [at]), ir.IntType(8).as_pointer())
+        builder.call(function, [address, *(ir.Constant(ir.IntType(32), word) for word in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.none(arena, types.int64), generate
+
+
+fetch = cast("Callable[[Words, int], None]", intrinsic(_prefetched))
+"""Has a cache line of an arena brought near while other work goes on."""

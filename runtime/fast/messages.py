@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .arena import add_record, note_end
 from .flights import NUMBER, finish, let_go_on, name_of, operation_at, tile_of
-from .jit import Floats, Items, Words, compiled
+from .jit import Floats, Items, Words, compiled, fetch
 from .layout import (
     E_ARRIVED,
     E_BYTES,
@@ -17,6 +17,7 @@ from .layout import (
     E_START,
     E_STARTED,
     E_WAY,
+    FLIGHT_BITS,
     G_BEFORE,
     G_DELAY,
     G_KIND,
@@ -33,7 +34,11 @@ from .layout import (
     H_MESSAGES,
     H_NODES,
     H_SCRATCH,
+    I_COUNTS,
+    I_MOST,
     I_NEXT,
+    I_SIZE,
+    I_WAITERS,
     I_WHAT,
     KIND_BITS,
     LATENCY_BITS,
@@ -70,6 +75,7 @@ from .layout import (
     RATE_BUFFER,
     TILE_NETWORK_UNTIL,
     TILE_NODES,
+    TILE_SEQUENCE,
     WHAT_BOUND,
     WHAT_INDEX,
 )
@@ -245,6 +251,38 @@ def first_post(m: Words, meeting: int) -> int:
 
 
 @compiled
+def fetch_posts(m: Words, meeting: int) -> None:
+    """Have what came to a message brought near."""
+    end = m[meeting + M_ENDS]
+    for _ in range(m[meeting + M_END_COUNT]):
+        post = m[end + E_POST]
+        if post:
+            fetch(m, operation_at(m, tile_of(m, post), post & NUMBER))
+        end += E_SIZE
+
+
+@compiled
+def fetch_waiters(m: Words, t: Items, meeting: int) -> None:
+    """Have what waits for those who came to a message brought near, and what comes to the next one."""
+    end = m[meeting + M_ENDS]
+    for _ in range(m[meeting + M_END_COUNT]):
+        post = m[end + E_POST]
+        if post:
+            tile, number = tile_of(m, post), post & NUMBER
+            item = m[operation_at(m, tile, number) + O_ITEM]
+            if m[end + E_EARLY]:
+                fetch(m, operation_at(m, tile, number + t[item + I_NEXT]))
+            counts = t[item + I_COUNTS]
+            first = item + I_SIZE + (counts & I_MOST)
+            for at in range(first, first + (counts >> I_WAITERS)):
+                other = number + (t[at] >> FLIGHT_BITS)
+                if other > m[tile + TILE_SEQUENCE]:
+                    break
+                fetch(m, operation_at(m, tile, other))
+        end += E_SIZE
+
+
+@compiled
 def transmit(m: Words, f: Floats, t: Items, k: Words, rates: Floats, meeting: int) -> bool:
     """Everyone is there: send the message on its way. False if the ends say different sizes."""
     size = 0 if m[meeting + M_IS_BARRIER] else agreed_size(m, meeting)
@@ -259,10 +297,12 @@ def transmit(m: Words, f: Floats, t: Items, k: Words, rates: Floats, meeting: in
     what = index << WHAT_INDEX | m[meeting + M_BOUND] << WHAT_BOUND | (1 if is_by_tile else 0)
     record = add_record(m, start, cause, first >> NUMBER_BITS, what)
     note_cycles(m, rates, size)
+    fetch_posts(m, meeting)
     leave_senders(m, f, rates, meeting, size, start, record)
     edges = m[meeting + M_EDGES]
     for edge in range(edges, edges + G_SIZE * m[meeting + M_EDGE_COUNT], G_SIZE):
         go_over(m, f, k, rates, edge, size, start, record)
+    fetch_waiters(m, t, meeting)
     latest, decides = arrive(m, k, meeting)
     note_end(m, latest, decides)
     end_posts(m, t, meeting, start)
