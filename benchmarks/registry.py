@@ -113,6 +113,9 @@ def _speed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, default=512, metavar="N", help="default: %(default)s")
     parser.add_argument("--prompt", type=int, default=128, metavar="N", help="default: %(default)s")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--against", metavar="FILE.json", help="print what an earlier result says (of --json) beside it"
+    )
 
 
 def _most(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,9 @@
 """The simulator's speed beside ONNX Runtime's: values, and time with energy, of the same model on one thread.
 
 The model is made with random weights and compiled for the prompts that are measured, by other processes (so that memory
-is that of running alone), and run by the fast engines: prompts, then tokens behind a context. ONNX Runtime computes the same values in float32, on
-one thread, in the same run; medians of processor time. A step's numbers do not change its duration, so what the cache
-holds is whatever the prompts left there.
+is that of running alone), and run by the fast engines: prompts, then tokens behind a context. ONNX Runtime computes the
+same values in float32, on one thread, in the same run; medians of processor time. A step's numbers do not change its
+duration, so what the cache holds is whatever the prompts left there.
 
 The engine of time remembers how steps have passed (`runtime/fast/simulator.py`), so no step is measured twice with
 that: tokens are at positions that it has not seen, one after the other, and prompts are gone through each time. What
@@ -12,6 +12,7 @@ it makes of the program's text for the first step of a kind is counted apart (`f
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,9 @@ from numpy.typing import NDArray
 
 from benchmarks.registry import Report, Say
 from isa.binary import read_program
+from isa.diagnostics import NamedPlace, fail
 from isa.program import Program, Segment, segments_of
+from runtime.cli.files import read_text
 from runtime.fast import Timer, Timing, timer_of
 from runtime.machine import Machine
 from runtime.values import EngineKind
@@ -192,6 +195,29 @@ def bench(options: Namespace, say: Say) -> Report:
         return _report(speeds, peak, model.stat().st_size, options)
 
 
+def _beside(speeds: list[Speed], options: Namespace) -> list[str]:
+    """What an earlier result (`--json`) says of the same steps. Raises `CimError` E0001 if the file is none."""
+    place = NamedPlace(options.against)
+    try:
+        kept = json.loads(read_text(options.against))
+        was = {step["what"]: step for step in kept["steps"]}
+        title = f"against {options.against}: {kept['model']} on {kept['target']}"
+        return [title] + [
+            f"{s.what:<20}ratio {s.ratio:.2f}, was {was[s.what]['ratio']:.2f}; of ORT's time: "
+            f"values {_share(asdict(s), 'values_s')}, was {_share(was[s.what], 'values_s')}; "
+            f"time {_share(asdict(s), 'timing_s')}, was {_share(was[s.what], 'timing_s')}"
+            for s in speeds
+            if s.what in was
+        ]
+    except (ValueError, KeyError, TypeError):
+        hint = "cim bench speed --json > FILE keeps one"
+        raise fail("E0001", "it is no result of this benchmark", place, hint) from None
+
+
+def _share(step: Mapping[str, float], seconds: str) -> str:
+    return f"{step[seconds] / step['onnxruntime_s']:.2f}"
+
+
 def _report(speeds: list[Speed], peak: int, size: int, options: Namespace) -> Report:
     lines = [
         f"{options.model} on {options.target}, one thread, medians of {options.repeat}, ms of processor time"
@@ -207,6 +233,8 @@ def _report(speeds: list[Speed], peak: int, size: int, options: Namespace) -> Re
         "M/s: dynamic instructions a second of time and energy; alone: as if no step had passed before"
     )
     lines.append(f"memory: {peak / 1e9:.2f} GB for values, {peak / size:.2f} times the float32 file")
+    if options.against:
+        lines += _beside(speeds, options)
     data = {
         "model": options.model,
         "target": options.target,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 from isa import instructions as table
@@ -29,10 +29,15 @@ CHARGED_AS: Mapping[type[Inst], type[Inst]] = MappingProxyType(
 """Ideal arithmetic costs what the instruction costs that it stands in for."""
 
 
-@cache
+_ACCESSES: dict[int, tuple[Access, ...]] = {}  # by opcode
+
+
 def accesses_of(kind: type[Inst]) -> tuple[Access, ...]:
     """The accesses of an instruction to the buffer, in the order of its operands."""
-    return tuple(field.access for field in kind.layout if field.access is not None)
+    found = _ACCESSES.get(kind.opcode)
+    if found is None:
+        found = _ACCESSES[kind.opcode] = tuple(f.access for f in kind.layout if f.access is not None)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class ScaleRange:
     writes: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Cost:
     """One instruction at given lengths. Compared by identity, so that executions can be counted.
 
@@ -357,10 +362,10 @@ def cost_of(operands: Operands, rates: Rates) -> Cost:
     """The cost of an instruction of any unit but the sequencer."""
     cost = _FORMULAS[operands.inst.timing](operands, rates)
     accesses = accesses_of(type(operands.inst))
-    spans = tuple(map(operands.span, accesses))
-    strides = tuple(map(operands.stride, accesses))
-    events = () if cost.noop else tuple((event, count) for event, count in cost.events if count)
-    return replace(cost, spans=spans, strides=strides, events=events)
+    cost.spans = tuple(map(operands.span, accesses))
+    cost.strides = tuple(map(operands.stride, accesses))
+    cost.events = () if cost.noop else tuple([(event, count) for event, count in cost.events if count])
+    return cost
 
 
 def length_registers(inst: Inst) -> tuple[int, ...]:

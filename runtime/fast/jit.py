@@ -166,7 +166,7 @@ def _prefetched(context: Any, arena: Any, place: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         base, at = arguments
         kind = ir.FunctionType(ir.VoidType(), (ir.IntType(8).as_pointer(), *[ir.IntType(32)] * 3))
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
         address = builder.bitcast(builder.gep(base, [at]), ir.IntType(8).as_pointer())
         builder.call(function, [address, *(ir.Constant(ir.IntType(32), word) for word in (0, 3, 1))])
         return context.get_dummy_value()

@@ -10,7 +10,7 @@ from .arena import add_record, margin, note_end, set_stop
 from .barriers import pass_barrier
 from .dispatch import DISPATCHED, HELD, TOO_FAR, dispatch
 from .flights import row_of
-from .jit import Floats, Items, Words, compiled, entry, pointer
+from .jit import Floats, Items, Words, compiled, entry, fetch, pointer
 from .layout import (
     A_KIND,
     A_ORDER,
@@ -43,6 +43,8 @@ from .layout import (
     I_HEAD,
     I_KIND,
     I_WHAT,
+    LINE,
+    M_ENDS,
     M_HAS_HOST,
     M_HOST_AT,
     M_HOST_COUNT,
@@ -144,6 +146,19 @@ def go_on(m: Words, t: Items, k: Words, tile: int) -> int:
 
 
 @compiled
+def fetch_next(m: Words) -> None:
+    """Have what comes next on the agenda brought near."""
+    first = m[H_HEAP]
+    kind, what = m[first + A_TIE] & ((1 << A_KIND) - 1), m[first + A_WHAT]
+    if m[H_HEAP_LEN] and kind in (TURN, TRANSMIT):
+        fetch(m, what)
+        fetch(m, what + LINE)
+        if kind == TRANSMIT:
+            fetch(m, what + 2 * LINE)
+            fetch(m, m[what + M_ENDS])
+
+
+@compiled
 def serve(m: Words, f: Floats, t: Items, k: Words, rates: Floats) -> int:
     """Give the earliest on the agenda what it asks for."""
     first = m[H_HEAP]
@@ -151,6 +166,7 @@ def serve(m: Words, f: Floats, t: Items, k: Words, rates: Floats) -> int:
     tile = m[H_TILES] + TILE_SIZE * ((m[first + A_ORDER] >> NUMBER_BITS) - 1)
     m[H_NOW] = time
     drop_first(m)
+    fetch_next(m)
     if kind == TURN:
         take_turn(m, t, k, tile, what, time)
     elif kind == TRANSFER:

@@ -243,7 +243,9 @@ E_LINK: Final = E_KIND + KIND_BITS
 G_LINK, G_WAY, G_SIZE = range(3)  # an edge of a route
 LATENCY_BITS: Final = 24  # bits of G_LINK: the link, its latency
 MOST_LATENCY: Final = (1 << LATENCY_BITS) - 1
-G_BEFORE: Final = PLACE_BITS  # bits of G_WAY: cycles before the link, its kind, the place before, the place after
+G_BEFORE: Final = (
+    PLACE_BITS  # bits of G_WAY: cycles before the link, its kind, the place before, the place after
+)
 G_KIND: Final = 2 * PLACE_BITS
 G_DELAY: Final = G_KIND + KIND_BITS
 MOST_DELAY: Final = (1 << 63 - G_DELAY) - 1

@@ -251,6 +251,14 @@ def first_post(m: Words, meeting: int) -> int:
 
 
 @compiled
+def fetch_links(m: Words, k: Words, meeting: int) -> None:
+    """Have the links of a message's route brought near."""
+    edges = m[meeting + M_EDGES]
+    for edge in range(edges, edges + G_SIZE * m[meeting + M_EDGE_COUNT], G_SIZE):
+        fetch(m, k[edge + G_LINK] >> LATENCY_BITS)
+
+
+@compiled
 def fetch_posts(m: Words, meeting: int) -> None:
     """Have what came to a message brought near."""
     end = m[meeting + M_ENDS]
@@ -298,6 +306,7 @@ def transmit(m: Words, f: Floats, t: Items, k: Words, rates: Floats, meeting: in
     record = add_record(m, start, cause, first >> NUMBER_BITS, what)
     note_cycles(m, rates, size)
     fetch_posts(m, meeting)
+    fetch_links(m, k, meeting)
     leave_senders(m, f, rates, meeting, size, start, record)
     edges = m[meeting + M_EDGES]
     for edge in range(edges, edges + G_SIZE * m[meeting + M_EDGE_COUNT], G_SIZE):

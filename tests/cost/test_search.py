@@ -80,6 +80,30 @@ def test_a_prefill_is_extrapolated_over_its_segments(graph: Graph) -> None:
     assert len(steps_of(graph, Limits(1024, 4)).prefill.samples) == 1
 
 
+def test_a_prefill_of_so_many_tokens_begins_a_sequence(graph: Graph) -> None:
+    last, first = steps_of(graph, Limits(1024, 4)), steps_of(graph, Limits(1024, 4), prefill=96)
+    assert last.decode == first.decode
+    assert (last.prefill.whole[0].position, last.prefill.tokens) == (960, 64)
+    assert (first.prefill.whole[0].position, first.prefill.tokens) == (0, 96)
+    assert steps_of(graph, Limits(80, 4), prefill=96).prefill.tokens == 80
+
+
+def test_choices_are_judged_by_the_prompts_that_are_asked_for(graph: Graph) -> None:
+    problem = _problem(graph, 256)
+    rules = by_rule(problem, Choice(MapOptions()))
+    long, short = (Judge(replace(problem, prefill=tokens)).score(rules.choice) for tokens in (200, 20))
+    assert long is not None
+    assert short is not None
+    assert long.decode == short.decode
+    assert long.prefill > 2 * short.prefill
+    told = []
+    for tokens in (200, 20):
+        options = CompileOptions(max_context=256, prefill=tokens, explain=True)
+        notes = compile_model(path(FILE), options, TARGET).notes
+        told += [note.text for note in notes if "mappings were predicted" in note.text]
+    assert len(set(told)) == 2
+
+
 def test_the_choice_is_no_slower_than_the_rules(graph: Graph) -> None:
     problem, start = _problem(graph), Choice(MapOptions(), 16)
     rules = by_rule(problem, start)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from isa import instructions as t
 from isa.diagnostics import CimError
@@ -49,6 +51,33 @@ def test_mvmt(acc: bool) -> None:
     state = bench.run(t.Mvmt(a, dst, src, n, row, rows, acc))
     exact = Y.astype(int) @ CELLS[30:39].astype(int).T
     assert state.i32(dst, 3, 9).tolist() == (exact + before * acc).tolist()
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 200),
+    st.integers(1, 11),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_products_of_all_sizes_are_exact(
+    n: int, size: int, many: int, transposed: bool, acc: bool, seed: int
+) -> None:
+    """Vectors of all lengths, of which processors multiply some blocks at once, with all bytes there are."""
+    own, bench = np.random.default_rng(seed), Bench()
+    w = own.integers(-128, 128, (many, size) if transposed else (size, many)).astype(np.int8)
+    before = own.integers(-1000, 1000, (n, many)).astype(np.int32)
+    x = own.integers(-128, 128, (n, size)).astype(np.int8)
+    a, src, dst = bench.array(w), bench.put(x), bench.put(before)
+    count, length = bench.reg(n), bench.reg(many)
+    if transposed:
+        state = bench.run(t.Mvmt(a, dst, src, count, Reg(0), length, acc))
+    else:
+        state = bench.run(t.Mvm(a, dst, src, count, Reg(0), size, acc))
+    exact = x.astype(int) @ (w.T if transposed else w).astype(int) + before * acc
+    assert state.i32(dst, n, many).tolist() == exact.tolist()
 
 
 def test_sums_over_no_rows_are_zero() -> None:
