@@ -31,7 +31,6 @@ from benchmarks.registry import Report, Say
 from isa.binary import read_program
 from isa.diagnostics import NamedPlace, fail
 from isa.program import Program, Segment, segments_of
-from runtime.cli.files import read_text
 from runtime.fast import Timer, Timing, timer_of
 from runtime.machine import Machine
 from runtime.values import EngineKind
@@ -199,7 +198,7 @@ def _beside(speeds: list[Speed], options: Namespace) -> list[str]:
     """What an earlier result (`--json`) says of the same steps. Raises `CimError` E0001 if the file is none."""
     place = NamedPlace(options.against)
     try:
-        kept = json.loads(read_text(options.against))
+        kept = json.loads(Path(options.against).read_text())
         was = {step["what"]: step for step in kept["steps"]}
         title = f"against {options.against}: {kept['model']} on {kept['target']}"
         return [title] + [
@@ -209,6 +208,8 @@ def _beside(speeds: list[Speed], options: Namespace) -> list[str]:
             for s in speeds
             if s.what in was
         ]
+    except OSError as error:
+        raise fail("E0001", f"cannot read it: {error.strerror}", place, "check the path") from None
     except (ValueError, KeyError, TypeError):
         hint = "cim bench speed --json > FILE keeps one"
         raise fail("E0001", "it is no result of this benchmark", place, hint) from None
