@@ -18,6 +18,7 @@ from runtime.energy import energy_of, powered
 from runtime.fast import Timer
 from runtime.hostwork import with_hosts
 from runtime.timing.result import StepCost, merged
+from runtime.workers import costs_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,19 @@ class Decoding:
     """A run of decode steps: `steps` are the segments of those to simulate, by number, the first and the last included.
 
     Costs are added up as they come (`total`), and set beside their bounds, so that nothing is left to do at the end and
-    a long run takes little more memory. `cycles` and `joules` are those of steps simulated so far, by number.
+    a long run takes little more memory. `cycles` and `joules` are those of steps simulated so far, by number. So many
+    processes (`jobs`) share the work.
     """
 
     def __init__(
-        self, program: Program, timer: Timer, steps: Mapping[int, tuple[Segment, ...]], every: int = 1
+        self,
+        program: Program,
+        timer: Timer,
+        steps: Mapping[int, tuple[Segment, ...]],
+        every: int = 1,
+        jobs: int = 1,
     ) -> None:
-        self.program, self.steps, self.every = program, steps, every
+        self.program, self.steps, self.every, self._jobs = program, steps, every, jobs
         self.count = max(steps) + 1
         self.positions = tuple(segment.position for segment in steps[0] if not segment.is_source)
         self.cycles: dict[int, int] = {}
@@ -66,13 +73,14 @@ class Decoding:
 
     def simulate(self) -> Iterator[int]:
         """Simulate the steps one after another: the number of each when it is done. One may leave off after any."""
-        for number, segments in self.steps.items():
-            cost = with_hosts(self.program, segments, self._timer.step(segments))
-            self.total = merged([self.total, cost])
-            self.beside.add(segments, cost.cycles)
-            self.cycles[number] = cost.cycles
-            self.joules[number] = self._joules(cost)
-            yield number
+        with costs_of(self._timer, self.steps.values(), self._jobs) as costs:
+            for (number, segments), own in zip(self.steps.items(), costs, strict=True):
+                cost = with_hosts(self.program, segments, own)
+                self.total = merged([self.total, cost])
+                self.beside.add(segments, cost.cycles)
+                self.cycles[number] = cost.cycles
+                self.joules[number] = self._joules(cost)
+                yield number
 
     def points(self) -> list[Point]:
         """All steps from the first to the last that was simulated."""

@@ -36,13 +36,19 @@ def add_decode_options(parser: argparse.ArgumentParser) -> None:
         help="with --decode: simulate each K-th step, the first and the last; interpolate the cycles and joules of"
         " the others (default: 1, all are simulated)",
     )
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="J",
+        help="with --decode: simulate steps in J processes side by side, each with memory of its own (default: 1)",
+    )
 
 
 def check_decode(options: argparse.Namespace) -> None:
     """Options that only make sense together. Exits with 2."""
     if not options.decode:
-        if options.every:
-            options.usage_error("--every belongs to --decode")
+        if options.every or options.jobs:
+            options.usage_error("--every and --jobs belong to --decode")
         return
     if not options.timing_only:
         options.usage_error("--decode belongs to --timing-only")
@@ -73,7 +79,7 @@ def run_decode(program: Program, options: argparse.Namespace, console: Console) 
 
         with interruptible(noted) as interrupt:
             timer = timer_of(program, tuple(steps.values()), Timing(options.timing))
-            run = Decoding(program, timer, steps, options.every or 1)
+            run = Decoding(program, timer, steps, options.every or 1, options.jobs or 1)
             activity.pace = Pace(len(steps))
             for _ in run.simulate():
                 activity.pace.done()

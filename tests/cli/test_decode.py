@@ -54,6 +54,15 @@ def test_a_sample_of_the_shipped_model(cim: Cim, pytiny: Path) -> None:
     assert (part["steps"], whole["steps"]) == (4, 60)
 
 
+def test_processes_side_by_side_find_the_same(cim: Cim, pytiny: Path) -> None:
+    words = ("run", pytiny, "--timing-only", "--decode", 40, "--position", 100, "--json")
+    alone, shared = cim(*words).data, cim(*words, "--jobs", 2).data
+    assert len(alone["decode"]["steps"]) == 40
+    for kept in (alone, shared):
+        kept.pop("wall_s", None)
+    assert shared == alone
+
+
 def test_sequences_go_on_from_where_each_is(cim: Cim, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "batch.cim"
     sizes = ("--max-context", 200, "--target", "tiny", "--batch", 2, "--kv-tokens", 256)
@@ -81,7 +90,8 @@ def test_what_does_not_fit_is_said_before_the_run(cim: Cim, program: Path, tmp_p
     assert nowhere.code == 1 and "E0003" in nowhere.err
     for wrong in (("--tokens", 2), ("--segments", "2@0"), ("--trace", "t.json"), ("--every", 0)):
         assert cim(*words, *wrong).code == 2
-    assert cim("run", program, "--timing-only", "--every", 2).code == 2
+    for alone in ("--every", "--jobs"):
+        assert cim("run", program, "--timing-only", alone, 2).code == 2
     assert cim("run", program, "--inputs", "in.npz", "--decode", 2).code == 2
 
 
