@@ -194,13 +194,13 @@ def bench(options: Namespace, say: Say) -> Report:
         return _report(speeds, peak, model.stat().st_size, options)
 
 
-def _beside(speeds: list[Speed], options: Namespace) -> list[str]:
+def beside(speeds: list[Speed], file: str) -> list[str]:
     """What an earlier result (`--json`) says of the same steps. Raises `CimError` E0001 if the file is none."""
-    place = NamedPlace(options.against)
+    place = NamedPlace(file)
     try:
-        kept = json.loads(Path(options.against).read_text())
+        kept = json.loads(Path(file).read_text())
         was = {step["what"]: step for step in kept["steps"]}
-        title = f"against {options.against}: {kept['model']} on {kept['target']}"
+        title = f"against {file}: {kept['model']} on {kept['target']}"
         return [title] + [
             f"{s.what:<20}ratio {s.ratio:.2f}, was {was[s.what]['ratio']:.2f}; of ORT's time: "
             f"values {_share(asdict(s), 'values_s')}, was {_share(was[s.what], 'values_s')}; "
@@ -235,7 +235,7 @@ def _report(speeds: list[Speed], peak: int, size: int, options: Namespace) -> Re
     )
     lines.append(f"memory: {peak / 1e9:.2f} GB for values, {peak / size:.2f} times the float32 file")
     if options.against:
-        lines += _beside(speeds, options)
+        lines += beside(speeds, options.against)
     data = {
         "model": options.model,
         "target": options.target,

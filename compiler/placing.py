@@ -20,6 +20,7 @@ from compiler.ir.mapping import Arithmetic, Mapping, MultiplyPieces, Prefetch
 from compiler.mapping.options import arithmetic_of, weight_bits
 from compiler.pipeline import Compilation
 from compiler.placement import CANDIDATES, Placement, split
+from compiler.search.steps import prompt_of
 from compiler.workload import workload_of
 from isa.bound import bound
 from isa.diagnostics import CimError
@@ -110,7 +111,7 @@ class Weighing:
             arithmetic_of(c.options.weights) is not Arithmetic.INT8,
         )
         work = workload_of(c.require_graph(), bits, is_ideal, chip)
-        return estimate(placement, chip, mapping, c.require_target(), work, c.options.prefill or PREFILL)
+        return estimate(placement, chip, mapping, c.require_target(), work, c.options.prefill)
 
     def notes(self) -> list[Note]:
         """What was weighed, if anything."""
@@ -151,15 +152,15 @@ def estimate(
     mapping: Mapping,
     hardware: Hardware,
     work: Workload,
-    prefill: int = PREFILL,
+    prefill: int | None = None,
 ) -> Estimate:
     """What a placement costs; `graph` is the chip's part, as `mapping` has it, `work` that of the whole model."""
     limits, loads = mapping.limits, loads_of(mapping, hardware)
     rate = float(hardware.bytes_per_cycle(hardware.dram.bandwidth) * hardware.dram.channels.value)
-    last, tokens = limits.max_context - 1, min(prefill, limits.max_context)
+    last = limits.max_context - 1
     steps: tuple[Sequence[Segment], ...] = (
         [s for q in range(limits.sequences) for s in segments_of(1, last, limits.chunk, sequence=q)],
-        segments_of(tokens, limits.max_context - tokens, limits.chunk),
+        segments_of(*prompt_of(limits, prefill, PREFILL), limits.chunk),
     )
     cycles = []
     for step in steps:

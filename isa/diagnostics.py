@@ -99,6 +99,10 @@ class CimError(Exception):
         )
         super().__init__("\n".join(d.render() for d in self.diagnostics))
 
+    def __reduce__(self) -> tuple[type[CimError], tuple[tuple[Diagnostic, ...]]]:
+        """Between processes it is its diagnostics, not its text."""
+        return type(self), (self.diagnostics,)
+
 
 def fail(code: str, message: str, place: Place | None = None, help: str | None = None) -> CimError:  # noqa: A002
     """A `CimError` of one diagnostic, to be raised by the caller."""
@@ -248,5 +252,8 @@ CODES: dict[str, Code] = {
         "wrong pages",
         "A step gives a sequence pages of the KV arrays that are not there, too few, those of another sequence, or "
         "others than those with its rows.",
+    ),
+    "E0609": Code(
+        "process ended", "The system has ended a process that simulated steps, as when memory is short."
     ),
 }

@@ -295,6 +295,7 @@ class Inst:
     energy: ClassVar[Energy]
     work: ClassVar[Work]
     layout: ClassVar[tuple[Field, ...]]
+    accesses: ClassVar[tuple[Access, ...]]
 
     def __init_subclass__(
         cls,
@@ -317,6 +318,7 @@ class Inst:
         cls.opcode, cls.mnemonic = opcode, mnemonic or cls.__name__.lower()
         cls.work = work or Work()
         cls.layout = _layout_of(cls)
+        cls.accesses = tuple(f.access for f in cls.layout if f.access is not None)
         _register(cls)
 
     def __post_init__(self) -> None:

@@ -5,43 +5,43 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+from isa.diagnostics import fail
 from isa.program import Segment
 from runtime.fast import Timer
 from runtime.timing.result import StepCost
 
 Step = Sequence[Segment]
-RUN = 8
-"""Successive steps that a process takes at once: one often passes as the one before it does."""
 
-_timer: Timer | None = None  # of the processes that share the work: they begin with all that this one has
-
-
-def can_share() -> bool:
-    """Whether processes can begin with what this one has in memory."""
-    return "fork" in multiprocessing.get_all_start_methods()
+_timer: Timer | None = (
+    None  # of a process that shares the work: it begins with all that the one that asked has
+)
 
 
 @contextmanager
 def costs_of(timer: Timer, steps: Iterable[Step], jobs: int = 1) -> Iterator[Iterator[StepCost]]:
-    """The costs of steps, in their order, found by so many processes; what they are at ends with the context."""
-    if jobs == 1 or not can_share():
+    """The costs of steps, in their order, found by so many processes, or by this one where processes cannot begin with
+    what it has in memory. Raises what `Timer.step` does, and `CimError` E0609 if the system ends one of them."""
+    if jobs == 1 or "fork" not in multiprocessing.get_all_start_methods():
         yield map(timer.step, steps)
         return
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _begin, (timer,))
+    try:
+        yield pool.map(_cost, steps)
+    except BrokenProcessPool:
+        hint = "give fewer --jobs: each takes memory of its own"
+        raise fail("E0609", f"one of {jobs} processes has ended", help=hint) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin(timer: Timer) -> None:
+    """Leave Ctrl-C to the process that asked."""
     global _timer
     _timer = timer
-    pool = multiprocessing.get_context("fork").Pool(jobs, _begin)
-    try:
-        yield pool.imap(_cost, steps, RUN)
-    finally:
-        pool.terminate()
-        pool.join()
-        _timer = None
-
-
-def _begin() -> None:
-    """Leave Ctrl-C to the process that waits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

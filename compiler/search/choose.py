@@ -69,8 +69,7 @@ def search(problem: Problem, asked: Choice, rules: Found, judge: Judge | None = 
     score = judge.score(rules.choice)
     if score is None:
         return rules
-    most = _most_work(len(rules.mapping.tiles), problem.limits.sequences)
-    most *= min(max((problem.prefill or PREFILL) / PREFILL, 1), LONGER)
+    most = _most_work(len(rules.mapping.tiles), problem.limits.sequences, problem.prefill or PREFILL)
     descent = _Descent(judge, rules.choice, score, most)
     for group in starts(judge, asked, rules.choice, rules.mapping):
         descent.compare(group)
@@ -83,10 +82,11 @@ def search(problem: Problem, asked: Choice, rules: Found, judge: Judge | None = 
     return replace(found, notes=(*descent.report(score), *found.notes))
 
 
-def _most_work(tiles: int, sequences: int) -> float:
-    """What the search of a mapping with so many tiles by rule may look at."""
+def _most_work(tiles: int, sequences: int, prefill: int) -> float:
+    """What the search of a mapping with so many tiles by rule may look at, for prompts of so many tokens."""
     batch = WORK_OF_BATCH + WORK_PER_SEQUENCE * (sequences - 1) if sequences > 1 else 0
-    return min(WORK + WORK_PER_TILE * tiles + batch, MOST_WORK)
+    usual = min(WORK + WORK_PER_TILE * tiles + batch, MOST_WORK)
+    return usual * min(max(prefill / PREFILL, 1), LONGER)
 
 
 def _whole(judge: Judge, choice: Choice, rules: Found) -> Found:

@@ -48,14 +48,21 @@ def steps_of(graph: Graph, limits: Limits, turns: int = 1, prefill: int | None =
     """A token of each sequence at the full context, and a prefill, `turns` sequences at a time: `prefill` tokens that
     begin a sequence, or, if it is not said how many, the last ones of its context; for a graph with attention that sees
     later tokens, the first tokens of a sequence alone."""
-    tokens, sequences = min(prefill or PREFILL, limits.max_context), range(limits.sequences)
+    sequences = range(limits.sequences)
     attentions = [node.op for node in graph.nodes if isinstance(node.op, Attention)]
     if any(not op.causal and not op.cross for op in attentions):
         whole = min(prefill or WHOLE, limits.max_context)
         return Standard((), _prefill(_segments(limits, whole, 0, range(1))))
     decode = _segments(limits, 1, limits.max_context - 1, sequences)
-    position = 0 if prefill else limits.max_context - tokens
-    return Standard(decode, _prefill(_segments(limits, tokens, position, sequences, turns)))
+    return Standard(decode, _prefill(_segments(limits, *prompt_of(limits, prefill), sequences, turns)))
+
+
+def prompt_of(limits: Limits, prefill: int | None, usual: int = PREFILL) -> tuple[int, int]:
+    """Tokens of a prompt, and where the first is: what is asked for begins a sequence, the `usual` ones end it."""
+    if prefill:
+        return min(prefill, limits.max_context), 0
+    tokens = min(usual, limits.max_context)
+    return tokens, limits.max_context - tokens
 
 
 def _segments(

@@ -29,17 +29,6 @@ CHARGED_AS: Mapping[type[Inst], type[Inst]] = MappingProxyType(
 """Ideal arithmetic costs what the instruction costs that it stands in for."""
 
 
-_ACCESSES: dict[int, tuple[Access, ...]] = {}  # by opcode
-
-
-def accesses_of(kind: type[Inst]) -> tuple[Access, ...]:
-    """The accesses of an instruction to the buffer, in the order of its operands."""
-    found = _ACCESSES.get(kind.opcode)
-    if found is None:
-        found = _ACCESSES[kind.opcode] = tuple(f.access for f in kind.layout if f.access is not None)
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Cells:
     """Macro rows low..high-1 of an array; `macros` of them work."""
@@ -63,7 +52,8 @@ class ScaleRange:
 
 @dataclass(slots=True, eq=False)
 class Cost:
-    """One instruction at given lengths. Compared by identity, so that executions can be counted.
+    """One instruction at given lengths. Compared by identity, so that executions can be counted; `cost_of` completes
+    what its formulas make.
 
     `spans` are the bytes between first and last of each access, `strides` the bytes from row to row and those of a row
     (0, 0 where rows are dense), `busy` is how long the unit (for CIM: the macros)
@@ -149,7 +139,7 @@ class Operands:
     @cached_property
     def _moved(self) -> tuple[int, int]:
         read = written = 0
-        for access in accesses_of(CHARGED_AS.get(type(self.inst), type(self.inst))):
+        for access in CHARGED_AS.get(type(self.inst), type(self.inst)).accesses:
             size, mode = math.prod(self.extents(access)) * access.dtype.bytes, self.mode(access)
             read += 0 if mode is Mode.WRITE else size
             written += 0 if mode is Mode.READ else size
@@ -361,7 +351,7 @@ _FORMULAS: dict[Timing, Callable[[Operands, Rates], Cost]] = {
 def cost_of(operands: Operands, rates: Rates) -> Cost:
     """The cost of an instruction of any unit but the sequencer."""
     cost = _FORMULAS[operands.inst.timing](operands, rates)
-    accesses = accesses_of(type(operands.inst))
+    accesses = operands.inst.accesses
     cost.spans = tuple(map(operands.span, accesses))
     cost.strides = tuple(map(operands.stride, accesses))
     cost.events = () if cost.noop else tuple([(event, count) for event, count in cost.events if count])

@@ -40,7 +40,8 @@ def add_decode_options(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=positive,
         metavar="J",
-        help="with --decode: simulate steps in J processes side by side, each with memory of its own (default: 1)",
+        help="with --decode: simulate steps in J processes side by side, each with memory of its own, where the system"
+        " can fork processes (default: 1)",
     )
 
 

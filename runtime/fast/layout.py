@@ -238,14 +238,14 @@ E_POST, E_EARLY, E_START, E_STARTED, E_BYTES, E_ARRIVED, E_RECORD, E_WAY, E_SIZE
 PLACE_BITS: Final = 16
 MOST_PLACES: Final = (1 << PLACE_BITS) - 1
 KIND_BITS: Final = 2
+MOST_KINDS: Final = (1 << KIND_BITS) - 1
 E_KIND: Final = PLACE_BITS  # bits of E_WAY: the link, its kind, the place
 E_LINK: Final = E_KIND + KIND_BITS
 G_LINK, G_WAY, G_SIZE = range(3)  # an edge of a route
 LATENCY_BITS: Final = 24  # bits of G_LINK: the link, its latency
 MOST_LATENCY: Final = (1 << LATENCY_BITS) - 1
-G_BEFORE: Final = (
-    PLACE_BITS  # bits of G_WAY: cycles before the link, its kind, the place before, the place after
-)
+# Bits of G_WAY: cycles before the link, its kind, the place before, the place after.
+G_BEFORE: Final = PLACE_BITS
 G_KIND: Final = 2 * PLACE_BITS
 G_DELAY: Final = G_KIND + KIND_BITS
 MOST_DELAY: Final = (1 << 63 - G_DELAY) - 1

@@ -40,7 +40,6 @@ from .layout import (
     I_SIZE,
     I_WAITERS,
     I_WHAT,
-    KIND_BITS,
     LATENCY_BITS,
     LINK_KINDS,
     M_BOUND,
@@ -62,6 +61,7 @@ from .layout import (
     M_PLACE_COUNT,
     M_POSTS,
     M_SOURCES,
+    MOST_KINDS,
     MOST_LATENCY,
     MOST_PLACES,
     NO_RECORD,
@@ -83,7 +83,6 @@ from .links import carry, cycles_of
 from .units import NO_SIZE, fill_end, is_complete, meet
 
 CONTROL_BYTES = 4
-MOST_KINDS = (1 << KIND_BITS) - 1
 HOP, CHIP_LINK, HOST_LINK, REDUCE, MESSAGE_EVENTS = range(5)  # what is counted by node
 
 

@@ -50,8 +50,9 @@ class Links:
             rows[:, lane + at.LANE_OWN + at.S_START] = at.S_UNUSED
         return rows
 
+    @cached_property
     def kinds(self) -> Words:
-        """The kinds of all links, as places in `rates`."""
+        """The kinds of links, when all are there, as places in `rates`."""
         return np.array([RATE_OF_KIND[link.kind] for link in self.links], np.int64)
 
     def latencies(self) -> Words:
@@ -94,7 +95,11 @@ class Routes:
         return int(self.ends[meeting]) + at.E_SIZE * number
 
 
+EDGE = 4
+
+
 def _edges(plan: Plan, links: Links) -> list[int]:
+    """Of each edge `EDGE` words: place before, place after, number of the link, cycles before it."""
     return [
         word
         for edge in plan.edges
@@ -134,14 +139,14 @@ def add_routes(exchange: Exchange, state: Pieces, plan_words: Pieces) -> Routes:
     for meeting in exchange.meetings:
         plan = exchange.new_plan(meeting)
         row = _meeting_row(meeting, plan)
-        row[at.M_ENDS], row[at.M_EDGES], row[at.M_DELAYS] = len(ends) // 2, len(edges) // 4, len(delays)
+        row[at.M_ENDS], row[at.M_EDGES], row[at.M_DELAYS] = len(ends) // 2, len(edges) // EDGE, len(delays)
         ends.extend(_ends(plan, links))
         edges.extend(_edges(plan, links))
         delays.extend(plan.delay)
         meetings.extend(row)
     first_link = state.add_lines(links.words())
     first_end = state.add_lines(_ends_words(np.array(ends).reshape(-1, 2), links, first_link))
-    first_edge = plan_words.add(_edges_words(np.array(edges).reshape(-1, 4), links, first_link))
+    first_edge = plan_words.add(_edges_words(np.array(edges).reshape(-1, EDGE), links, first_link))
     first_delay = plan_words.add(np.array(delays))
     rows = np.array(meetings).reshape(-1, at.M_SIZE)
     rows[:, at.M_ENDS] = first_end + at.E_SIZE * rows[:, at.M_ENDS]
@@ -167,19 +172,18 @@ def _ends_words(ends: Words, links: Links, first_link: int) -> Words:
     numbers = ways[has_way]
     rows[:, at.E_WAY] = places
     rows[has_way, at.E_WAY] |= first_link + at.L_SIZE * numbers << at.E_LINK
-    rows[has_way, at.E_WAY] |= links.kinds()[numbers] << at.E_KIND
+    rows[has_way, at.E_WAY] |= links.kinds[numbers] << at.E_KIND
     return rows
 
 
 def _edges_words(edges: Words, links: Links, first_link: int) -> Words:
-    """Rows of edges: of place before, place after, number of the link, cycles before it."""
     before, after, numbers, delay = edges.T
     latency = links.latencies()[numbers]
     for words, most in ((after, at.MOST_PLACES), (latency, at.MOST_LATENCY), (delay, at.MOST_DELAY)):
         assert not len(edges) or words.max() <= most
     rows = np.zeros((len(edges), at.G_SIZE), np.int64)
     rows[:, at.G_LINK] = first_link + at.L_SIZE * numbers << at.LATENCY_BITS | latency
-    rows[:, at.G_WAY] = delay << at.G_DELAY | links.kinds()[numbers] << at.G_KIND
+    rows[:, at.G_WAY] = delay << at.G_DELAY | links.kinds[numbers] << at.G_KIND
     rows[:, at.G_WAY] |= before << at.G_BEFORE | after
     return rows
 

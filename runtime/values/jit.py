@@ -118,7 +118,7 @@ def _added_on(builder: Any, base: Any, step: Any, times: int) -> Any:
 
 
 def _products_of(count: int) -> Callable[[int, int, int, int, int, int, int], None]:
-    """`add_products` for so many vectors."""
+    """What `add_four` does, for so many vectors."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         sums, rest, first, pitch, cells, step, blocks = arguments

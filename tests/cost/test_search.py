@@ -19,6 +19,7 @@ from compiler.passes import GRAPH_PIPELINE
 from compiler.pipeline import Compilation, CompileOptions, run_pipeline
 from compiler.search import Choice, Problem, by_rule, search
 from compiler.search.axes import AXES
+from compiler.search.choose import _most_work
 from compiler.search.judge import Judge, Score, program_of
 from compiler.search.shorten import depths_of
 from compiler.search.steps import steps_of
@@ -102,6 +103,11 @@ def test_choices_are_judged_by_the_prompts_that_are_asked_for(graph: Graph) -> N
         notes = compile_model(path(FILE), options, TARGET).notes
         told += [note.text for note in notes if "mappings were predicted" in note.text]
     assert len(set(told)) == 2
+
+
+def test_for_longer_prompts_more_may_be_looked_at_up_to_twice_as_much() -> None:
+    most = [_most_work(100, 1, prefill) for prefill in (8, 64, 96, 128, 1000)]
+    assert most == [most[0], most[0], 1.5 * most[0], 2 * most[0], 2 * most[0]]
 
 
 def test_the_choice_is_no_slower_than_the_rules(graph: Graph) -> None:

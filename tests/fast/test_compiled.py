@@ -21,6 +21,7 @@ from runtime.fast.steps import Step
 from runtime.fast.traces import Traces
 from runtime.fast.words import Words, enlarged, reserved
 from runtime.timing import Simulator, simulate
+from tests.fast.calls import calls_of
 from tests.timing.programs import ONE_TOKEN, P0, P1, R, at, channel, program, role
 from tests.timing.test_messages import pair, recv, send
 
@@ -68,14 +69,7 @@ def test_steps_that_need_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tokens_that_pass_as_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of tokens one behind the other some go through equal traces: their time is known, their energy is their own."""
-    gone: list[int] = []
-    through = Step.run
-
-    def noted(step: Step) -> int:
-        gone.append(1)
-        return through(step)
-
-    monkeypatch.setattr(Step, "run", noted)
+    gone = calls_of(monkeypatch, Step, "run")
     p = compiled()
     fast, all_ = FastSimulator(p), range(8, 48)
     found = [fast.alone(segments_of(1, position, p.limits.chunk)) for position in all_]
@@ -86,15 +80,8 @@ def test_tokens_that_pass_as_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_more_operations_under_way_than_traces_were_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    widened: list[int] = []
-    widen = Traces.widen
-
-    def noted(traces: Traces) -> None:
-        widened.append(1)
-        widen(traces)
-
     monkeypatch.setattr("runtime.fast.traces.FIRST_REACH", 2)
-    monkeypatch.setattr(Traces, "widen", noted)
+    widened = calls_of(monkeypatch, Traces, "widen")
     p = compiled()
     segments = segments_of(12, 0, p.limits.chunk)
     assert FastSimulator(p).alone(segments) == simulate(p, segments)
@@ -102,15 +89,8 @@ def test_more_operations_under_way_than_traces_were_made_for(monkeypatch: pytest
 
 
 def test_traces_of_earlier_steps_go_when_they_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    forgotten: list[int] = []
-    forget = Traces.forget
-
-    def noted(traces: Traces) -> None:
-        forgotten.append(1)
-        forget(traces)
-
     monkeypatch.setattr("runtime.fast.traces._MOST_ITEMS", 10)
-    monkeypatch.setattr(Traces, "forget", noted)
+    forgotten = calls_of(monkeypatch, Traces, "forget")
     p = compiled()
     fast = FastSimulator(p)
     for position in (3, 4, 3):

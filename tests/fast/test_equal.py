@@ -18,6 +18,7 @@ from runtime.fast.simulator import FastSimulator
 from runtime.fast.steps import Step
 from runtime.segments import source_segments_of
 from runtime.timing import simulate
+from tests.fast.calls import calls_of
 from tests.timing.programs import A0, A1, ONE_TOKEN, R, array, at, changed, program, role, tiny
 from tests.timing.test_messages import crossing as crossing_messages
 from tests.timing.test_messages import hosted
@@ -176,14 +177,7 @@ def test_which_transfers_begin_as_far_apart(
     strides: tuple[int, int], gone_through: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two channels both tiles' transfers take the next one at each position, or one tile's alone does."""
-    gone: list[int] = []
-    through = Step.run
-
-    def noted(step: Step) -> int:
-        gone.append(1)
-        return through(step)
-
-    monkeypatch.setattr(Step, "run", noted)
+    gone = calls_of(monkeypatch, Step, "run")
     head: list[Inst] = [t.Li(R(9), 0), t.Seg(R(9)), t.Sys(R(7), Special.POSITION), t.Li(_N, 64)]
     roles = [
         role(f"r{stride}", [*head, t.Mul(R(8), R(7), stride), t.Load(at(0), Mem(Space.DRAM, R(8)), _N, 1)])
