@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.plot import Plot, doublings, report_of, series_of
+from benchmarks.plot import doublings, plot_of, report_of, series_of
 from benchmarks.registry import Report, Say
 from compiler.driver import compile_model
 from compiler.pipeline import CompileOptions
@@ -39,7 +39,7 @@ def bench(options: Namespace, say: Say) -> Report:
     xs = tuple(sorted({x for points in found.values() for x, _, _ in points}))
     times = {name: [(x, ms) for x, ms, _ in points] for name, points in found.items()}
     title = f"Simulating {options.over}: time and energy of a step"
-    plot = Plot(title, options.over, "ms of processor time", series_of(times), xs)
+    plot = plot_of(title, options.over, "ms of processor time", series_of(times), xs)
     report = report_of(plot, options)
     return Report("\n".join([report.text, "", *_growth(found, options.over)]), report.data)
 

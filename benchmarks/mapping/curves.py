@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.mapping.cases import System
 from benchmarks.mapping.measure import work_of
 from benchmarks.mapping.systems import hardware_for
-from benchmarks.plot import Plot, Series, doublings, report_of, series_of
+from benchmarks.plot import doublings, plot_of, report_of, series_of
 from benchmarks.registry import Report, Say
 from compiler.driver import compile_model
 from compiler.pipeline import CompileOptions
@@ -26,6 +26,7 @@ from models.configs import LlamaConfig
 from models.make import architecture, make
 from models.save import save
 from runtime.fast import timer_of
+from runtime.svg import Series
 
 AUTO = "auto"
 POLICIES = (*(policy.value for policy in KvPolicy), AUTO)
@@ -47,7 +48,7 @@ def kv(options: Namespace, say: Say) -> Report:
         found = {policy: list(_latencies(policy, sweep.points, say)) for policy in POLICIES}
     xs = tuple(point.x for point in sweep.points)
     title = f"Decode, {sweep.model} on one dcim22"
-    plot = Plot(title, sweep.label, "cycles a step", series_of(found), xs)
+    plot = plot_of(title, sweep.label, "cycles a step", series_of(found), xs)
     report = report_of(plot, options)
     return replace(report, text="\n".join([report.text, "", *_crossovers(found)]))
 
@@ -150,7 +151,7 @@ def compile_time(options: Namespace, say: Say) -> Report:
             began = time.perf_counter()
             compile_model(path, CompileOptions(max_context=2048, place="all", shapes_only=True), hardware)
             found.append((float(layers), time.perf_counter() - began))
-    plot = Plot(
+    plot = plot_of(
         "Compiling llama-2-7b, shapes only",
         "layers",
         "seconds",

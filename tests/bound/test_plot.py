@@ -1,21 +1,21 @@
-"""Plots are well-formed SVG with every series, inside their frame."""
+"""Curves of benchmarks as tables."""
 
 from __future__ import annotations
 
+from argparse import Namespace
+from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks.plot import HEIGHT, WIDTH, Plot, Series, doublings
-
-
-def test_a_plot_has_all_points_inside_its_frame() -> None:
-    series = (Series("a < b", ((1.0, 3.0), (8.0, 700.0))), Series("c", ((2.0, 40.0),)))
-    root = ElementTree.fromstring(Plot("T & U", "x", "y", series, (1.0, 2.0, 4.0, 8.0)).svg())
-    circles = [e for e in root if e.tag.endswith("circle")]
-    assert len(circles) == 3
-    assert all(0 < float(c.attrib["cx"]) < WIDTH and 0 < float(c.attrib["cy"]) < HEIGHT for c in circles)
-    texts = {e.text for e in root if e.tag.endswith("text")}
-    assert {"T & U", "a < b", "c", "x", "y", "1", "8", "1,000"} <= texts
+from benchmarks.plot import doublings, plot_of, report_of, series_of
 
 
 def test_doublings() -> None:
     assert list(doublings(256, 2048)) == [256, 512, 1024, 2048]
+
+
+def test_curves_are_a_table_and_a_file(tmp_path: Path) -> None:
+    series = series_of({"a": [(1.0, 3.0), (2.0, 4.0)], "b": [(2.0, 5.0)], "none": []})
+    report = report_of(plot_of("T", "layers", "ms", series, (1.0, 2.0)), Namespace(output=tmp_path / "p.svg"))
+    assert [line.split() for line in report.text.splitlines()[2:]] == [["1", "3", "-"], ["2", "4", "5"]]
+    assert report.data == {"a": [[1.0, 3.0], [2.0, 4.0]], "b": [[2.0, 5.0]]}
+    assert ElementTree.parse(tmp_path / "p.svg").getroot().tag.endswith("svg")
