@@ -109,6 +109,7 @@ CONFIGS: dict[str, Config] = {
     "gpt2-tiny": Gpt2Config(vocab=256, hidden=64, layers=2, heads=4, ffn=256, max_positions=256),
     "gpt2": Gpt2Config(vocab=50257, hidden=768, layers=12, heads=12, ffn=3072, max_positions=1024),
     "opt-6.7b": OptConfig(vocab=50272, hidden=4096, layers=32, heads=32, ffn=16384, max_positions=2048),
+    "opt-13b": OptConfig(vocab=50272, hidden=5120, layers=40, heads=40, ffn=20480, max_positions=2048),
     "opt-30b": OptConfig(vocab=50272, hidden=7168, layers=48, heads=56, ffn=28672, max_positions=2048),
     "llama-2-7b": LlamaConfig(
         vocab=32000, hidden=4096, layers=32, heads=32, kv_heads=32, ffn=11008, max_positions=4096
@@ -133,3 +134,8 @@ def with_layers(config: Config, layers: int) -> Config:
     if layers < 1:
         raise ValueError(f"a model needs at least one layer, got {layers}")
     return replace(config, layers=layers)
+
+
+def with_positions(config: Config, positions: int) -> Config:
+    """The same model for at least so many positions: where they are learned, its table has more rows."""
+    return replace(config, max_positions=max(config.max_positions, positions))

@@ -39,7 +39,7 @@ class Init(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A float32 weight: the initializer `name` of `shape`.
+    """A weight: the initializer `name` of `shape`, float32, or float16 if `half`.
 
     `source` is the tensor it comes from, named as in a Hugging Face checkpoint; `transposed` says
     that the initializer is that tensor's transpose. Two parameters may share a source (tied head).
@@ -50,6 +50,7 @@ class Parameter:
     source: str
     transposed: bool = False
     init: Init = Init.NORMAL
+    half: bool = False
 
     @property
     def count(self) -> int:
@@ -58,8 +59,8 @@ class Parameter:
 
     @property
     def bytes(self) -> int:
-        """Size in bytes (float32)."""
-        return 4 * self.count
+        """Size in bytes."""
+        return (2 if self.half else 4) * self.count
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
     python -m models.make llama-2-7b --shapes-only -o llama.onnx
     python -m models.make gpt2-tiny --seed 7 -o tiny.onnx
     python -m models.make opt-6.7b --layers 2 -o two_layers.onnx
+    python -m models.make opt-6.7b --shapes-only --dtype float16 --positions 8192 -o long.onnx
 
 The graphs follow the conventions of Hugging Face Optimum's ONNX export: the same inputs and
 outputs, names and node patterns. `--shapes-only` declares the weights but writes none.
+`--positions` makes a table of learned positions longer than the published model's.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models import bert, gpt2, llama, opt
-from models.configs import CONFIGS, BertConfig, Config, Gpt2Config, LlamaConfig, with_layers
+from models.configs import CONFIGS, BertConfig, Config, Gpt2Config, LlamaConfig, with_layers, with_positions
 from models.graph import Architecture
+from models.half import halved
 from models.save import Saved, save
 from models.weights import RandomWeights
 
@@ -43,14 +46,22 @@ def make(
     with_cache: bool = True,
     shapes_only: bool = False,
     external: bool | None = None,
+    positions: int | None = None,
+    half: bool = False,
 ) -> Saved:
-    """Write the model `name` (a key of `CONFIGS`) to `path`; `layers` overrides their number."""
+    """Write the model `name` (a key of `CONFIGS`) to `path`.
+
+    `layers` overrides their number, `positions` is how many there are at least, `half` is for float16.
+    """
     config = CONFIGS[name]
     if layers is not None:
         config = with_layers(config, layers)
+    if positions is not None:
+        config = with_positions(config, positions)
     facts = {"cim.model": name} if shapes_only else {"cim.model": name, "cim.seed": str(seed)}
     weights = None if shapes_only else RandomWeights(seed)
-    return save(architecture(config, with_cache=with_cache), path, weights, metadata=facts, external=external)
+    graph = architecture(config, with_cache=with_cache)
+    return save(halved(graph) if half else graph, path, weights, metadata=facts, external=external)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with_cache=not options.no_cache,
             shapes_only=options.shapes_only,
             external=True if options.external_data else None,
+            positions=options.positions,
+            half=options.dtype == "float16",
         )
     except OSError as error:
         print(f"error: cannot write {options.output}: {error.strerror or error}", file=sys.stderr)
@@ -103,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed", type=_natural, default=0, metavar="S", help="of the random weights (default 0)"
+    )
+    parser.add_argument(
+        "--positions", type=_positive, metavar="N", help="at least so many (default: the model's)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="default: %(default)s"
     )
     parser.add_argument("--no-cache", action="store_true", help="without past_key_values and present")
     parser.add_argument("--external-data", action="store_true", help="weights in a file next to the model")

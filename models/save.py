@@ -85,7 +85,8 @@ def _model(a: Architecture, tensors: list[TensorProto], facts: Mapping[str, str]
 
 
 def _empty(parameter: Parameter) -> TensorProto:
-    return TensorProto(name=parameter.name, dims=parameter.shape, data_type=TensorProto.FLOAT)
+    elements = TensorProto.FLOAT16 if parameter.half else TensorProto.FLOAT
+    return TensorProto(name=parameter.name, dims=parameter.shape, data_type=elements)
 
 
 def _inline(parameter: Parameter, weights: Weights) -> TensorProto:
@@ -95,7 +96,7 @@ def _inline(parameter: Parameter, weights: Weights) -> TensorProto:
 
 
 def _little_endian(parameter: Parameter, weights: Weights) -> np.ndarray:
-    return weights.value(parameter).astype("<f4", copy=False)
+    return weights.value(parameter).astype("<f2" if parameter.half else "<f4", copy=False)
 
 
 def _pointer(parameter: Parameter, location: str, offset: int) -> TensorProto:

@@ -157,6 +157,45 @@ def test_shapes_only_declares_everything_and_writes_nothing(
     assert all(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
 
 
+@pytest.mark.parametrize("name", ["llama-tiny", "gpt2-tiny", "opt-6.7b"])
+def test_in_float16_nothing_is_float32_and_types_agree(name: str, tmp_path: Path) -> None:
+    whole, half = (
+        make(name, tmp_path / f"{part}.onnx", layers=1, shapes_only=True, half=part) for part in (False, True)
+    )
+    assert whole.parameters == half.parameters
+    model = onnx.load(half.model, load_external_data=False)
+    assert {t.data_type for t in model.graph.initializer} == {onnx.TensorProto.FLOAT16}
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    found = {info.type.tensor_type.elem_type for info in inferred.graph.value_info}
+    assert onnx.TensorProto.FLOAT16 in found
+    assert onnx.TensorProto.FLOAT not in found
+
+
+def test_float16_weights_are_the_rounded_ones(tmp_path: Path) -> None:
+    for half in (False, True):
+        make("gpt2-tiny", tmp_path / f"{half}.onnx", half=half)
+    whole, rounded = (
+        {
+            t.name: onnx.numpy_helper.to_array(t)
+            for t in onnx.load(tmp_path / f"{half}.onnx").graph.initializer
+        }
+        for half in (False, True)
+    )
+    for name, value in whole.items():
+        np.testing.assert_array_equal(rounded[name], value.astype(np.float16))
+
+
+def test_more_positions_make_a_longer_table(tmp_path: Path) -> None:
+    tables = {}
+    for positions in (None, 1024, 8192):
+        saved = make("opt-6.7b", tmp_path / "m.onnx", layers=1, shapes_only=True, positions=positions)
+        model = onnx.load(saved.model, load_external_data=False)
+        tables[positions] = next(
+            t.dims[0] for t in model.graph.initializer if t.name == "model.decoder.embed_positions.weight"
+        )
+    assert tables == {None: 2050, 1024: 2050, 8192: 8194}
+
+
 def test_the_seed_decides_the_bytes(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         make("llama-tiny", tmp_path / name, seed=seed)
