@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Protocol
 
-from isa.hardware import Hardware, Quantity
+from isa.hardware import Hardware
 from isa.instruction import Unit
+from isa.quantities import Confidence, Quantity
 
 
 class Component(Enum):
@@ -41,11 +42,20 @@ class Category(Enum):
 
 
 def constant(target: Hardware, path: str) -> Quantity:
-    """The quantity of the hardware description at a path such as `macro.mac_energy`."""
-    section, name = path.split(".")
-    found = getattr(getattr(target, section), name)
+    """The quantity of the hardware description at a path such as `macro.mac_energy`; 0 for a part that it lacks.
+
+    `kv` are the macros for keys and values, which may be those for weights (`Hardware.written`).
+    """
+    found: object = target
+    for name in path.split("."):
+        found = target.written if name == "kv" else getattr(found, name)
+        if found is None:
+            return _NOTHING
     assert isinstance(found, Quantity)
     return found
+
+
+_NOTHING = Quantity(value=0, unit="1", source="the target has no such part", confidence=Confidence.DERIVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,47 @@ class Event(Enum):
     ARRAY_READ_BYTE = EventInfo(
         "a byte of cells or of scales is read", "byte", Component.ARRAYS, "macro.read_energy"
     )
+    ARRAY_DRIVE = EventInfo(
+        "a step of an input on a line of cells", "drive", Component.ARRAYS, "macro.drive_energy"
+    )
+    ARRAY_CONVERSION = EventInfo(
+        "a conversion of a sum of cells to a number", "conversion", Component.ARRAYS, "macro.adc.energy"
+    )
+    KV_MAC = EventInfo(
+        "an int8 multiply-accumulate in an array of keys or values of its own kind of macro",
+        "MAC",
+        Component.ARRAYS,
+        "kv.mac_energy",
+    )
+    KV_MAC_TRANSPOSED = EventInfo(
+        "the same, activated along its columns",
+        "MAC",
+        Component.ARRAYS,
+        "kv.mac_energy",
+        "kv.transpose_energy_factor",
+    )
+    KV_WRITE_BYTE = EventInfo(
+        "a byte of keys, values or streams, or of their scales, is written to its own kind of macro",
+        "byte",
+        Component.ARRAYS,
+        "kv.write_energy",
+        category=Category.WRITE,
+    )
+    KV_READ_BYTE = EventInfo(
+        "a byte of keys, values or their scales is read from its own kind of macro",
+        "byte",
+        Component.ARRAYS,
+        "kv.read_energy",
+    )
+    KV_DRIVE = EventInfo(
+        "a step of an input on a line of cells of keys or values",
+        "drive",
+        Component.ARRAYS,
+        "kv.drive_energy",
+    )
+    KV_CONVERSION = EventInfo(
+        "a conversion of a sum of keys' or values' cells", "conversion", Component.ARRAYS, "kv.adc.energy"
+    )
     ADDER_ADD = EventInfo(
         "an int32 addition of sums of stacked macros, or to a sum in the buffer",
         "addition",
@@ -137,6 +188,9 @@ class Event(Enum):
     HOST_BUSY_NS = EventInfo(
         "the host's processor works for a nanosecond", "ns", Component.HOST, "host.power", scale=1e-9
     )
+    HOST_MEMORY_BYTE = EventInfo(
+        "a byte goes to or from the host's memory", "byte", Component.HOST, "host.memory_energy"
+    )
 
     @property
     def key(self) -> str:
@@ -170,6 +224,11 @@ class Static(Enum):
     """Everything that leaks, refreshes or stands by while a program runs."""
 
     MACRO = StaticInfo("cells of all macros of a used tile, a byte", Component.ARRAYS, "macro.leakage")
+    MACRO_REFRESH = StaticInfo("refreshing the same cells, a byte", Component.ARRAYS, "macro.refresh_power")
+    KV_MACRO = StaticInfo(
+        "cells of all macros for keys and values of a used tile, a byte", Component.ARRAYS, "kv.leakage"
+    )
+    KV_REFRESH = StaticInfo("refreshing the same cells, a byte", Component.ARRAYS, "kv.refresh_power")
     BUFFER = StaticInfo("the buffer of a used tile, a byte", Component.BUFFERS, "buffer.leakage")
     VECTOR_UNIT = StaticInfo("the vector unit of a used tile", Component.VECTOR, "vector.leakage")
     SEQUENCER = StaticInfo("the sequencer of a used tile", Component.SEQUENCERS, "tile.sequencer_leakage")

@@ -1,156 +1,47 @@
 """The hardware description: what a target is made of, each number with a unit, a source and a confidence.
 
-Targets are TOML files in `isa/targets/`. Every quantity is a table
-
-    latency = { value = 17.9, unit = "ns", source = "...", confidence = "silicon", year = 2021 }
-
-so that a report can say where each joule's constant came from. The classes below are the schema (pydantic), the
-documentation and the only way the rest of the project sees a target; times become clock cycles here and nowhere
-else.
+Targets are TOML files in `isa/targets/`. The classes below, with those of `isa/macro.py` and the quantities of
+`isa/quantities.py`, are the schema (pydantic), the documentation and the only way the rest of the project sees a
+target; times become clock cycles here and nowhere else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from enum import Enum
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from .diagnostics import CimError, Diagnostic, NamedPlace
-from .target_files import target_path, target_values
+from .macro import Macro
+from .quantities import (
+    Area,
+    Bandwidth,
+    Cycles,
+    EnergyByte,
+    EnergyEach,
+    Frequency,
+    LeakageByte,
+    Model,
+    Number,
+    Power,
+    Quantity,
+    Rate,
+    Ratio,
+    Size,
+    Time,
+    Width,
+)
+from .target_files import asked_of, chosen
 
 
-class Confidence(Enum):
-    """How sure we are of a number."""
-
-    SILICON = "silicon"  # measured on a chip, read in the publication
-    REPOSITORY = "repository"  # read in the source or data of a published model
-    DERIVED = "derived"  # computed from such numbers; the source says how
-    ASSUMED = "assumed"  # an engineering assumption; sweep it
-
-
-_SCALE = {
-    "1": 1.0,
-    "bit": 1.0,
-    "byte": 1.0,
-    "cycle": 1.0,
-    "Hz": 1.0,
-    "MHz": 1e6,
-    "GHz": 1e9,
-    "ns": 1e-9,
-    "us": 1e-6,
-    "pJ": 1e-12,
-    "nJ": 1e-9,
-    "pJ/byte": 1e-12,
-    "pJ/bit": 8e-12,  # joules a byte
-    "pW/bit": 8e-12,  # watts a byte
-    "mW": 1e-3,
-    "W": 1.0,
-    "GB/s": 1e9,
-    "GFLOP/s": 1e9,
-    "TFLOP/s": 1e12,
-    "byte/cycle": 1.0,
-    "mm2": 1.0,
-    "KiB": 1024.0,
-    "GiB": 1024.0**3,
-}
-
-_DIMENSION = {
-    "count": {"1"},
-    "size": {"byte", "KiB", "GiB"},
-    "frequency": {"Hz", "MHz", "GHz"},
-    "time": {"ns", "us"},
-    "cycles": {"cycle"},
-    "energy": {"pJ", "nJ"},
-    "energy a byte": {"pJ/byte", "pJ/bit"},
-    "power": {"mW", "W"},
-    "power a byte": {"pW/bit"},
-    "bandwidth": {"GB/s"},
-    "rate of operations": {"GFLOP/s", "TFLOP/s"},
-    "port width": {"byte/cycle"},
-    "area": {"mm2"},
-    "ratio": {"1"},
-}
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Quantity(_Model):
-    """A number with its unit, where it comes from and how sure we are of it."""
-
-    value: float = Field(ge=0, allow_inf_nan=False)
-    unit: str
-    source: str = Field(min_length=1)
-    confidence: Confidence
-    year: int | None = None
-
-    @property
-    def si(self) -> float:
-        """The value in base units: seconds, joules, watts, bytes, joules a byte, watts a byte."""
-        return self.value * _SCALE[self.unit]
-
-
-def _of(dimension: str, *, positive: bool = False, whole: bool = False) -> AfterValidator:
-    """Check that a quantity has a unit of `dimension`, and is positive or whole where it must be."""
-
-    def check(quantity: Quantity) -> Quantity:
-        allowed = _DIMENSION[dimension]
-        if quantity.unit not in allowed:
-            raise ValueError(
-                f"unit {quantity.unit!r} is not a {dimension}; use one of {', '.join(sorted(allowed))}"
-            )
-        if positive and quantity.value <= 0:
-            raise ValueError("must be greater than 0")
-        if whole and quantity.si != int(quantity.si):
-            raise ValueError("must be a whole number")
-        return quantity
-
-    return AfterValidator(check)
-
-
-Number = Annotated[Quantity, _of("count", positive=True, whole=True)]
-Size = Annotated[Quantity, _of("size", whole=True)]
-Frequency = Annotated[Quantity, _of("frequency", positive=True)]
-Time = Annotated[Quantity, _of("time")]
-Cycles = Annotated[Quantity, _of("cycles", whole=True)]
-EnergyEach = Annotated[Quantity, _of("energy")]
-EnergyByte = Annotated[Quantity, _of("energy a byte")]
-Power = Annotated[Quantity, _of("power")]
-LeakageByte = Annotated[Quantity, _of("power a byte")]
-Bandwidth = Annotated[Quantity, _of("bandwidth", positive=True)]
-Width = Annotated[Quantity, _of("port width", positive=True)]
-Rate = Annotated[Quantity, _of("rate of operations", positive=True)]
-Area = Annotated[Quantity, _of("area")]
-Ratio = Annotated[Quantity, _of("ratio", positive=True)]
-
-
-class Macro(_Model):
-    """A CIM macro: rows x cols int8 cells that multiply in place, digital and bit-serial."""
-
-    rows: Number
-    cols: Number
-    transposable: bool  # may be activated along its columns too (sums over columns)
-    mvm_latency: Time  # one int8 vector through the whole macro
-    mac_energy: EnergyEach  # one int8 x int8 multiply-accumulate, array and adder tree
-    transpose_latency_factor: Ratio  # MVM time in the second direction, over mvm_latency
-    transpose_energy_factor: Ratio  # MAC energy in the second direction, over mac_energy
-    row_write_latency: Time  # one row of one macro; the macro computes nothing meanwhile
-    row_read_latency: Time
-    write_energy: EnergyByte
-    read_energy: EnergyByte
-    leakage: LeakageByte
-    area: Area
-
-
-class Tile(_Model):
+class Tile(Model):
     """A tile: sequencer, buffer, vector unit, ports and macros."""
 
     macros: Number
+    kv_macros: Number | None = None  # of the kind that holds keys, values and streams, where that is another
     buffer: Size
     granule: Size  # the scoreboard compares buffer ranges in units of this size
     queue: Number  # instructions that can wait for a unit: its queue holds so many
@@ -160,9 +51,10 @@ class Tile(_Model):
     loop_depth: Number
     issue_energy: EnergyEach  # fetch, decode and issue of one instruction
     sequencer_leakage: Power
+    sequencer_area: Area
 
 
-class Cim(_Model):
+class Cim(Model):
     """How logical arrays are built of macros, and their way to the buffer."""
 
     port_width: Width  # bytes a cycle from the buffer to the arrays, and from the arrays back
@@ -170,7 +62,7 @@ class Cim(_Model):
     adder_energy: EnergyEach  # one int32 addition in that tree
 
 
-class Vector(_Model):
+class Vector(Model):
     """The vector unit."""
 
     lanes: Number
@@ -179,18 +71,20 @@ class Vector(_Model):
     alu_energy: EnergyEach  # one float32 operation
     sfu_energy: EnergyEach  # one special function
     leakage: Power
+    area: Area  # all lanes with their registers
 
 
-class Buffer(_Model):
+class Buffer(Model):
     """The tile buffer (SRAM)."""
 
     port_width: Width
     read_energy: EnergyByte
     write_energy: EnergyByte
     leakage: LeakageByte
+    area: Area  # of a whole tile's buffer
 
 
-class Network(_Model):
+class Network(Model):
     """The mesh between tiles of a chip; routing is first along x, then along y."""
 
     link_width: Width
@@ -200,9 +94,10 @@ class Network(_Model):
     reduce_latency: Cycles  # one addition of float32
     max_latency: Cycles  # one comparison
     leakage: Power  # a router
+    area: Area  # a router
 
 
-class Memory(_Model):
+class Memory(Model):
     """A chip's DRAM or global buffer."""
 
     capacity: Size
@@ -212,50 +107,56 @@ class Memory(_Model):
     read_energy: EnergyByte
     write_energy: EnergyByte
     static_power: Power  # refresh and standby, of all channels
+    area: Area  # on the chip: a global buffer as a whole, or the interfaces to all channels of DRAM
 
 
-class Link(_Model):
+class Link(Model):
     """A link between neighbouring chips, or between host and chip."""
 
     bandwidth: Bandwidth  # each direction
     latency: Time
     energy: EnergyByte
     static_power: Power
+    area: Area  # of its ends on a chip
 
 
-class Host(_Model):
+class Host(Model):
     """The host's processor, which runs what has no place on the chip: a roofline and its power."""
 
     flops: Rate  # float32 operations a second, sustained
     bandwidth: Bandwidth  # of its memory, sustained
     dispatch: Time  # to call one operator
     power: Power  # while it works
+    memory_energy: EnergyByte  # a byte of its memory, if that is not within its power
 
 
-class Chip(_Model):
+class Chip(Model):
     """A chip: a mesh of tiles."""
 
     tiles_x: Number
     tiles_y: Number
+    other_area: Ratio  # clocks, power, pads and test, over the area of all that is listed
 
 
-class System(_Model):
+class System(Model):
     """Chips in a grid; their meshes are joined edge to edge by links, so that tiles have global coordinates."""
 
     chips_x: Number
     chips_y: Number
 
 
-class Hardware(_Model):
+class Hardware(Model):
     """A whole target."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*(@[A-Za-z0-9_.-]+)?(\+[a-z][a-z0-9_-]*)?$")
     description: str
+    calibrated_by: tuple[str, ...] = ()  # rows of published results that set its numbers (`cim validate`)
     clock: Frequency
     system: System
     chip: Chip
     tile: Tile
     macro: Macro
+    kv: Macro | None = None  # macros for keys, values and streams; without it, they lie in those for weights
     cim: Cim
     vector: Vector
     buffer: Buffer
@@ -272,13 +173,22 @@ class Hardware(_Model):
             raise ValueError("tile.granule must be a multiple of 4 bytes and divide tile.buffer")
         if self.buffer_bytes > 1 << 20:
             raise ValueError("tile.buffer: instructions address at most 1 MiB")
+        if (self.kv is None) is not (self.tile.kv_macros is None):
+            raise ValueError("kv and tile.kv_macros go together: the macros and how many of them a tile has")
+        if self.kv is not None and (self.kv.rows.value, self.kv.cols.value) != (
+            self.macro_rows,
+            self.macro_cols,
+        ):
+            raise ValueError(
+                "kv: macros for keys and values must have the rows and columns of those for weights"
+            )
         return self
 
     def cycles(self, time: Quantity) -> int:
         """A time as clock cycles, rounded up; a quantity in cycles stays as it is."""
         if time.unit == "cycle":
             return int(time.value)
-        return math.ceil(round(time.si * self.clock.si, 9))
+        return self.cycles_of(time.si)
 
     def bytes_per_cycle(self, bandwidth: Quantity) -> float:
         """A bandwidth in bytes a clock cycle."""
@@ -295,9 +205,28 @@ class Hardware(_Model):
         return int(self.macro.cols.value)
 
     @property
+    def mvm_cycles(self) -> int:
+        """Cycles of one vector through a whole macro of weights."""
+        return self.cycles_of(self.macro.mvm_seconds(self.macro_rows, self.macro_cols))
+
+    @property
     def macros_per_tile(self) -> int:
         """CIM macros in a tile."""
         return int(self.tile.macros.value)
+
+    @property
+    def written(self) -> Macro:
+        """The macros that are written while a program runs: for keys, values and streams."""
+        return self.kv or self.macro
+
+    @property
+    def kv_macros_per_tile(self) -> int:
+        """Macros in a tile for keys, values and streams alone; 0 if these share the others."""
+        return int(self.tile.kv_macros.value) if self.tile.kv_macros else 0
+
+    def cycles_of(self, seconds: float) -> int:
+        """Seconds as clock cycles, rounded up."""
+        return math.ceil(round(seconds * self.clock.si, 9))
 
     @property
     def buffer_bytes(self) -> int:
@@ -373,6 +302,9 @@ def hardware_from_dict(values: dict[str, Any], place: str) -> Hardware:
 
 
 def load_target(name: str) -> Hardware:
-    """The target of this name, or in the TOML file of this path. Raises `CimError` (E0501, E0502)."""
-    path = target_path(name)
-    return hardware_from_dict(target_values(path), str(path))
+    """The target `NAME[@POINT][+HOST]`: a name or the path of a TOML file, one of its operating points, another host.
+
+    Raises `CimError` (E0501, E0502).
+    """
+    asked = asked_of(name)
+    return hardware_from_dict(chosen(asked), str(asked.path))

@@ -14,6 +14,7 @@ from math import ceil, prod
 from typing import TYPE_CHECKING
 
 from isa.diagnostics import fail
+from isa.events import Event
 from isa.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -58,22 +59,30 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class HostTime:
-    """How long nodes that run one after another take the host: cycles of the chip's clock; by node, nanoseconds and
-    whole cycles that sum to `cycles`."""
+    """How long nodes that run one after another take the host: cycles of the chip's clock; by node, nanoseconds,
+    bytes of memory and whole cycles that sum to `cycles`."""
 
     cycles: int
     nanoseconds: Mapping[str, int]
+    bytes: Mapping[str, int]
     shares: Mapping[str, int]
+
+    def events(self) -> Iterator[tuple[tuple[Event, str], int]]:
+        """What is counted for it, on behalf of which node."""
+        for node, nanoseconds in self.nanoseconds.items():
+            yield (Event.HOST_BUSY_NS, node), nanoseconds
+            yield (Event.HOST_MEMORY_BYTE, node), self.bytes[node]
 
 
 def time_of(works: Sequence[Work], target: Hardware) -> HostTime:
     """The time of nodes that run one after another."""
-    times = {w.node: 0.0 for w in works}
+    times, moved = {w.node: 0.0 for w in works}, {w.node: 0 for w in works}
     for work in works:
         times[work.node] += work.seconds(target)
+        moved[work.node] += work.bytes
     cycles = ceil(round(sum(times.values()) * target.clock.si, 6))
     nanoseconds = {node: round(s * 1e9) for node, s in times.items()}
-    return HostTime(cycles, nanoseconds, share_out(times, cycles))
+    return HostTime(cycles, nanoseconds, moved, share_out(times, cycles))
 
 
 def share_out(times: Mapping[str, float], cycles: int) -> dict[str, int]:

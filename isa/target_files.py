@@ -1,13 +1,18 @@
 """Reading target files: what a file leaves out is taken from the target that it is based on.
 
     based_on = "dcim22"        # a target that ships, or a .toml file beside this one
+    host = "gpu-h100"          # a host that ships, instead of a table [host]
+    [points."0.9V".macro]      # an operating point: what differs at it; `--target NAME@0.9V` takes it
+    mvm_latency = { ... }
 
 A quantity is replaced as a whole, with its unit and source, so that a number never keeps the source of another.
+`NAME@POINT+HOST` names a target at an operating point with another host.
 """
 
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,68 @@ from .diagnostics import NamedPlace, fail
 TARGETS = Path(__file__).parent / "targets"
 BASE = "based_on"
 """The key that names the target that a file is based on."""
+HOST = "host"
+"""The key of the host: a table, or the name of a file in the folder `hosts`."""
+POINTS = "points"
+"""The key of the table of operating points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A target as it is asked for: its file, an operating point and another host ("": its own)."""
+
+    path: Path
+    point: str = ""
+    host: str = ""
+
+
+def asked_of(name: str) -> Asked:
+    """The parts of `NAME[@POINT][+HOST]`. Raises `CimError` E0501."""
+    if name.endswith(".toml"):
+        return Asked(target_path(name))
+    rest, _, host = name.partition("+")
+    rest, _, point = rest.partition("@")
+    return Asked(target_path(rest), point, host)
+
+
+def chosen(asked: Asked) -> dict[str, Any]:
+    """What is said of a target at the operating point and with the host that were asked for; they are in its name.
+
+    Raises `CimError` E0501 (no such point or host), E0502.
+    """
+    values = target_values(asked.path)
+    points = values.pop(POINTS, {})
+    if asked.point:
+        if asked.point not in points:
+            known = ", ".join(points) or "none"
+            raise fail(
+                "E0501", f"{asked.path.stem} has no operating point {asked.point!r}", help=f"it has: {known}"
+            )
+        values = _merged(values, points[asked.point])
+        values["name"] = f"{values['name']}@{asked.point}"
+    if asked.host:
+        values[HOST] = host_values(asked.host)
+        values["name"] = f"{values['name']}+{asked.host}"
+    return values
+
+
+def point_names(path: Path) -> tuple[str, ...]:
+    """The operating points that a target file, or one below it, has."""
+    return tuple(target_values(path).get(POINTS, {}))
+
+
+def host_names() -> tuple[str, ...]:
+    """The hosts that ship with the project."""
+    return tuple(sorted(path.stem for path in (TARGETS / "hosts").glob("*.toml")))
+
+
+def host_values(name: str) -> dict[str, Any]:
+    """What is said of a host that ships. Raises `CimError` E0501."""
+    path = TARGETS / "hosts" / f"{name}.toml"
+    if name not in host_names():
+        raise fail("E0501", f"there is no host {name!r}", help=f"known hosts: {', '.join(host_names())}")
+    values: dict[str, Any] = tomllib.loads(path.read_text())[HOST]
+    return values
 
 
 def target_names() -> tuple[str, ...]:
@@ -43,6 +110,8 @@ def target_values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         help_text = "isa/targets/tiny.toml shows how a target is written"
         raise fail("E0502", f"not a TOML file: {error}", NamedPlace(str(path)), help_text) from None
+    if isinstance(values.get(HOST), str):
+        values[HOST] = host_values(values[HOST])
     base = values.pop(BASE, None)
     if base is None:
         return values

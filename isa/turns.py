@@ -27,7 +27,7 @@ def turns_of(program: Program) -> int:
         return 1
     spread = max((cache.ways // cache.blocks for cache in program.caches if cache.blocks), default=1)
     row = row_cycles(target, program.streams)
-    wait = ROWS * target.cycles(target.macro.mvm_latency)
+    wait = ROWS * target.mvm_cycles
     most = 1 + int(wait / row) if row else limits.sequences
     return max(min(spread, most, limits.sequences), 1) * len(program.corners)
 

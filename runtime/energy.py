@@ -95,8 +95,13 @@ def powered(program: Program) -> dict[Static, int]:
     chips = {(x // _chip_x(target), y // _chip_y(target)) for x, y in places}
     across = sum((x + 1, y) in chips for x, y in chips) * _chip_y(target)
     along = sum((x, y + 1) in chips for x, y in chips) * _chip_x(target)
+    cells = tiles * target.macros_per_tile * target.macro.bytes
+    kv_cells = tiles * target.kv_macros_per_tile * target.written.bytes
     return {
-        Static.MACRO: tiles * target.macros_per_tile * target.macro_rows * target.macro_cols,
+        Static.MACRO: cells,
+        Static.MACRO_REFRESH: cells,
+        Static.KV_MACRO: kv_cells,
+        Static.KV_REFRESH: kv_cells,
         Static.BUFFER: tiles * target.buffer_bytes,
         Static.VECTOR_UNIT: tiles,
         Static.SEQUENCER: tiles,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from isa.events import Bound, Event, Resource
+from isa.events import Bound, Resource
 from isa.hardware import Hardware
 from isa.hostcount import Work, count, time_of, work_of
 from isa.instruction import Unit
@@ -32,7 +32,7 @@ def cost_of(works: Sequence[Work], target: Hardware) -> StepCost:
         0,
         dict.fromkeys(Unit, 0),
         {Resource.HOST: time.cycles},
-        {(Event.HOST_BUSY_NS, node): spent for node, spent in time.nanoseconds.items()},
+        dict(time.events()),
         0,
         0,
         {Bound.HOST: time.cycles},

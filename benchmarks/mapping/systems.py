@@ -14,7 +14,7 @@ FILL = 0.7
 
 _TARGETS = {
     System.DCIM22: "dcim22",
-    System.DENSE: "dense",
+    System.DENSE: "dcim3",
     System.HYBRID: "hybrid",
     System.SMALL: "dcim22",
 }

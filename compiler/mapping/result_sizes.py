@@ -92,7 +92,7 @@ def _cycles(hardware: Hardware, shape: ResultShape, cut: ResultCut) -> float:
     chips = hardware.tiles // hardware.tiles_per_chip
     rate = float(hardware.bytes_per_cycle(hardware.dram.bandwidth) * hardware.dram.channels.value) * chips
     written = max(
-        shape.rows * hardware.cycles(hardware.macro.row_write_latency),
+        shape.rows * hardware.cycles(hardware.written.row_write_latency),
         cut.bytes / hardware.cim.port_width.value,
     )
     pieces = cut.loaded + cut.kept

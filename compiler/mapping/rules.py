@@ -126,7 +126,7 @@ def gather_columns(cols: int, tiles: int, hardware: Hardware, rows: Sequence[int
     side by side."""
     memory = hardware.dram
     width = int(memory.channels.value) * hardware.bytes_per_cycle(memory.bandwidth)
-    most = hardware.cycles(hardware.macro.mvm_latency) * width
+    most = hardware.mvm_cycles * width
     chips = hardware.tiles // hardware.tiles_per_chip
     step = max(hardware.granule_bytes // WORD_BYTES, 1)
     each = cols

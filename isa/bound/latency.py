@@ -260,7 +260,7 @@ class Latency:
             vector = r.vector(table.Quant, queries, 1.0) + r.vector(table.Smxi, scores, row)
             vector += r.vector(table.Quantw, scores, row) + r.vector(table.Deq, 1)
         vector += r.vector(table.Smxd, 1)
-        arrays = r.mvmt + r.levels(work.head_dim / r.macro_cols) + r.mvm
+        arrays = r.kv_mvmt + r.levels(work.head_dim / r.macro_cols) + r.kv_mvm
         if work.causal and not work.cross:
             arrays += r.row_write  # a row sees itself
         return Spent(

@@ -19,12 +19,14 @@ class Rates:
 
     def __init__(self, hardware: Hardware) -> None:
         tile = rates_of(hardware)
-        self.macro_rows, self.macro_cols = tile.macro_rows, tile.macro_cols
+        self.macro_rows, self.macro_cols = hardware.macro_rows, hardware.macro_cols
         self.macros = hardware.macros_per_tile
         self.tile_cells = self.macros * self.macro_rows * self.macro_cols
         self.tiles = hardware.tiles
         self.chips = int(hardware.system.chips_x.value * hardware.system.chips_y.value)
-        self.mvm, self.mvmt, self.row_write = tile.mvm_cycles, tile.mvmt_cycles, tile.row_write_cycles
+        self.mvm = tile.weights.least(transposed=False)
+        self.kv_mvm, self.kv_mvmt = (tile.written.least(transposed) for transposed in (False, True))
+        self.row_write = tile.written.row_write_cycles
         self.cim_width, self.adder = tile.cim_width, tile.adder_cycles
         self.lanes, self.sfu_lanes, self.startup = tile.lanes, tile.sfu_lanes, tile.startup_cycles
         self.buffer_width = tile.buffer_width

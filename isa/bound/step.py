@@ -245,7 +245,9 @@ class _Step:
     def _dram(self) -> float:
         """What the chips cannot hold between steps has to come from DRAM in each."""
         h, r = self.hardware, self.rates
-        held = r.tiles * (r.tile_cells + h.buffer_bytes) + r.chips * int(h.gbuf.capacity.si)
+        held = r.tiles * (
+            r.tile_cells + h.kv_macros_per_tile * h.written.bytes + h.buffer_bytes
+        ) + r.chips * int(h.gbuf.capacity.si)
         used = self.workload.weight_bytes + sum(
             segment_bytes(self.workload, segment) for segment in _last_of_each(self.segments)
         )

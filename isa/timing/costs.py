@@ -19,7 +19,7 @@ from isa.instruction import Access, ArrayMode, Dim, Field, Inst, Mode, Timing
 from isa.operands import Addr, ArrayRef, Mem, Reg, Space
 from isa.program import ArraySpec, Role
 
-from .rates import Rates, ceil_div, tree_levels
+from .rates import CellRates, Rates, ceil_div, tree_levels
 
 SCALE_BYTES = 4  # a float32 scale of an array's row or column
 
@@ -176,10 +176,10 @@ def _array_field(o: Operands) -> Field:
     return next(f for f in o.layout if f.array is not None)
 
 
-def _cells(o: Operands, r: Rates, row: int, rows: int, copies: int = 1) -> Cells:
+def _cells(o: Operands, kind: CellRates, row: int, rows: int, copies: int = 1) -> Cells:
     """The macro rows of some rows of an array; `copies` of them work."""
-    low, high = row // r.macro_rows, -(-(row + rows) // r.macro_rows)
-    return Cells(o.array_index, low, high, (high - low) * -(-o.array.cols // r.macro_cols) * copies)
+    low, high = row // kind.rows, -(-(row + rows) // kind.rows)
+    return Cells(o.array_index, low, high, (high - low) * -(-o.array.cols // kind.cols) * copies)
 
 
 def _is_transposed(o: Operands) -> bool:
@@ -198,13 +198,14 @@ def _activate(o: Operands, r: Rates) -> Cost:
     if n == 0 or rows == 0:
         return Cost(o.index, noop=True)
     copies, transposed = min(o.array.copies, n), _is_transposed(o)
-    cells = _cells(o, r, row, rows, copies)
-    stacked = -(-o.array.cols // r.macro_cols) if transposed else cells.high - cells.low
-    outputs = rows if transposed else o.array.cols
+    kind, cols = r.cells(o.array.kind), o.array.cols
+    cells = _cells(o, kind, row, rows, copies)
+    stacked = -(-cols // kind.cols) if transposed else cells.high - cells.low
+    outputs = rows if transposed else cols
     port = ceil_div(max(o.read_bytes, o.written_bytes), r.cim_width)
-    busy = max(-(-n // copies) * (r.mvmt_cycles if transposed else r.mvm_cycles), port)
+    busy = max(-(-n // copies) * kind.vector_cycles(rows, cols, transposed), port)
     additions = stacked - 1 + (1 if getattr(o.inst, "acc", False) else 0)
-    mac = Event.ARRAY_MAC_TRANSPOSED if transposed else Event.ARRAY_MAC
+    mac = kind.events.mac_transposed if transposed else kind.events.mac
     return Cost(
         o.index,
         busy=busy,
@@ -213,7 +214,9 @@ def _activate(o: Operands, r: Rates) -> Cost:
         cells=cells,
         events=(
             *_buffer_events(o),
-            (mac, n * rows * o.array.cols),
+            (mac, n * rows * cols),
+            (kind.events.drive, n * kind.drives(rows, cols, transposed)),
+            (kind.events.conversion, n * kind.conversions(rows, cols, transposed)),
             (Event.ADDER_ADD, n * outputs * additions),
         ),
     )
@@ -224,17 +227,18 @@ def _write_rows(o: Operands, r: Rates) -> Cost:
     field = _array_field(o)
     assert field.array is not None
     port = ceil_div(o.read_bytes, r.cim_width)
-    events = (*_buffer_events(o), (Event.ARRAY_WRITE_BYTE, o.read_bytes * o.array.copies))
+    kind = r.cells(o.array.kind)
+    events = (*_buffer_events(o), (kind.events.write, o.read_bytes * o.array.copies))
     if field.array.mode is ArrayMode.WRITE_SCALES:
-        busy = max(r.row_write_cycles, port)
+        busy = max(kind.row_write_cycles, port)
         scales = ScaleRange(o.array_index, True, 0, 1, writes=True)
         return Cost(o.index, busy=busy, done=busy, port=port, scales=(scales,), events=events)
     row, rows = o.array_rows(field)
     if rows == 0:
         return Cost(o.index, noop=True)
-    busy = max(rows * r.row_write_cycles, port)
+    busy = max(rows * kind.row_write_cycles, port)
     scales = ScaleRange(o.array_index, False, row, row + rows, writes=True)
-    cells = _cells(o, r, row, rows, o.array.copies)
+    cells = _cells(o, kind, row, rows, o.array.copies)
     return Cost(o.index, busy=busy, done=busy, port=port, cells=cells, scales=(scales,), events=events)
 
 
@@ -243,29 +247,34 @@ def _read_rows(o: Operands, r: Rates) -> Cost:
     row, rows = o.array_rows(_array_field(o))
     if rows == 0:
         return Cost(o.index, noop=True)
+    kind = r.cells(o.array.kind)
     port = ceil_div(o.written_bytes, r.cim_width)
-    busy = max(rows * r.row_read_cycles, port)
+    busy = max(rows * kind.row_read_cycles, port)
     return Cost(
         o.index,
         busy=busy,
         done=busy,
         port=port,
-        cells=_cells(o, r, row, rows),
+        cells=_cells(o, kind, row, rows),
         scales=(ScaleRange(o.array_index, False, row, row + rows, writes=False),),
-        events=(*_buffer_events(o), (Event.ARRAY_READ_BYTE, o.written_bytes)),
+        events=(*_buffer_events(o), (kind.events.read, o.written_bytes)),
     )
 
 
-def _scales_read(o: Operands) -> tuple[tuple[ScaleRange, ...], int]:
-    """The scales that a vector instruction reads from an array, and how many there are."""
+def _scales_read(o: Operands, r: Rates) -> tuple[tuple[ScaleRange, ...], tuple[tuple[Event, int], ...]]:
+    """The scales that a vector instruction reads from an array, and what is counted for it."""
     for field in o.layout:
         if field.array is None:
             continue
+        read = r.cells(o.array.kind).events.read
         if field.array.row is None:
-            return (ScaleRange(o.array_index, True, 0, 1, writes=False),), o.array.cols
+            return (ScaleRange(o.array_index, True, 0, 1, writes=False),), (
+                (read, o.array.cols * SCALE_BYTES),
+            )
         row, rows = o.array_rows(field)
-        return (ScaleRange(o.array_index, False, row, row + rows, writes=False),), rows
-    return (), 0
+        scales = ScaleRange(o.array_index, False, row, row + rows, writes=False)
+        return (scales,), ((read, rows * SCALE_BYTES),)
+    return (), ()
 
 
 def _vector(o: Operands, r: Rates) -> Cost:
@@ -277,12 +286,12 @@ def _vector(o: Operands, r: Rates) -> Cost:
     alu, sfu = work.operations(rows, cols)
     port = ceil_div(o.read_bytes + o.written_bytes, r.buffer_width)
     busy = max(1, work.alu_cycles(rows, cols, r.lanes), -(-sfu // r.sfu_lanes), port)
-    scales, count = _scales_read(o)
+    scales, reads = _scales_read(o, r)
     events = (
         *_buffer_events(o),
         (Event.VECTOR_ALU, alu),
         (Event.VECTOR_SFU, sfu),
-        (Event.ARRAY_READ_BYTE, count * SCALE_BYTES),
+        *reads,
     )
     return Cost(
         o.index,

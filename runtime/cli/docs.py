@@ -46,7 +46,8 @@ def ops() -> str:
 
 def targets() -> str:
     """docs/targets.md: every number of every target, with its source."""
-    from isa.hardware import Confidence, load_target
+    from isa.hardware import load_target
+    from isa.quantities import Confidence
     from isa.target_files import target_names
 
     meanings = {

@@ -31,15 +31,27 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.data(json.loads(target.model_dump_json()))
         return 0
     targets = [load_target(name) for name in target_names()]
-    console.result(columns(HEADS, [target_row(target) for target in targets], right=range(1, 7)))
+    console.result(columns(HEADS, [target_row(target) for target in targets], right=range(1, 8)))
     console.data([_summary(target) for target in targets])
     return 0
 
 
-HEADS = ("target", "chips", "tiles", "macros a tile", "macro", "arrays hold", "clock", "description")
+HEADS = (
+    "target",
+    "chips",
+    "tiles",
+    "macros a tile",
+    "macro",
+    "arrays hold",
+    "a chip",
+    "clock",
+    "description",
+)
 
 
 def _summary(target: Hardware) -> dict[str, object]:
+    from isa.area import chip_area
+
     return {
         "name": target.name,
         "description": target.description,
@@ -48,6 +60,7 @@ def _summary(target: Hardware) -> dict[str, object]:
         "macros_per_tile": target.macros_per_tile,
         "macro": [target.macro_rows, target.macro_cols],
         "array_bytes": _array_bytes(target),
+        "chip_mm2": chip_area(target).total,
         "clock_hz": target.clock.si,
         "hash": target.hash,
     }
@@ -58,11 +71,14 @@ def _chips(target: Hardware) -> int:
 
 
 def _array_bytes(target: Hardware) -> int:
-    return target.tiles * target.macros_per_tile * target.macro_rows * target.macro_cols
+    macros = target.macros_per_tile + target.kv_macros_per_tile
+    return target.tiles * macros * target.macro.bytes
 
 
 def target_row(target: Hardware) -> tuple[str, ...]:
     """One line of the table of targets."""
+    from isa.area import chip_area
+
     return (
         target.name,
         f"{_chips(target):,}",
@@ -70,6 +86,7 @@ def target_row(target: Hardware) -> tuple[str, ...]:
         f"{target.macros_per_tile}",
         f"{target.macro_rows} x {target.macro_cols}",
         f"{_array_bytes(target) / 2**20:,.1f} MiB",
+        f"{chip_area(target).total:,.0f} mm2",
         f"{target.clock.value:g} {target.clock.unit}",
         target.description,
     )
@@ -82,7 +99,7 @@ def quantity_rows(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, ...
     """Every number (and yes or no) of a description, in the order of the file, with its dotted name."""
     from pydantic import BaseModel
 
-    from isa.hardware import Quantity
+    from isa.quantities import Quantity
 
     for name in type(model).model_fields:
         value = getattr(model, name)
@@ -98,4 +115,17 @@ def quantity_rows(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, ...
 def describe(target: Hardware) -> str:
     """A target in full, as `cim targets NAME` prints it."""
     head = f"{target.name}: {target.description}\nhash {target.hash}\n\n"
-    return head + columns(QUANTITY_HEADS, quantity_rows(target), right=(1,))
+    return head + columns(QUANTITY_HEADS, quantity_rows(target), right=(1,)) + "\n\n" + area_table(target)
+
+
+def area_table(target: Hardware) -> str:
+    """The area of a chip by component, as text."""
+    from isa.area import chip_area
+
+    area = chip_area(target)
+    rows = [
+        (name, f"{mm2:,.2f} mm2", f"{mm2 / area.total:.1%}")
+        for name, mm2 in [*((c.value, v) for c, v in area.by_component.items()), ("other", area.other)]
+    ]
+    rows.append(("a chip", f"{area.total:,.2f} mm2", f"{area.exposures:.2f} of the largest die"))
+    return columns(("area", "mm2", "share"), rows, right=(1, 2))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from isa.events import Bound, Event, Resource
+from isa.events import Bound, Resource
 from isa.hostcount import HostTime, share_out, time_of, work_of
 from isa.program import HOST, Program, Segment
 from isa.timing.critical import INDEX_OF, NO_RECORD
@@ -79,8 +79,8 @@ class HostParts:
         self._free = start + spent.cycles, record
         ledger.finish(*self._free)
         ledger.busy[Resource.HOST] += spent.cycles
-        for node, nanoseconds in spent.nanoseconds.items():
-            ledger.events[Event.HOST_BUSY_NS, node] += nanoseconds
+        for key, number_of in spent.events():
+            ledger.events[key] += number_of
         return self._free
 
     def channels(self, number: int) -> list[tuple[int, list[int]]]:

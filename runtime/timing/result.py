@@ -12,6 +12,10 @@ from isa.instruction import Unit
 K = TypeVar("K", bound=Hashable)
 
 
+MACS = (Event.ARRAY_MAC, Event.ARRAY_MAC_TRANSPOSED, Event.KV_MAC, Event.KV_MAC_TRANSPOSED)
+"""The multiply-accumulates, of every kind of macro."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepCost:
     """Time and counts of one step; joules follow from `events` (runtime/energy.py).
@@ -46,7 +50,7 @@ class StepCost:
     @property
     def macs(self) -> int:
         """Multiply-accumulates in arrays."""
-        return self.count(Event.ARRAY_MAC) + self.count(Event.ARRAY_MAC_TRANSPOSED)
+        return sum(map(self.count, MACS))
 
     def count(self, event: Event) -> int:
         """How often something happened, over all nodes."""

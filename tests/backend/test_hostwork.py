@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from isa.diagnostics import CimError
-from isa.events import Bound, Component, Event, Resource
+from isa.events import Bound, Event, Resource
 from isa.hardware import load_target
 from runtime.energy import energy_of
 from runtime.hostwork import Work, cost_of, count, work_of
@@ -107,7 +107,8 @@ def test_time_is_the_roofline_and_energy_is_power_times_time() -> None:
     assert cost.busy == {Resource.HOST: cost.cycles}
     assert sum(cost.critical_nodes.values()) == cost.cycles
     spent = energy_of(TARGET, cost.events, {}, 0.0)
-    assert spent.by_component[Component.HOST] == pytest.approx(host.power.si * seconds, rel=1e-3)
+    assert spent.by_cause[Event.HOST_BUSY_NS] == pytest.approx(host.power.si * seconds, rel=1e-3)
+    assert spent.by_cause[Event.HOST_MEMORY_BYTE] == pytest.approx((8 + 10**8) * host.memory_energy.si)
     assert set(spent.by_node) == {"busy", "fed"}
 
 

@@ -109,7 +109,8 @@ def test_the_cost_of_a_step_has_the_host_in_it(program: Program) -> None:
     assert whole.count(Event.HOST_LINK_BYTE) == chip.count(Event.HOST_LINK_BYTE) > 0
     spent = energy(TARGET, program, [whole])
     seconds = whole.count(Event.HOST_BUSY_NS) * 1e-9
-    assert spent.by_component[Component.HOST] == pytest.approx(TARGET.host.power.si * seconds)
+    moved = whole.count(Event.HOST_MEMORY_BYTE) * TARGET.host.memory_energy.si
+    assert spent.by_component[Component.HOST] == pytest.approx(TARGET.host.power.si * seconds + moved)
     convolution = [node for node in spent.by_node if "Conv" in node]
     assert convolution and spent.by_node[convolution[0]] > 0
 

@@ -74,7 +74,7 @@ def test_a_grid_is_as_square_as_it_can_be() -> None:
 
 
 def test_the_dense_target_is_as_dense_as_its_source_says() -> None:
-    macro = load_target("dense").macro
+    macro = load_target("dcim3").macro
     megabits = macro.rows.value * macro.cols.value * 8 / 1e6
     assert megabits / macro.area.value == pytest.approx(3.78, rel=0.01)
 

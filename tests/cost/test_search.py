@@ -134,7 +134,7 @@ def test_choices_with_the_same_mapping_are_predicted_once(graph: Graph) -> None:
 
 
 def test_more_tiles_a_head_bring_blocks_for_each_of_them(graph: Graph) -> None:
-    dense = load_target("dense")
+    dense = load_target("dcim3")
     judge = Judge(Problem(graph, dense, Limits(512, 1), Arithmetic.INT8, None))
     now = Choice(MapOptions(context_ways=4, context_block=128, stream=False, spread=1.0), 4)
     score = judge.score(now)

@@ -46,7 +46,13 @@ LIBRARIES = {
     "llvmlite": ("runtime.fast.jit", "runtime.values.jit"),
     "lark": ("isa", "compiler.ir"),  # texts: assembly, Graph, Mapping
     "google": ("compiler.frontend",),  # protobuf's errors
-    "pydantic": ("isa.hardware", "runtime.sinks.statistics", "runtime.cli.targets"),  # at the border only
+    "pydantic": (  # at the border only
+        "isa.hardware",
+        "isa.macro",
+        "isa.quantities",
+        "runtime.sinks.statistics",
+        "runtime.cli.targets",
+    ),
     "safetensors": ("isa.binary", "models"),
     "rich": ("runtime.report", "runtime.cli"),
     "pygments": ("isa.lexer",),

@@ -19,7 +19,7 @@ from .test_choices import SHORT, distance, run, texts
 
 @pytest.mark.slow
 def test_batches_take_tiles_that_would_be_idle() -> None:
-    hardware = load_target("dense")
+    hardware = load_target("dcim3")
     searched, ruled = (
         compile_model(
             models.path(models.PYTINY),

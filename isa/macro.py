@@ -1,0 +1,192 @@
+"""The macro model: what an array of cells that multiply in place takes, in time, energy and events (docs/macros.md).
+
+One description covers digital and analog macros. An int8 weight lies in `weight_slices` columns of cells, an int8 input
+is driven in `input_slices` steps. A digital macro adds what its cells give exactly; an analog one has an ADC, which
+several columns share. Everything the simulator charges for an activation, and everything `cim validate` predicts of
+published macros, comes from the functions here.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import Self
+
+from pydantic import model_validator
+
+from .quantities import (
+    Area,
+    Confidence,
+    Count,
+    EnergyByte,
+    EnergyEach,
+    LeakageByte,
+    Model,
+    Number,
+    Quantity,
+    Ratio,
+    Time,
+)
+
+OPERAND_BITS = 8
+"""Bits of a weight and of an input that the constants of a macro are for."""
+
+
+class Cell(Enum):
+    """What a bit of a macro is kept in."""
+
+    SRAM = "sram"
+    GAIN_CELL = "gain-cell"
+    DRAM = "dram"
+    RERAM = "reram"
+    PCM = "pcm"
+
+
+class Adc(Model):
+    """The converter of an analog macro: lines of cells take turns at it."""
+
+    bits: Number  # resolution
+    lines: Number  # columns of cells that share one
+    latency: Time  # a conversion
+    energy: EnergyEach  # a conversion, with the shift and addition of its slice
+
+
+class Macro(Model):
+    """A CIM macro: rows x cols int8 weights. Constants are for int8 inputs."""
+
+    cell: Cell
+    rows: Number
+    cols: Number
+    pass_rows: Number | None = None  # rows that compute at once; all, if it is left out
+    pass_cols: Number | None = None  # columns of weights that compute at once; all, if it is left out
+    weight_slices: Number  # columns of cells that a weight takes
+    input_slices: Number  # steps in which an input is driven
+    transposable: bool  # may be activated along its columns too (sums over columns)
+    mvm_latency: Time  # one int8 vector through the cells that compute at once: all its steps
+    mac_energy: EnergyEach  # one int8 x int8 multiply-accumulate: cells and adder tree of all slices
+    drive_energy: EnergyEach | None = None  # one step on one line of cells, if not within mac_energy (DAC)
+    adc: Adc | None = None  # only analog macros have one
+    transpose_latency_factor: Ratio  # MVM time in the second direction, over mvm_latency
+    transpose_energy_factor: Ratio  # MAC energy in the second direction, over mac_energy
+    row_write_latency: Time  # one row of one macro; the macro computes nothing meanwhile
+    row_read_latency: Time
+    write_energy: EnergyByte
+    read_energy: EnergyByte
+    leakage: LeakageByte
+    retention: Time | None = None  # how long cells keep their contents; they are refreshed once in it
+    endurance: Count | None = None  # writes that a cell survives
+    area: Area
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, most in (("pass_rows", self.rows), ("pass_cols", self.cols)):
+            given = getattr(self, name)
+            if given is not None and (given.value > most.value or most.value % given.value):
+                raise ValueError(f"{name} must divide {name.removeprefix('pass_')}, {most.value:g}")
+        if self.refresh_share >= 1:
+            raise ValueError(
+                f"refreshing all rows takes longer than they keep their contents ({self.retention})"
+            )
+        return self
+
+    @property
+    def is_analog(self) -> bool:
+        """Whether sums pass a converter."""
+        return self.adc is not None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that it holds."""
+        return int(self.rows.value * self.cols.value)
+
+    # ------------------------------------------------------------------------------------------------- time
+
+    def passes(self, rows: int, cols: int) -> int:
+        """Passes that an activation of rows x cols of its weights takes."""
+        at_once = (self.pass_rows or self.rows).value, (self.pass_cols or self.cols).value
+        return math.ceil(rows / at_once[0]) * math.ceil(cols / at_once[1])
+
+    def mvm_seconds(self, rows: int, cols: int, transposed: bool = False) -> float:
+        """Time of one vector through rows x cols of its weights. Conversions run beside the next step of the cells, so
+        a step takes the longer of both; time that refreshing takes is spread over all vectors."""
+        step = self.mvm_latency.si / self.input_slices.value
+        if transposed:
+            step *= self.transpose_latency_factor.si
+        if self.adc is not None:
+            step = max(step, self._turns(rows, cols, transposed) * self.adc.latency.si)
+        return self.passes(rows, cols) * self.input_slices.value * step / (1 - self.refresh_share)
+
+    def _turns(self, rows: int, cols: int, transposed: bool) -> int:
+        """Conversions one after another at the busiest converter, in a step. As many lines share one in both
+        directions, and lines in use are spread over converters."""
+        assert self.adc is not None
+        in_use = rows if transposed else cols * self.weight_slices.value
+        lines = self.rows.value if transposed else self.cols.value * self.weight_slices.value
+        return math.ceil(in_use / max(1.0, lines / self.adc.lines.value))
+
+    @property
+    def refresh_share(self) -> float:
+        """The share of its time that a macro refreshes rows: each is read and written once in a retention time."""
+        if self.retention is None:
+            return 0.0
+        row = self.row_read_latency.si + self.row_write_latency.si
+        return self.rows.value * row / self.retention.si
+
+    # ----------------------------------------------------------------------------------------------- energy
+
+    def conversions(self, rows: int, cols: int, transposed: bool = False) -> int:
+        """Conversions for one vector through rows x cols of its weights; 0 if it is digital. Along columns, the
+        slices of a weight are driven one after another, so that each output is converted for each of them."""
+        if self.adc is None:
+            return 0
+        outputs = rows if transposed else cols
+        steps = self.input_slices.value * self.weight_slices.value
+        return int(outputs * steps) * (1 if transposed else self._row_passes(rows))
+
+    def _row_passes(self, rows: int) -> int:
+        return math.ceil(rows / (self.pass_rows or self.rows).value)
+
+    def drives(self, rows: int, cols: int, transposed: bool = False) -> int:
+        """Steps on lines of cells for one vector through rows x cols of its weights; 0 if not charged apart."""
+        if self.drive_energy is None:
+            return 0
+        lines = cols * self.weight_slices.value if transposed else rows
+        return int(lines * self.input_slices.value)
+
+    def mvm_joules(self, rows: int, cols: int, transposed: bool = False) -> float:
+        """Energy of one vector through rows x cols of its weights, as the simulator charges it."""
+        factor = self.transpose_energy_factor.si if transposed else 1.0
+        joules = rows * cols * self.mac_energy.si * factor
+        if self.drive_energy is not None:
+            joules += self.drives(rows, cols, transposed) * self.drive_energy.si
+        if self.adc is not None:
+            joules += self.conversions(rows, cols, transposed) * self.adc.energy.si
+        return joules
+
+    @property
+    def refresh_power(self) -> Quantity:
+        """Power of refreshing a bit of cells: a read and a write in each retention time."""
+        if self.retention is None:
+            source = "cells that keep their contents"
+            return Quantity(value=0, unit="pW/bit", source=source, confidence=Confidence.DERIVED)
+        watts = (self.read_energy.si + self.write_energy.si) / self.retention.si  # a byte
+        source = "a read and a write of each cell in its retention time"
+        return Quantity(value=watts / 8e-12, unit="pW/bit", source=source, confidence=Confidence.DERIVED)
+
+    # ------------------------------------------------------------------------------------------ other widths
+
+    def at_bits(self, weight_bits: int, input_bits: int) -> Macro:
+        """The macro with weights and inputs of other widths: slices, and with them time and energy, in proportion.
+        Narrower weights leave room for more columns of them."""
+        weights = math.ceil(self.weight_slices.value * weight_bits / OPERAND_BITS)
+        inputs = math.ceil(self.input_slices.value * input_bits / OPERAND_BITS)
+        across, along = weights / self.weight_slices.value, inputs / self.input_slices.value
+        changed = {
+            "cols": self.cols.value / across,
+            "weight_slices": weights,
+            "input_slices": inputs,
+            "mvm_latency": self.mvm_latency.value * along,
+            "mac_energy": self.mac_energy.value * across * along,
+        }
+        own = {name: getattr(self, name).model_copy(update={"value": v}) for name, v in changed.items()}
+        return self.model_copy(update=own)
