@@ -25,6 +25,7 @@ from .quantities import (
     Number,
     Quantity,
     Ratio,
+    Share,
     Time,
 )
 
@@ -51,6 +52,19 @@ class Adc(Model):
     energy: EnergyEach  # a conversion, with the shift and addition of its slice
 
 
+class Activity(Model):
+    """The data that `mac_energy` was measured with, and how far it depends on data (docs/energy.md, Activity)."""
+
+    reference: Share  # of pairs of an input bit and a weight bit: both are one
+    idle_share: Share  # of mac_energy: spent whatever the data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.reference.value == 0:
+            raise ValueError("reference must be greater than 0: energy is in proportion to it")
+        return self
+
+
 class Macro(Model):
     """A CIM macro: rows x cols int8 weights. Constants are for int8 inputs."""
 
@@ -66,6 +80,7 @@ class Macro(Model):
     mac_energy: EnergyEach  # one int8 x int8 multiply-accumulate: cells and adder tree of all slices
     drive_energy: EnergyEach | None = None  # one step on one line of cells, if not within mac_energy (DAC)
     adc: Adc | None = None  # only analog macros have one
+    activity: Activity | None = None  # without it, mac_energy holds for all data
     transpose_latency_factor: Ratio  # MVM time in the second direction, over mvm_latency
     transpose_energy_factor: Ratio  # MAC energy in the second direction, over mac_energy
     row_write_latency: Time  # one row of one macro; the macro computes nothing meanwhile
@@ -162,6 +177,14 @@ class Macro(Model):
         if self.adc is not None:
             joules += self.conversions(rows, cols, transposed) * self.adc.energy.si
         return joules
+
+    def activity_factor(self, ones: float) -> float:
+        """What `mac_energy` is multiplied with where a share `ones` of pairs of an input bit and a weight bit are both
+        one: linear from `idle_share` at 0, through 1 at the reference activity."""
+        if self.activity is None:
+            return 1.0
+        idle = self.activity.idle_share.si
+        return idle + (1.0 - idle) * ones / self.activity.reference.si
 
     @property
     def refresh_power(self) -> Quantity:

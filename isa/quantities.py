@@ -9,6 +9,7 @@ so that a report can say where each joule's constant came from.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import Annotated
 
@@ -93,8 +94,10 @@ class Quantity(Model):
         return self.value * _SCALE[self.unit]
 
 
-def _of(dimension: str, *, positive: bool = False, whole: bool = False) -> AfterValidator:
-    """Check that a quantity has a unit of `dimension`, and is positive or whole where it must be."""
+def _of(
+    dimension: str, *, positive: bool = False, whole: bool = False, most: float = math.inf
+) -> AfterValidator:
+    """Check that a quantity has a unit of `dimension`, and is positive, whole or not above `most` where it must be."""
 
     def check(quantity: Quantity) -> Quantity:
         allowed = _DIMENSION[dimension]
@@ -106,6 +109,8 @@ def _of(dimension: str, *, positive: bool = False, whole: bool = False) -> After
             raise ValueError("must be greater than 0")
         if whole and quantity.si != int(quantity.si):
             raise ValueError("must be a whole number")
+        if quantity.value > most:
+            raise ValueError(f"must not be above {most:g}")
         return quantity
 
     return AfterValidator(check)
@@ -126,4 +131,5 @@ Width = Annotated[Quantity, _of("port width", positive=True)]
 Rate = Annotated[Quantity, _of("rate of operations", positive=True)]
 Area = Annotated[Quantity, _of("area")]
 Ratio = Annotated[Quantity, _of("ratio", positive=True)]
+Share = Annotated[Quantity, _of("ratio", most=1)]
 Voltage = Annotated[Quantity, _of("voltage", positive=True)]
