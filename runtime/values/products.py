@@ -87,6 +87,14 @@ def vectors(s: State, tile: int, code: int, n: int, size: int, pitch: int) -> in
 
 
 @compiled
+def span(n: int, size: int, pitch: int) -> int:
+    """Words from the first to the last of n int8 vectors, `pitch` words apart (0: dense)."""
+    if not pitch or not n:
+        return (n * size + 3) >> 2
+    return (n - 1) * pitch + ((size + 3) >> 2)
+
+
+@compiled
 def run_product(s: State, tile: int, code: int, kind: int) -> int:
     """`mvm`, `mvmt`, `mvmw`: addresses dst, src."""
     n, row, rows = number(s, tile, code, 0), number(s, tile, code, 1), number(s, tile, code, 2)
@@ -97,7 +105,7 @@ def run_product(s: State, tile: int, code: int, kind: int) -> int:
     is_added = number(s, tile, code, 4 if kind == MVMW else 3) != 0
     cols = s.k[array + at.A_COLS]
     size, many = (cols, rows) if kind == MVMT else (rows, cols)
-    words, given = n * many, ((n * size + 3) >> 2 if not pitch else n * pitch + size)
+    words, given = n * many, span(n, size, pitch)
     d, x = target(s, tile, code, 0, words), vectors(s, tile, code, n, size, pitch)
     if d < 0 or x < 0 or (is_added and source(s, tile, code, 0, words) < 0):
         return at.TROUBLE

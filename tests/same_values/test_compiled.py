@@ -80,6 +80,7 @@ def steps(program: Program) -> list[Sequence[Segment]]:
         ("tiered", 1, "int8"),
         ("auto", 4, "int8"),
         ("auto", 1, "float32"),
+        ("auto", 1, "int4"),
     ],
 )
 def test_the_trained_model(kv: str, chips: int, weights: str) -> None:
