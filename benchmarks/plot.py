@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.registry import Report
 from isa.diagnostics import NamedPlace, fail
-from runtime.report import table
+from runtime.amounts import table
 from runtime.svg import Axis, Plot, Series
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from isa.bound import Bound, bound
@@ -50,6 +51,10 @@ class PhaseBound:
     cycles: int
     least: int
     binding: str
+    terms: Mapping[str, int] = field(default_factory=dict)
+    """Cycles by each limit by itself, all steps added."""
+    chain: Mapping[str, int] = field(default_factory=dict)
+    """Cycles of the first rows' ways through the model, by what they wait for."""
 
     @property
     def ratio(self) -> float:
@@ -83,10 +88,19 @@ class Beside:
                 sum(cycles for cycles, _ in found),
                 sum(least.cycles for _, least in found),
                 max((least for _, least in found), key=lambda b: b.cycles).binding.value,
+                _sums((term.name, term.cycles) for _, least in found for term in least.terms),
+                _sums((limit.value, n) for _, least in found for limit, n in least.chain.items()),
             )
             for phase in Phase
             if (found := self._found.get(phase))
         )
+
+
+def _sums(items: Iterable[tuple[str, int]]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for name, cycles in items:
+        sums[name] += cycles
+    return {name: cycles for name, cycles in sums.items() if cycles}
 
 
 def standard_points(program: Program) -> tuple[tuple[str, Bound], ...]:

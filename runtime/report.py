@@ -2,64 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from isa.events import Event, Static
+from isa.quantities import Confidence
 
-from .nodes import NodeName, short_name
+from .amounts import count as _count
+from .amounts import share
+from .amounts import si as si
+from .amounts import table as table
+from .comparison import (
+    changed_constants,
+    constant_text,
+    deltas,
+    layer_deltas,
+    per_token,
+    tokens_per_second,
+)
+from .nodes import NodeName
 
 if TYPE_CHECKING:
-    from .sinks.statistics import DecodeRecord, KvRecord, Statistics
+    from .sinks.schema import ConstantRecord, DecodeRecord, EnergyLine, KvRecord, Statistics
 
 _ROWS = 16  # of a table by layer or by part; the rest is one line
-_PREFIXES = (
-    (1e12, "T"),
-    (1e9, "G"),
-    (1e6, "M"),
-    (1e3, "k"),
-    (1.0, ""),
-    (1e-3, "m"),
-    (1e-6, "u"),
-    (1e-9, "n"),
-)
-
-
-def si(value: float, unit: str) -> str:
-    """A quantity with a prefix and four digits: `2.124 uJ`."""
-    if value == 0:
-        return f"0 {unit}"
-    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s), (1e-12, "p"))
-    return f"{value / scale:.4g} {prefix}{unit}"
-
-
-def share(part: float, whole: float) -> str:
-    """A part of a whole in percent."""
-    return f"{100 * part / whole:.1f} %" if whole else "-"
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A plain table: the first column flush left, the others flush right."""
-    lines = [tuple(heads), *(tuple(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
-
-    def text(line: Sequence[str]) -> str:
-        first = line[0].ljust(widths[0])
-        return "  ".join((first, *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)))).rstrip()
-
-    return "\n".join([text(lines[0]), "  ".join("-" * w for w in widths), *map(text, lines[1:])])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def _per_token(value: float, stats: Statistics) -> float:
-    return value / stats.tokens if stats.tokens else 0.0
-
-
-def _tokens_per_second(stats: Statistics) -> float:
-    return stats.tokens / stats.latency_s if stats.latency_s else 0.0
+_ASSUMED = "*"  # marks constants that are assumptions
 
 
 def _run(stats: Statistics) -> str:
@@ -77,9 +43,9 @@ def _summary(stats: Statistics) -> str:
         ("run", _run(stats)),
         (
             "time",
-            f"{stats.cycles:,} cycles = {si(stats.latency_s, 's')}; {_tokens_per_second(stats):,.1f} tokens/s",
+            f"{stats.cycles:,} cycles = {si(stats.latency_s, 's')}; {tokens_per_second(stats):,.1f} tokens/s",
         ),
-        ("energy", f"{si(e.total, 'J')}; {si(_per_token(e.total, stats), 'J')} a token"),
+        ("energy", f"{si(e.total, 'J')}; {si(per_token(e.total, stats), 'J')} a token"),
         (
             "",
             f"dynamic {share(e.dynamic, e.total)}, write {share(e.write, e.total)}, static {share(e.static, e.total)}",
@@ -95,9 +61,17 @@ def _summary(stats: Statistics) -> str:
         ),
         *_bound_lines(stats),
         *_kv_lines(stats),
+        ("area", _area(stats)),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
     )
     return "\n".join(f"{name:<10}{text}" for name, text in lines)
+
+
+def _area(stats: Statistics) -> str:
+    """The silicon that the speed is of."""
+    area = stats.area_mm2
+    system = f"; {area.chip * area.chips:,.0f} mm2 in all" if area.chips > 1 else ""
+    return f"{_count(area.chips, 'chip')} of {area.chip:,.4g} mm2{system}"
 
 
 def _decode_lines(decode: DecodeRecord | None) -> list[tuple[str, str]]:
@@ -145,46 +119,91 @@ def kv_text(kv: KvRecord) -> str:
     )
 
 
+_CATEGORIES = ("dynamic", "write", "static")
+
+
+def _spread(lines: Iterable[tuple[str, str, float]]) -> dict[str, dict[str, float]]:
+    """Joules by name and category, from (name, category, joules); the largest sum first."""
+    found: dict[str, dict[str, float]] = {}
+    for name, category, joules in lines:
+        found.setdefault(name, dict.fromkeys(_CATEGORIES, 0.0))[category] += joules
+    return dict(sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0])))
+
+
+def by_component(stats: Statistics) -> dict[str, dict[str, float]]:
+    """Joules by component and category, the largest first."""
+    return _spread((line.component, line.category, line.joules) for line in stats.energy_lines)
+
+
+def _energies(by: dict[str, float], whole: float) -> tuple[str, ...]:
+    total = sum(by.values())
+    return (si(total, "J"), share(total, whole), *(si(by[category], "J") for category in _CATEGORIES))
+
+
 def _components(stats: Statistics) -> str:
-    """Joules by component, with the static part apart."""
-    e = stats.energy_j
-    static = dict.fromkeys(e.by_component, 0.0)
-    for cause in Static:
-        static[cause.info.component.value] += e.by_event.get(cause.key, 0.0)
-    rows = [
-        (name, si(joules, "J"), share(joules, e.total), si(joules - static[name], "J"), si(static[name], "J"))
-        for name, joules in sorted(e.by_component.items(), key=lambda item: -item[1])
-        if joules
-    ]
-    return table(("component", "energy", "share", "by use", "static"), rows)
+    """Joules by component, with what is dynamic, for writing and static."""
+    rows = [(name, *_energies(by, stats.energy_j.total)) for name, by in by_component(stats).items()]
+    return table(("component", "energy", "share", *_CATEGORIES), rows)
 
 
-def _events(stats: Statistics) -> str:
+def _lines(stats: Statistics) -> str:
+    """Each line of energy with the constants behind it; those that are assumptions are marked."""
+    known = {constant.path: constant for constant in stats.constants}
     rows = [
         (
-            event.key,
-            f"{stats.events[event.key]:,}",
-            event.info.unit,
-            si(stats.energy_j.by_event[event.key], "J"),
+            line.key,
+            f"{line.count:,}",
+            line.unit or "pieces or bytes",
+            si(line.joules, "J"),
+            share(line.joules, stats.energy_j.total),
+            formula(line, known),
         )
-        for event in Event
-        if stats.energy_j.by_event.get(event.key)
+        for line in stats.energy_lines
     ]
-    return table(("event", "count", "of", "energy"), rows)
+    note = "* an assumption; `cim report --constants` lists values and sources"
+    return f"{table(('line', 'count', 'of', 'energy', 'share', 'constants'), rows)}\n{note}"
 
 
-def _grouped(stats: Statistics, key: Callable[[NodeName], str]) -> list[tuple[str, float, int]]:
-    """(group, joules, critical cycles), by energy; the node names grouped by `key`."""
-    energy: dict[str, float] = {}
+def formula(line: EnergyLine, known: dict[str, ConstantRecord]) -> str:
+    """`macro.mac_energy x macro.transpose_energy_factor*`; static lines are for all the time."""
+    factors = [path + _ASSUMED * is_assumed(known.get(path)) for path in line.constants]
+    return " x ".join([*factors, "time"] if line.category == "static" else factors)
+
+
+def is_assumed(constant: ConstantRecord | None) -> bool:
+    """Whether it is an engineering assumption."""
+    return constant is not None and constant.confidence == Confidence.ASSUMED.value
+
+
+def constants_text(stats: Statistics) -> str:
+    """The constants behind the lines of energy: value, where it is from, how sure we are, and in which lines."""
+    lines: dict[str, list[str]] = {}
+    for line in stats.energy_lines:
+        for path in line.constants:
+            lines.setdefault(path, []).append(line.key)
+    rows = [
+        (c.path, constant_text(c), c.confidence, str(c.year or ""), ", ".join(lines[c.path]), c.source)
+        for c in stats.constants
+        if c.path in lines
+    ]
+    heads = ("constant", "value", "confidence", "year", "lines", "source")
+    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows))
+
+
+Group = tuple[str, dict[str, float], int]
+
+
+def grouped(stats: Statistics, key: Callable[[NodeName], str]) -> list[Group]:
+    """(group, joules by category, critical cycles), by energy; the places grouped by `key`."""
     cycles: dict[str, int] = {}
-    for node, joules in stats.energy_j.by_node.items():
-        group = key(short_name(node))
-        energy[group] = energy.get(group, 0.0) + joules
-    for node, count in stats.critical_path.by_node.items():
-        group = key(short_name(node))
-        cycles[group] = cycles.get(group, 0) + count
-    names = sorted(energy | cycles, key=lambda name: (-energy.get(name, 0.0), name))
-    return [(name, energy.get(name, 0.0), cycles.get(name, 0)) for name in names]
+    lines = []
+    for place in stats.places:
+        group = key(NodeName(place.layer, place.part))
+        cycles[group] = cycles.get(group, 0) + place.critical_cycles
+        each = (place.dynamic_j, place.write_j, place.static_j)
+        lines += [(group, category, joules) for category, joules in zip(_CATEGORIES, each, strict=True)]
+    return [(name, by, cycles[name]) for name, by in _spread(lines).items()]
 
 
 def layer_of(name: NodeName) -> str:
@@ -198,16 +217,16 @@ def part_of(name: NodeName) -> str:
 
 
 def _groups(stats: Statistics, head: str, key: Callable[[NodeName], str]) -> str:
-    groups = _grouped(stats, key)
+    groups = grouped(stats, key)
     shown, rest = groups[:_ROWS], groups[_ROWS:]
     if rest:
-        shown = [*shown, (f"{len(rest)} more", sum(g[1] for g in rest), sum(g[2] for g in rest))]
-    total = stats.energy_j.total
+        sums = {category: sum(by[category] for _, by, _ in rest) for category in _CATEGORIES}
+        shown = [*shown, (f"{len(rest)} more", sums, sum(cycles for _, _, cycles in rest))]
     rows = [
-        (name, si(joules, "J"), share(joules, total), f"{cycles:,}", share(cycles, stats.cycles))
-        for name, joules, cycles in shown
+        (name, *_energies(by, stats.energy_j.total), f"{cycles:,}", share(cycles, stats.cycles))
+        for name, by, cycles in shown
     ]
-    return table((head, "energy", "share", "critical cycles", "share"), rows)
+    return table((head, "energy", "share", *_CATEGORIES, "critical cycles", "share"), rows)
 
 
 def _resources(stats: Statistics) -> str:
@@ -227,54 +246,48 @@ def _resources(stats: Statistics) -> str:
     return table(("resource", "critical cycles", "share", "busy"), rows)
 
 
-def _metrics(stats: Statistics) -> dict[str, tuple[float, str]]:
-    e = stats.energy_j
-    return {
-        "cycles": (stats.cycles, f"{stats.cycles:,}"),
-        "cycles a token": (_per_token(stats.cycles, stats), f"{_per_token(stats.cycles, stats):,.1f}"),
-        "tokens/s": (_tokens_per_second(stats), f"{_tokens_per_second(stats):,.1f}"),
-        "energy": (e.total, si(e.total, "J")),
-        "energy a token": (_per_token(e.total, stats), si(_per_token(e.total, stats), "J")),
-        "  dynamic": (e.dynamic, si(e.dynamic, "J")),
-        "  write": (e.write, si(e.write, "J")),
-        "  static": (e.static, si(e.static, "J")),
-        "instructions": (stats.instructions, f"{stats.instructions:,}"),
-        "MACs": (stats.macs, f"{stats.macs:,}"),
-        "message bytes": (stats.message_bytes, f"{stats.message_bytes:,}"),
-    } | {f"  {name}": (joules, si(joules, "J")) for name, joules in e.by_component.items()}
-
-
 def _comparison(stats: Statistics, baseline: Statistics) -> str:
-    new, old = _metrics(stats), _metrics(baseline)
+    """What changed between two runs, and the constants that did."""
+    heads = ("", "this", "baseline", "difference", "ratio")
     rows = [
-        (name, text, old[name][1], f"{value / old[name][0]:.4g}x" if old[name][0] else "-")
-        for name, (value, text) in new.items()
-        if name in old and (value or old[name][0])
+        ("  " * d.level + d.name, d.text(d.new), d.text(d.old), d.change, d.ratio_text)
+        for d in deltas(stats, baseline)
     ]
-    heads = ("", "this", "baseline", "ratio")
-    return f"baseline  {baseline.program} on {baseline.target}\n\n{table(heads, rows)}"
+    texts = [f"baseline  {baseline.program} on {baseline.target}", table(heads, rows)]
+    changed = changed_constants(stats, baseline)
+    if changed:
+        values = [(c.path, constant_text(c.new), constant_text(c.old)) for c in changed]
+        texts.append(table(("constant that differs", "this", "baseline"), values))
+    return "\n\n".join(texts)
 
 
-def render_report(stats: Statistics, baseline: Statistics | None = None) -> str:
-    """The report as text: summary, what bounds it, energy by component, layer, part and event; a comparison."""
+def render_report(
+    stats: Statistics, baseline: Statistics | None = None, *, with_constants: bool = False
+) -> str:
+    """The report as text: summary, what bounds it, energy by component, layer, part and line; a comparison."""
     sections = [
         _summary(stats),
         _resources(stats),
         _components(stats),
         _groups(stats, "layer", layer_of),
         _groups(stats, "part", part_of),
-        _events(stats),
+        _lines(stats),
     ]
     if baseline is not None:
         sections.insert(1, _comparison(stats, baseline))
+    if with_constants:
+        sections.append(constants_text(stats))
     return "\n\n".join(sections) + "\n"
 
 
 def report_data(stats: Statistics, baseline: Statistics | None = None) -> dict[str, object]:
-    """The report as JSON values: the statistics, groups by layer and by part, ratios to a baseline."""
+    """The report as JSON values: the statistics, groups by layer and by part, what changed from a baseline."""
 
     def groups(key: Callable[[NodeName], str]) -> dict[str, object]:
-        return {name: {"energy_j": joules, "critical_cycles": c} for name, joules, c in _grouped(stats, key)}
+        return {
+            name: {"energy_j": sum(by.values()), **{f"{c}_j": j for c, j in by.items()}, "critical_cycles": n}
+            for name, by, n in grouped(stats, key)
+        }
 
     data: dict[str, object] = {
         "statistics": stats.model_dump(mode="json", by_alias=True),
@@ -282,8 +295,9 @@ def report_data(stats: Statistics, baseline: Statistics | None = None) -> dict[s
         "by_part": groups(part_of),
     }
     if baseline is not None:
-        new, old = _metrics(stats), _metrics(baseline)
-        data["ratios"] = {
-            name.strip(): new[name][0] / old[name][0] for name in new if name in old and old[name][0]
-        }
+        found = deltas(stats, baseline)
+        data["ratios"] = {d.name: d.ratio for d in found if d.ratio is not None}
+        data["differences"] = {d.name: d.new - d.old for d in found}
+        data["differences_by_layer_j"] = {d.name: d.new - d.old for d in layer_deltas(stats, baseline)}
+        data["changed_constants"] = [c.path for c in changed_constants(stats, baseline)]
     return data

@@ -117,7 +117,7 @@ HEADS = ("without", "decode latency", "prefill latency", "energy", "most, on one
 
 def table(effects: Sequence[Effect]) -> str:
     """The table as text."""
-    from runtime.report import table as text_table
+    from runtime.amounts import table as text_table
 
     return text_table(HEADS, [_cells(effect) for effect in effects])
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 
 from benchmarks.mapping.measure import Result
-from runtime.report import si
-from runtime.report import table as text_table
+from runtime.amounts import si
+from runtime.amounts import table as text_table
 
 GROUPS: tuple[tuple[str, Callable[[Result], str]], ...] = (
     ("system and phase", lambda r: f"{r.system} {r.phase}"),

@@ -15,7 +15,7 @@ from .console import Console
 if TYPE_CHECKING:
     from isa.program import Program, Segment
     from runtime.paging import KvUse
-    from runtime.sinks.statistics import Statistics
+    from runtime.sinks.schema import Statistics
     from runtime.timing import StepCost
 
 

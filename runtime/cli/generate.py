@@ -21,7 +21,7 @@ from .prompts import BYTES, generate_batch, given_prompts, prompt_ids, say_batch
 
 if TYPE_CHECKING:
     from runtime.session import Generation, Session
-    from runtime.sinks.statistics import Statistics
+    from runtime.sinks.schema import Statistics
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +132,7 @@ def _generate(
 
 def say_costs(stats: Statistics, console: Console) -> None:
     """Time of the prompt, speed of what follows, energy."""
-    from runtime.report import si
+    from runtime.amounts import si
 
     steps = stats.per_step or []
     prompt, rest = steps[0], steps[1:]

@@ -12,7 +12,7 @@ from .console import Console
 
 if TYPE_CHECKING:
     from runtime.session import Generation, Session
-    from runtime.sinks.statistics import Statistics
+    from runtime.sinks.schema import Statistics
 
 BYTES = 256  # the vocabulary of a model whose tokens are bytes
 
@@ -82,7 +82,8 @@ def _text(generation: Generation, vocabulary: int) -> str:
 
 def say_batch(stats: Statistics, made: Sequence[Generation], console: Console) -> None:
     """Speed, energy, and how full the KV arrays were."""
-    from runtime.report import kv_text, si
+    from runtime.amounts import si
+    from runtime.report import kv_text
 
     new = sum(len(generation.tokens) for generation in made)
     rates = (

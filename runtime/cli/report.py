@@ -9,9 +9,12 @@ from .files import existing
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """`cim report S.json [--baseline OLD.json]`"""
+    """`cim report S.json [--html R.html] [--baseline OLD.json] [--constants]`"""
     parser.add_argument("stats", metavar="S.json", help="what --stats saved")
     parser.add_argument("--baseline", metavar="OLD.json", help="statistics to compare with")
+    parser.add_argument(
+        "--constants", action="store_true", help="list the constants behind each line of energy, with sources"
+    )
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -21,6 +24,6 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     stats = read_statistics(existing(options.stats))
     baseline = read_statistics(existing(options.baseline)) if options.baseline else None
-    console.result(render_report(stats, baseline).rstrip("\n"))
+    console.result(render_report(stats, baseline, with_constants=options.constants).rstrip("\n"))
     console.data(report_data(stats, baseline))
     return 0

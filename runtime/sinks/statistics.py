@@ -1,154 +1,40 @@
-"""Statistics of a run: one JSON object with a schema and a version.
-
-`Statistics` is the schema; `stats.schema.json` beside this file is generated from it (`schema_text`).
-Energies are in joules, times in seconds or in clock cycles, utilisations between 0 and 1.
-"""
+"""Statistics of a run, made from what was counted; written and read as JSON (`runtime/sinks/schema.py`)."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 from isa.events import Bound, Category, Event, Resource, Static
 from isa.instruction import Unit
 from isa.program import Limits, Program, Segment
-from runtime.bounds import Beside
+from runtime.bounds import Beside, Phase
 from runtime.decoding import Decoding
 from runtime.energy import Energy, energy, powered
 from runtime.paging import KvUse
 from runtime.timing.result import StepCost, merged
 
+from .constants import constant_records, energy_lines
 from .files import whole_file
-
-SCHEMA = "cim-statistics"
-VERSION = 1
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class EnergyJoules(_Model):
-    """Joules. `total` = dynamic + write + static = sum of `by_component` = sum of `by_node`, exactly, in any order."""
-
-    total: float
-    dynamic: float
-    write: float
-    static: float
-    by_component: dict[str, float]
-    by_node: dict[str, float] = Field(description="by ONNX nodes; static energy is the node `(static)`")
-    by_event: dict[str, float] = Field(description="by event, and by kind of static power (`static_...`)")
-
-
-class CriticalPath(_Model):
-    """What the cycles of the longest chain of dependent operations were spent on; both sum to `cycles`."""
-
-    by_resource: dict[str, int]
-    by_node: dict[str, int]
-
-
-class StepRecord(_Model):
-    """One step of the run."""
-
-    cycles: int
-    tokens: int
-    source_rows: int = 0
-    instructions: int
-    bound_by: str
-
-
-class PhaseRecord(_Model):
-    """The steps of a phase beside their lower bounds (docs/bound.md)."""
-
-    phase: str
-    steps: int
-    cycles: int
-    bound_cycles: int
-    ratio: float = Field(description="cycles over bound_cycles")
-    binding: str = Field(description="the resource that the bound comes from")
-
-
-class KvRecord(_Model):
-    """How full the KV arrays of tokens were, in rows of one array (docs/batching.md)."""
-
-    sequences: int = Field(description="how many sequences can be resident")
-    pages: int = Field(description="that sequences share; without paging one each, of the longest context")
-    page_rows: int
-    capacity: int = Field(description="tokens that there is room for: pages x page_rows")
-    peak_pages: int = Field(description="most pages that belonged to sequences at a time")
-    peak_tokens: int = Field(description="most tokens in the arrays at a time")
-    fragmentation: float = Field(description="empty part of the rows of sequences' pages, mean over steps")
-
-
-class DecodeStep(_Model):
-    """One decode step."""
-
-    cycles: int
-    energy_j: float
-    simulated: bool = Field(
-        description="false: interpolated between the simulated steps before and behind it"
-    )
-
-
-class DecodeRecord(_Model):
-    """A run of decode steps, one token of each sequence a step; sums are over all steps, the interpolated ones too."""
-
-    positions: list[int] = Field(description="tokens in the cache before the first step, by sequence")
-    asked: int = Field(description="steps that were asked for")
-    every: int = Field(description="each such step was to be simulated, the first and the last always")
-    interrupted: bool = Field(description="the run was ended early: `steps` has what was done until then")
-    simulated: int
-    interpolated: int
-    tokens: int
-    cycles: int
-    latency_s: float
-    energy_j: float
-    steps: list[DecodeStep]
-
-
-class Statistics(_Model):
-    """Everything that a run cost and what bounded it. Of decode runs all but `decode` is of simulated steps."""
-
-    schema_name: Literal["cim-statistics"] = Field(default="cim-statistics", alias="schema")
-    version: Literal[1] = 1
-    target: str
-    target_hash: str
-    program: str = Field(description="the model the program was compiled from, or its roles if unknown")
-    program_hash: str = Field(description="hash of the model file; empty if unknown")
-    engine: str = Field(description="what computed the values, or `timing`")
-    tiles: int = Field(description="tiles in use")
-    steps: int
-    tokens: int = Field(description="tokens that went through, prompt and generated")
-    source_rows: int = Field(default=0, description="rows of sources that went through, for cross-attention")
-    cycles: int
-    latency_s: float = Field(description="simulated time: cycles over the clock frequency")
-    wall_s: float = Field(description="time that the simulation took")
-    instructions: int = Field(description="dynamic: one for each issue on each tile")
-    instructions_by_unit: dict[str, int]
-    macs: int = Field(description="multiply-accumulates in arrays")
-    messages: int
-    message_bytes: int
-    energy_j: EnergyJoules
-    events: dict[str, int] = Field(description="how often each event happened")
-    utilization: dict[str, float] = Field(description="busy cycles over cycles x pieces, by resource")
-    bound_by: str = Field(description="what most of the critical path was spent on")
-    critical_path: CriticalPath
-    bounds: list[PhaseRecord] = Field(
-        default=[], description="by phase; empty if the model's work is unknown"
-    )
-    per_step: list[StepRecord] | None = None
-    kv_cache: KvRecord | None = Field(default=None, description="of runs whose sequences the session led")
-    decode: DecodeRecord | None = Field(default=None, description="of runs of decode steps")
-
-    def to_json(self) -> str:
-        """The JSON text."""
-        return self.model_dump_json(indent=2, by_alias=True) + "\n"
+from .occupancy import area_record, occupancy, tile_map, uses_of
+from .places import place_records
+from .schema import (
+    CriticalPath,
+    DecodeRecord,
+    DecodeStep,
+    EnergyJoules,
+    KvRecord,
+    PhaseRecord,
+    PhaseWork,
+    Statistics,
+    StepRecord,
+)
+from .work import phase_work, roofs, total_work
 
 
 def _descending(counts: Mapping[str, int]) -> dict[str, int]:
@@ -236,6 +122,8 @@ def _bounds(beside: Beside) -> list[PhaseRecord]:
             bound_cycles=found.least,
             ratio=found.ratio,
             binding=found.binding,
+            terms=dict(found.terms),
+            chain=dict(found.chain),
         )
         for found in beside.by_phase()
     ]
@@ -258,16 +146,18 @@ def statistics(
     beside = Beside(program)
     for own, step in zip(segments, steps, strict=bool(segments)):
         beside.add(own, step.cycles)
-    return _statistics(
-        program,
+    known = uses or uses_of(program, segments)
+    run = _Run(
         merged(steps),
         len(steps),
-        engine=engine,
-        wall_s=wall_s,
-        bounds=_bounds(beside),
+        engine,
+        wall_s,
+        _bounds(beside),
+        phase_work(steps, segments),
         per_step=_records(steps) if per_step else None,
-        kv_cache=kv_record(program.step_limits, uses) if uses else None,
+        kv_cache=kv_record(program.step_limits, known) if known else None,
     )
+    return _statistics(program, run)
 
 
 def decode_statistics(run: Decoding, *, interrupted: bool, wall_s: float) -> Statistics:
@@ -287,44 +177,65 @@ def decode_statistics(run: Decoding, *, interrupted: bool, wall_s: float) -> Sta
         energy_j=math.fsum(point.joules for point in points),
         steps=[DecodeStep(cycles=p.cycles, energy_j=p.joules, simulated=p.is_simulated) for p in points],
     )
-    bounds = _bounds(run.beside)
-    return _statistics(
-        program, run.total, count, engine="timing", wall_s=wall_s, bounds=bounds, decode=record
+    uses = uses_of(program, [run.steps[number] for number in sorted(run.cycles)])
+    own = _Run(
+        run.total,
+        count,
+        "timing",
+        wall_s,
+        _bounds(run.beside),
+        total_work(Phase.DECODE, run.total, count),
+        kv_cache=kv_record(program.step_limits, uses) if uses else None,
+        decode=record,
     )
+    return _statistics(program, own)
 
 
-def _statistics(
-    program: Program,
-    total: StepCost,
-    steps: int,
-    *,
-    engine: str,
-    wall_s: float,
-    bounds: list[PhaseRecord],
-    per_step: list[StepRecord] | None = None,
-    kv_cache: KvRecord | None = None,
-    decode: DecodeRecord | None = None,
-) -> Statistics:
-    """The statistics of so many steps that cost `total`."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What was measured: so many steps that cost `total`."""
+
+    total: StepCost
+    steps: int
+    engine: str
+    wall_s: float
+    bounds: list[PhaseRecord]
+    work: list[PhaseWork]
+    per_step: list[StepRecord] | None = None
+    kv_cache: KvRecord | None = None
+    decode: DecodeRecord | None = None
+
+
+def _statistics(program: Program, run: _Run) -> Statistics:
+    """The statistics of a run."""
+    total, target = run.total, program.target
+    spent = energy(target, program, [total])
+    lines = energy_lines(spent)
     return Statistics(
-        target=program.target.name,
-        target_hash=program.target.hash,
+        target=target.name,
+        target_hash=target.hash,
+        target_description=target.description,
+        clock_hz=target.clock.si,
         program=program.origin.model or ", ".join(role.name for role in program.roles),
         program_hash=program.origin.model_hash,
-        engine=engine,
+        options=dict(program.origin.options),
+        engine=run.engine,
         tiles=program.tile_count,
-        steps=steps,
+        steps=run.steps,
         tokens=total.tokens,
         source_rows=total.source_rows,
         cycles=total.cycles,
-        latency_s=total.cycles / program.target.clock.si,
-        wall_s=wall_s,
+        latency_s=total.cycles / target.clock.si,
+        wall_s=run.wall_s,
         instructions=total.issued,
         instructions_by_unit={unit.value: total.instructions.get(unit, 0) for unit in Unit},
         macs=total.macs,
         messages=total.messages,
         message_bytes=total.message_bytes,
-        energy_j=_energy(energy(program.target, program, [total])),
+        energy_j=_energy(spent),
+        energy_lines=lines,
+        places=place_records(program, spent, total.critical_nodes),
+        constants=constant_records(target, lines),
         events={event.key: total.count(event) for event in Event},
         utilization=_utilization(program, total.busy, total.cycles),
         bound_by=total.bound_by.value,
@@ -332,10 +243,15 @@ def _statistics(
             by_resource={bound.value: total.critical.get(bound, 0) for bound in Bound},
             by_node=_descending(total.critical_nodes),
         ),
-        bounds=bounds,
-        per_step=per_step,
-        kv_cache=kv_cache,
-        decode=decode,
+        bounds=run.bounds,
+        work=run.work,
+        roofs=roofs(program),
+        occupancy=occupancy(program),
+        tile_map=tile_map(program),
+        area_mm2=area_record(program),
+        per_step=run.per_step,
+        kv_cache=run.kv_cache,
+        decode=run.decode,
     )
 
 
@@ -363,8 +279,3 @@ def read_statistics(path: Path) -> Statistics:
 
 
 _HELP = "give a file that `--stats` of this version wrote (runtime/sinks/stats.schema.json)"
-
-
-def schema_text() -> str:
-    """The JSON schema of the statistics, as in `stats.schema.json`."""
-    return json.dumps(Statistics.model_json_schema(by_alias=True, mode="serialization"), indent=2) + "\n"

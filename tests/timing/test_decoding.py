@@ -8,7 +8,8 @@ import pytest
 
 from isa.program import Segment
 from runtime.decoding import Decoding, filled, sampled
-from runtime.sinks.statistics import DecodeRecord, Statistics, decode_statistics, statistics
+from runtime.sinks.schema import DecodeRecord, Statistics
+from runtime.sinks.statistics import decode_statistics, statistics
 from runtime.timing import Simulator, simulate
 
 from .test_properties import attention
@@ -50,7 +51,7 @@ def test_steps_add_up_to_the_statistics_of_all() -> None:
     stats, decode = found(run)
     costs = [simulate(run.program, segments) for segments in run.steps.values()]
     plain = statistics(run.program, costs, engine="timing", wall_s=0.5)
-    assert stats == plain.model_copy(update={"decode": decode, "bounds": stats.bounds})
+    assert stats == plain.model_copy(update={"decode": decode, "bounds": stats.bounds, "work": stats.work})
     assert [step.cycles for step in decode.steps] == [cost.cycles for cost in costs]
     assert all(step.simulated for step in decode.steps)
     assert (decode.cycles, decode.tokens, decode.latency_s) == (stats.cycles, COUNT, stats.latency_s)

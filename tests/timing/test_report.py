@@ -10,9 +10,11 @@ import pytest
 
 from isa import instructions as t
 from isa.program import Program
+from runtime.amounts import si
 from runtime.nodes import NodeName, short_name
-from runtime.report import render_report, report_data, si
-from runtime.sinks.statistics import Statistics, statistics
+from runtime.report import render_report, report_data
+from runtime.sinks.schema import Statistics
+from runtime.sinks.statistics import statistics
 from runtime.timing import simulate
 
 from .programs import A0, ONE_TOKEN, R, array, at, changed, program, role, tiny

@@ -17,7 +17,8 @@ from isa.program import Program, Segment
 from runtime.sinks import statistics as module
 from runtime.sinks.chrome import chrome_trace
 from runtime.sinks.konata import konata_log
-from runtime.sinks.statistics import Statistics, read_statistics, schema_text, statistics, write_statistics
+from runtime.sinks.schema import Statistics, schema_text
+from runtime.sinks.statistics import read_statistics, statistics, write_statistics
 from runtime.sinks.trace import open_trace
 from runtime.timing import Simulator, simulate
 
@@ -38,7 +39,7 @@ def test_statistics_have_the_promised_fields() -> None:
     promised = "cycles latency_s tokens instructions macs utilization bound_by target program engine wall_s"
     assert set(promised.split()) <= set(data)
     assert data["schema"] == "cim-statistics"
-    assert data["version"] == 1
+    assert data["version"] == 2
     assert data["tokens"] == 5
     assert data["latency_s"] == data["cycles"] / 1e9
     assert data["instructions"] == sum(data["instructions_by_unit"].values()) == data["events"]["issue"]

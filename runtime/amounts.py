@@ -1,0 +1,48 @@
+"""Quantities and tables as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+_PREFIXES = (
+    (1e18, "E"),
+    (1e15, "P"),
+    (1e12, "T"),
+    (1e9, "G"),
+    (1e6, "M"),
+    (1e3, "k"),
+    (1.0, ""),
+    (1e-3, "m"),
+    (1e-6, "u"),
+    (1e-9, "n"),
+)
+
+
+def si(value: float, unit: str) -> str:
+    """A quantity with a prefix and four digits: `2.124 uJ`."""
+    if value == 0:
+        return f"0 {unit}"
+    scale, prefix = next(((s, p) for s, p in _PREFIXES if abs(value) >= s), (1e-12, "p"))
+    return f"{value / scale:.4g} {prefix}{unit}"
+
+
+def share(part: float, whole: float) -> str:
+    """A part of a whole in percent."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A plain table: the first column flush left, the others flush right."""
+    lines = [tuple(heads), *(tuple(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+
+    def text(line: Sequence[str]) -> str:
+        first = line[0].ljust(widths[0])
+        return "  ".join((first, *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)))).rstrip()
+
+    return "\n".join([text(lines[0]), "  ".join("-" * w for w in widths), *map(text, lines[1:])])
