@@ -29,6 +29,9 @@ from .quantities import (
     Time,
 )
 
+MOST_ADC_BITS = 24
+"""More would convert sums of slices exactly in any array that there is."""
+
 OPERAND_BITS = 8
 """Bits of a weight and of an input that the constants of a macro are for."""
 
@@ -46,10 +49,44 @@ class Cell(Enum):
 class Adc(Model):
     """The converter of an analog macro: lines of cells take turns at it."""
 
-    bits: Number  # resolution
+    bits: Number  # resolution, its sign included
+    range: Share | None = (
+        None  # of the largest sum of a slice, to both sides of 0: beyond, it clips; all, if left out
+    )
     lines: Number  # columns of cells that share one
     latency: Time  # a conversion
     energy: EnergyEach  # a conversion, with the shift and addition of its slice
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not 2 <= self.bits.value <= MOST_ADC_BITS:
+            raise ValueError(f"bits must be from 2 to {MOST_ADC_BITS}")
+        if self.range is not None and self.range.value == 0:
+            raise ValueError("range must be greater than 0")
+        return self
+
+
+class Drift(Model):
+    """How conductances fall with the time t since they were programmed: as (t / start) ** -exponent."""
+
+    exponent: Share  # mean over cells; what it takes is put back behind the converters (docs/analog.md)
+    spread: Share  # standard deviation from cell to cell
+    start: Time  # when a conductance is what programming aimed at
+    time: Time  # since programming, if a run does not say
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not 0 < self.start.si <= self.time.si:
+            raise ValueError("start must be greater than 0, and time not before it")
+        return self
+
+
+class Noise(Model):
+    """What keeps the sums of an analog macro from being exact (docs/analog.md)."""
+
+    programming_error: Share  # standard deviation of a conductance, of the range of a cell's conductances
+    read_noise: Share  # standard deviation of a sum, of the largest that its converter tells from others
+    drift: Drift | None = None
 
 
 class Activity(Model):
@@ -80,6 +117,7 @@ class Macro(Model):
     mac_energy: EnergyEach  # one int8 x int8 multiply-accumulate: cells and adder tree of all slices
     drive_energy: EnergyEach | None = None  # one step on one line of cells, if not within mac_energy (DAC)
     adc: Adc | None = None  # only analog macros have one
+    noise: Noise | None = None  # without it, sums are exact but for their conversion
     activity: Activity | None = None  # without it, mac_energy holds for all data
     transpose_latency_factor: Ratio  # MVM time in the second direction, over mvm_latency
     transpose_energy_factor: Ratio  # MAC energy in the second direction, over mac_energy
@@ -98,6 +136,8 @@ class Macro(Model):
             given = getattr(self, name)
             if given is not None and (given.value > most.value or most.value % given.value):
                 raise ValueError(f"{name} must divide {name.removeprefix('pass_')}, {most.value:g}")
+        if self.noise is not None and self.adc is None:
+            raise ValueError("noise: only macros with an adc have noise")
         if self.refresh_share >= 1:
             raise ValueError(
                 f"refreshing all rows takes longer than they keep their contents ({self.retention})"
