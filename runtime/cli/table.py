@@ -44,6 +44,9 @@ COMMANDS = (
     Command("check", "check", "compare a compiled model's values with ONNX Runtime's"),
     Command("report", "report", "show statistics that `run` or `generate` saved; compare two of them"),
     Command("bench", "bench", "run a benchmark of the toolchain; without a name, list them"),
+    Command(
+        "validate", "validate", "published results beside predictions: errors, assumptions, what is missing"
+    ),
     Command("asm", "asm", "assemble a text to a program"),
     Command("dis", "dis", "print a program's listing"),
     Command("verify", "verify", "prove that a program cannot trap or deadlock"),

@@ -1,0 +1,1 @@
+"""Published results beside predictions: `cim validate` (docs/validation.md)."""
