@@ -220,6 +220,24 @@ class Hardware(Model):
         return self.kv or self.macro
 
     @property
+    def written_macros_per_tile(self) -> int:
+        """Macros in a tile that keys, values and streams may take: their own, or all."""
+        return self.kv_macros_per_tile or self.macros_per_tile
+
+    @property
+    def all_macros_per_tile(self) -> int:
+        """Macros of both kinds in a tile."""
+        return self.macros_per_tile + self.kv_macros_per_tile
+
+    def fits_tile(self, weights: int, written: int) -> bool:
+        """Whether a tile has so many macros for weights, and so many for keys, values and streams beside them."""
+        return written <= self.written_beside(weights) and weights <= self.macros_per_tile
+
+    def written_beside(self, weights: int) -> int:
+        """Macros of a tile for keys, values and streams if weights take so many; negative if these do not fit."""
+        return self.kv_macros_per_tile or self.macros_per_tile - weights
+
+    @property
     def kv_macros_per_tile(self) -> int:
         """Macros in a tile for keys, values and streams alone; 0 if these share the others."""
         return int(self.tile.kv_macros.value) if self.tile.kv_macros else 0

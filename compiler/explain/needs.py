@@ -69,7 +69,7 @@ def cache_bytes(program: Program) -> int:
 
 def _sizes(program: Program) -> str:
     target, work, limits = program.target, program.workload, program.step_limits
-    cells = target.tiles * target.macros_per_tile * target.macro_rows * target.macro_cols
+    cells = target.tiles * target.all_macros_per_tile * target.macro.bytes
     chips = target.tiles // target.tiles_per_chip
     weights, cache = work.weights, cache_bytes(program)
     total = weights + cache
@@ -83,6 +83,6 @@ def _sizes(program: Program) -> str:
     return (
         f"Its linear layers have {weights:,} weights on the chip ({size(weights)} in int8).{cached} The arrays of "
         f"{target.name} hold {size(cells)} ({several(chips, 'chip')} of {target.tiles_per_chip} tiles of "
-        f"{target.macros_per_tile} macros of {target.macro_rows} x {target.macro_cols}): weights are "
+        f"{target.all_macros_per_tile} macros of {target.macro_rows} x {target.macro_cols}): weights are "
         f"{share(weights, cells)} of that, the cache {share(cache, cells)}; {fits}."
     )

@@ -40,7 +40,7 @@ def _arrays(program: Program) -> str:
         if a.kind is ArrayKind.KV
     )
     bare = sum(counts[role.name] for role in program.roles if not role.arrays)
-    held = tiles * target.macros_per_tile
+    held = tiles * target.all_macros_per_tile
     holes = macros * target.macro_rows * target.macro_cols - cells
     said = (
         f"{tiles:,} of {several(target.tiles, 'tile')} work, {target.tiles - tiles:,} are "

@@ -53,8 +53,9 @@ class AttentionBuilder:
         last = LastLayer({})
         if self.plan.policy is not KvPolicy.RESIDENT:
             self.shares = of_all_rows(self.shares)  # keys stream past the queries of a segment
-        dealt, is_fused = self._deal(), self._fused_macros() <= self.parts.geometry.hardware.macros_per_tile
-        is_short = is_fused and stays_whole(self.parts.geometry, self.rows_of, self.group, self.dealing)
+        geometry, dealt = self.parts.geometry, self._deal()
+        is_fused = geometry.hardware.fits_tile(self._projection_macros(), self._kv_macros())
+        is_short = is_fused and stays_whole(geometry, self.rows_of, self.group, self.dealing)
         is_apart = (dealt.ways > 1 and not is_short) or (self.dealing.groups_heads and not is_fused)
         if is_apart and not self._stays() and self._can_split(dealt):
             self._split(dealt, last)
@@ -114,7 +115,7 @@ class AttentionBuilder:
             return self.plan.ring > 0  # what has no ring has pages, on as many tiles as all others
         is_windowed = 0 < (self.op.window or 0) < self.parts.geometry.longest(self.rows_of)
         is_resident = self.plan.policy is KvPolicy.RESIDENT
-        fits = self._kv_macros() <= self.parts.geometry.hardware.macros_per_tile
+        fits = self._kv_macros() <= self.parts.geometry.hardware.written_macros_per_tile
         return is_windowed and is_resident and fits and not self.dealing.ways
 
     def _can_split(self, dealt: Deal) -> bool:
@@ -125,7 +126,7 @@ class AttentionBuilder:
             return False
         wanted = [shards_each(self.parts, self.section, self.state, share) for share in self.shares]
         fits = all(shards is not None for shards in wanted)
-        fits &= dealt.macros(geometry, op) <= geometry.hardware.macros_per_tile
+        fits &= dealt.macros(geometry, op) <= geometry.hardware.written_macros_per_tile
         fits &= self.section.last is None or geometry.columns(self.out_cols) > 0
         return fits
 
@@ -164,18 +165,15 @@ class AttentionBuilder:
     def _plan(self) -> KvPlan:
         """Where the rows of the layer's heads lie: rows in memory leave room for the projections if it is enough."""
         geometry, here = self.parts.geometry, resident(self.parts.geometry, self.op, self.rows_of)
-        tile = geometry.hardware.macros_per_tile
+        tile = geometry.hardware.written_macros_per_tile
         fits = macros(geometry, self.op, here) <= tile
         if not fits and (not geometry.kv.one_tile or len(self.parts.plans) < geometry.kv.spared):
             fits = self._can_split(deal(geometry, self.rows_of, self.op, self.dealing))
-        left = tile - self._projection_macros()
+        left = geometry.hardware.written_beside(self._projection_macros())
         return choose_policy(geometry, self.op, self.rows_of, Room(tile, left, fits))
 
     def _kv_macros(self) -> int:
         return macros(self.parts.geometry, self.op, self.plan)
-
-    def _fused_macros(self) -> int:
-        return self._projection_macros() + self._kv_macros()
 
     def _projection_macros(self) -> int:
         """Macros of a head's linear layers."""
@@ -388,7 +386,9 @@ class AttentionBuilder:
             f"{geometry.limits.sequences} sequence(s)"
         )
         way_out = ways_out(geometry, self.op, self.rows_of, plan)
-        check_macros(graph, self.node, self._kv_macros(), have, what, way_out)
+        check_macros(
+            graph, self.node, self._kv_macros(), geometry.hardware.written_macros_per_tile, what, way_out
+        )
         for share in self.shares:
             if share.lane.linear is not None:
                 long, _ = linear_shape(self.parts.weights, share.lane.linear)

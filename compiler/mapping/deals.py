@@ -83,7 +83,7 @@ def deal(geometry: Geometry, domain: Domain, op: Attention, asked: Dealing) -> D
     ways, most = min(wanted, most, tiles), min(most, tiles)
     while True:
         found = _dealt(geometry, domain, ways, block, blocks)
-        if ways >= most or found.macros(geometry, op) <= geometry.hardware.macros_per_tile:
+        if ways >= most or found.macros(geometry, op) <= geometry.hardware.written_macros_per_tile:
             return replace(found, projections=asked.projection_tiles)
         ways += 1
 

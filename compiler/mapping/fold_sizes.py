@@ -138,7 +138,7 @@ class Sizer:
         for columns in range(step, most + step, step):
             size = shapes.arrays * columns * (shapes.width * self.size + 8)
             macros = shapes.arrays * self._macros(shapes.width, columns)
-            if size > self.stage or macros > self.hardware.macros_per_tile:
+            if size > self.stage or macros > self.hardware.written_macros_per_tile:
                 return
             yield columns
 
@@ -163,7 +163,8 @@ class Sizer:
         """Whether KV rows may lie in DRAM, and a block of them fits a core."""
         block = math.ceil(self.geometry.block(Domain.TOKENS) / self.hardware.macro_rows)
         fits = all(
-            block * self._kv_macros(a) <= self.hardware.macros_per_tile for a in self.shapes.attentions
+            block * self._kv_macros(a) <= self.hardware.written_macros_per_tile
+            for a in self.shapes.attentions
         )
         can = all(not a.why_resident for a in self.shapes.attentions)
         return fits and can and self.geometry.kv.policy is not KvPolicy.RESIDENT
@@ -177,7 +178,7 @@ class Sizer:
             * (a.kv_heads // cores)
             * math.ceil(a.kept / self.hardware.macro_rows)
             * self._kv_macros(a)
-            <= self.hardware.macros_per_tile
+            <= self.hardware.written_macros_per_tile
             for a in self.shapes.attentions
         )
 
@@ -202,7 +203,7 @@ class Sizer:
         results = [math.ceil(n / (front * shapes.arrays * columns)) for n in shapes.results]
         if (
             max(pieces, default=0) > self.stage
-            or macros > self.hardware.macros_per_tile
+            or macros > self.hardware.written_macros_per_tile
             or front * len(shapes.linears) + 2 * cores * len(heads) + SPARE_PORTS > self.ports
             or hub + 2 * len(results) + SPARE_PORTS > self.ports
         ):

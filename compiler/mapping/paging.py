@@ -67,7 +67,7 @@ def page_ways(geometry: Geometry, layout: Layout, tokens: int, page_rows: int, a
     def fits(ways: int) -> bool:
         rows = -(-tokens // (page_rows * ways)) * page_rows
         sides = ((op.head_dim, op.v_head_dim) for op in ops if isinstance(op, Attention))
-        have = geometry.hardware.macros_per_tile
+        have = geometry.hardware.written_macros_per_tile
         return all(geometry.macros(rows, k) + geometry.macros(rows, v) <= have for k, v in sides)
 
     while ways < most and not fits(ways):

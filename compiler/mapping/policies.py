@@ -186,7 +186,7 @@ def _in_words(plan: KvPlan) -> str:
 
 def ways_out(geometry: Geometry, op: Attention, rows_of: Domain, plan: KvPlan) -> str:
     """What would make a layer's rows fit, where they do not fit on a tile: the smallest changes, in words."""
-    have, sequences = geometry.hardware.macros_per_tile, geometry.limits.sequences
+    have, sequences = geometry.hardware.written_macros_per_tile, geometry.limits.sequences
     option = "--max-source" if rows_of is Domain.SOURCE else "--max-context"
     found: list[str] = []
     if plan.policy is KvPolicy.RESIDENT and not plan.ring:

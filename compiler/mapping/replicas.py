@@ -24,13 +24,31 @@ def _template(template: Template, chunk: int, hardware: Hardware) -> Template:
     if template.repeats:  # rows of arrays in loops hold what passes through
         return template
     vectors, copies = _vectors(template, chunk), {array.name: array.copies for array in template.arrays}
-    free = hardware.macros_per_tile - sum(_macros(array, hardware) for array in template.arrays)
-    while (best := _best(template, vectors, copies, free, hardware)) is not None:
+    kinds = [tuple(template.arrays)]
+    if hardware.kv_macros_per_tile:  # each kind has macros of its own
+        kinds = [
+            tuple(a for a in template.arrays if (a.kind is ArrayKind.WEIGHT) is w) for w in (True, False)
+        ]
+    for arrays in kinds:
+        have = hardware.macros_per_tile if arrays is kinds[0] else hardware.kv_macros_per_tile
+        _copy(arrays, vectors, copies, have, hardware)
+    arrays = tuple(replace(array, copies=copies[array.name]) for array in template.arrays)
+    return replace(template, arrays=arrays)
+
+
+def _copy(
+    arrays: tuple[ArraySpec, ...],
+    vectors: Counter[str],
+    copies: dict[str, int],
+    have: int,
+    hardware: Hardware,
+) -> None:
+    """Give arrays that share `have` macros the copies that save most."""
+    free = have - sum(_macros(array, hardware) for array in arrays)
+    while (best := _best(arrays, vectors, copies, free, hardware)) is not None:
         array, more = best
         free -= _macros(array, hardware) * (more - copies[array.name])
         copies[array.name] = more
-    arrays = tuple(replace(array, copies=copies[array.name]) for array in template.arrays)
-    return replace(template, arrays=arrays)
 
 
 def _macros(array: ArraySpec, hardware: Hardware) -> int:
@@ -53,11 +71,15 @@ def _vectors(template: Template, chunk: int) -> Counter[str]:
 
 
 def _best(
-    template: Template, vectors: Counter[str], copies: dict[str, int], free: int, hardware: Hardware
+    arrays: tuple[ArraySpec, ...],
+    vectors: Counter[str],
+    copies: dict[str, int],
+    free: int,
+    hardware: Hardware,
 ) -> tuple[ArraySpec, int] | None:
     """The array whose next copies save most for each macro, and how many it then has; None if none fits or saves."""
     found: list[tuple[float, ArraySpec, int]] = []
-    for array in template.arrays:
+    for array in arrays:
         n, have = vectors[array.name], copies[array.name]
         passes = -(-n // have)
         if passes <= 1:

@@ -59,10 +59,11 @@ def _cuts(hardware: Hardware, shape: ResultShape, dtype: DType) -> Iterator[Resu
     """Every width of pieces, with as many of them in the buffer as it has room for."""
     step = hardware.macro_cols
     high = -(-shape.rows // hardware.macro_rows)
-    wide = hardware.macros_per_tile // high
+    wide = hardware.written_macros_per_tile // high
     width = -(-shape.cols // shape.tiles // WORD_BYTES) * WORD_BYTES
     for macros in range(1, wide):
-        columns, most = macros * step, (wide - macros) * step
+        own = hardware.kv_macros_per_tile > 0
+        columns, most = macros * step, (hardware.macros_per_tile // high - (0 if own else macros)) * step
         pieces = max(-(-(width - most) // columns), 1)
         stays = width - pieces * columns
         last = shape.cols - (shape.tiles - 1) * width - pieces * columns

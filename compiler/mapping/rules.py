@@ -88,7 +88,8 @@ def ways_wanted(op: Attention, longest: int, hardware: Hardware) -> int:
 
 def cache_ways(op: Attention, longest: int, sequences: int, hardware: Hardware) -> int:
     """Tiles that the `longest` rows of a KV head need, of each sequence."""
-    return math.ceil((op.head_dim + op.v_head_dim) * longest * sequences / _cells(hardware))
+    held = hardware.written_macros_per_tile * hardware.written.bytes
+    return math.ceil((op.head_dim + op.v_head_dim) * longest * sequences / held)
 
 
 FEWER = 4

@@ -129,11 +129,13 @@ class PlaceBlocks(Pass):
 def _check_rows(problem: Problem, asked: MapOptions) -> None:
     """Refuse (E0304) what has more rows of keys and values than all arrays have cells, if they are to lie in arrays: of
     a trial no more is asked than whether it fits, and this is known before anything is mapped."""
-    from compiler.mapping.folded_mapping import cells, row_cells
+    from compiler.mapping.folded_mapping import row_cells
     from isa.diagnostics import fail
     from isa.interface import KvPolicy
 
-    need, have = row_cells(problem.graph, problem.limits, asked.kv_tokens or 0), cells(problem.hardware)
+    hardware = problem.hardware
+    need = row_cells(problem.graph, problem.limits, asked.kv_tokens or 0)
+    have = hardware.tiles * hardware.written_macros_per_tile * hardware.written.bytes
     if asked.kv.policy is KvPolicy.RESIDENT and need > have:
         raise fail("E0304", f"keys and values need {need:,} cells of arrays, the target has {have:,}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from isa import instructions as t
 from isa.instruction import Access, ArrayMode, Dim, DType, Field, Inst, Mode
 from isa.operands import WORD_BYTES, Addr, ArrayRef, Mem, Space
-from isa.program import ArraySpec
+from isa.program import ArrayKind, ArraySpec
 
 from .arithmetic import divide
 from .buffer import Span, pitched
@@ -151,7 +151,7 @@ class Operation:
                 message = f"array {spec.name} holds {spec.dtype.value}, not {wanted.value}"
                 self.ctx.find(self.index, "E0401", message)
         if use.mode is ArrayMode.ACTIVATE and isinstance(self.inst, _TRANSPOSED):
-            self._check_transposable()
+            self._check_transposable(specs)
         if use.row is None or use.rows is None or not specs:
             return
         row, rows = self.ctx.value(self.state, getattr(self.inst, use.row)), self.length(use.rows)
@@ -182,9 +182,10 @@ class Operation:
                 message = f"group {self.ctx.text(group)} may not exist: array {spec.name} has {spec.groups}"
                 self.ctx.find(self.index, "E0403", message, group)
 
-    def _check_transposable(self) -> None:
+    def _check_transposable(self, specs: list[ArraySpec]) -> None:
         target = self.ctx.job.program.target
-        if not target.macro.transposable:
+        macros = [target.macro if spec.kind is ArrayKind.WEIGHT else target.written for spec in specs]
+        if not all(macro.transposable for macro in macros):
             message = f"the macros of target {target.name} cannot be activated along their columns"
             self.ctx.find(self.index, "E0401", message)
 

@@ -97,7 +97,7 @@ def _check_role(program: Program, role: Role, report: Report) -> None:
 
 def _check_arrays(program: Program, role: Role, report: Report) -> None:
     place, target = f"role {role.name}", program.target
-    macros = 0
+    weights = written = 0
     for spec in role.arrays:
         if spec.rows < 1 or spec.cols < 1 or spec.copies < 1:
             size = f"{spec.rows} x {spec.cols}" + f" in {spec.copies} copies" * (spec.copies != 1)
@@ -109,11 +109,19 @@ def _check_arrays(program: Program, role: Role, report: Report) -> None:
             report.thing(
                 place, "E0410", f"array {spec.name} cannot have scales by blocks of {spec.block} rows"
             )
+        elif spec.kind is ArrayKind.WEIGHT:
+            weights += spec.macros(target.macro_rows, target.macro_cols)
         else:
-            macros += spec.macros(target.macro_rows, target.macro_cols)
-    if macros > target.macros_per_tile:
-        message = f"the arrays take {macros} macros; a tile of {target.name} has {target.macros_per_tile}"
+            written += spec.macros(target.macro_rows, target.macro_cols)
+    have, own = target.macros_per_tile, target.kv_macros_per_tile
+    if own and written > own:
+        message = (
+            f"keys, values and streams take {written} macros; a tile of {target.name} has {own} for them"
+        )
         report.thing(place, "E0408", message)
+    if (macros := weights if own else weights + written) > have:
+        what = "arrays of weights" if own else "arrays"
+        report.thing(place, "E0408", f"the {what} take {macros} macros; a tile of {target.name} has {have}")
 
 
 def _check_constants(program: Program, role: Role, report: Report) -> None:

@@ -44,7 +44,7 @@ def program_facts(program: Program) -> dict[str, object]:
         "instructions": sum(len(role.code) for role in program.roles),
         "weight_macros": macros(ArrayKind.WEIGHT),
         "kv_macros": macros(ArrayKind.KV),
-        "macros_available": target.tiles * target.macros_per_tile,
+        "macros_available": target.tiles * target.all_macros_per_tile,
         "kv_bytes": kv_bytes,
         "kv_copy_bytes": _copied(program),
         "kv_memory_bytes": kv_memory,
@@ -185,6 +185,7 @@ def summary(compilation: Compilation, output: str | None) -> str:
     lines += [
         program_summary(program),
         *_bounds(program),
+        *_wear(program),
         f"verified    for every position and length; {_written(output)}",
     ]
     return "\n".join(lines)
@@ -196,6 +197,32 @@ def _bounds(program: Program) -> list[str]:
 
     points = [f"{name} {b.cycles:,} cycles ({b.binding.value})" for name, b in standard_points(program)]
     return [f"at least    {', '.join(points)}, whatever the mapping"] if points else []
+
+
+def _wear(program: Program) -> list[str]:
+    """What wears out, and how soon it may, on targets whose cells do."""
+    from isa.bound.points import standard_steps
+    from isa.endurance import wear
+    from runtime.bounds import bound_of
+
+    worn = wear(program)
+    least = bound_of(program, standard_steps(program)[0][1]) if worn else None
+    if least is None:
+        return []
+    return [
+        f"warning     {item.what} lie in {item.cell} cells, which survive {item.endurance:g} writes: at "
+        f"{item.writes_per_token:.3g} writes a token and {least.cycles:,} cycles a token they may be worn out in "
+        f"{_duration(item.lifetime_s(least.cycles / program.target.clock.si))}"
+        for item in worn
+    ]
+
+
+def _duration(seconds: float) -> str:
+    """A time in the largest unit of which it has one or more."""
+    for name, size in (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:,.3g} {name}"
+    return f"{seconds:.3g} seconds"
 
 
 def _written(output: str | None) -> str:

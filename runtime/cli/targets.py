@@ -71,8 +71,7 @@ def _chips(target: Hardware) -> int:
 
 
 def _array_bytes(target: Hardware) -> int:
-    macros = target.macros_per_tile + target.kv_macros_per_tile
-    return target.tiles * macros * target.macro.bytes
+    return target.tiles * target.all_macros_per_tile * target.macro.bytes
 
 
 def target_row(target: Hardware) -> tuple[str, ...]:

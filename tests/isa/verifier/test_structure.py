@@ -226,3 +226,16 @@ def test_many_findings_are_counted() -> None:
     found = findings(replace(GOOD, tiles=tiles, channels=(), barriers=()))
     assert len(found) == 21
     assert found[-1].message == "16 more findings of this kind"
+
+
+def test_macros_for_keys_and_values_are_counted_apart() -> None:
+    tile = tiny().tile.model_copy(update={"kv_macros": tiny().tile.ports})  # 64
+    target = tiny().model_copy(update={"tile": tile, "kv": tiny().macro})
+    arrays = (ArraySpec("w", ArrayKind.WEIGHT, 64, 16 * 33), ArraySpec("k", ArrayKind.KV, 64 * 65, 16))
+    role = Role("r", (t.Halt(),), arrays=arrays)
+    program = Program(target, Limits(64, 8), (role,), (Tile("t", "r", 0, 0, arrays=(WEIGHTS, None)),))
+    said = [finding.message for finding in findings(program) if finding.code == "E0408"]
+    assert said == [
+        "keys, values and streams take 65 macros; a tile of tiny has 64 for them",
+        "the arrays of weights take 33 macros; a tile of tiny has 32",
+    ]
