@@ -299,8 +299,8 @@ class Hardware(Model):
 
     @cached_property
     def hash(self) -> str:
-        """A digest of the whole description."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """A digest of all that is said of it."""
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()[:16]
 
 
 def hardware_from_dict(values: dict[str, Any], place: str) -> Hardware:
