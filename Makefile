@@ -7,6 +7,7 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 EXPORTERS := $(VENV)/.exporters
+BROWSER := $(VENV)/.browser
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all exporters lint format docs clean
@@ -24,16 +25,21 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
+# Tried once: without a browser the tests of the HTML report that need one are skipped.
+$(BROWSER): $(READY)
+	@$(BIN)/python -m tests.report.install || true
+	@touch $@
+
 setup: $(READY)  ## install everything into .venv
 
 demo: $(READY)  ## compile the shipped model, generate text, show cycles, joules and the listing (< 3 min)
 	@$(BIN)/python -m runtime.cli.demo
 
-test: $(READY)  ## the tests, without the slow ones (< 10 min on 2 cores)
+test: $(READY) $(BROWSER)  ## the tests, without the slow ones (< 10 min on 2 cores)
 	@$(BIN)/python -m pytest -q -n $(JOBS)
 
 # Without the exporters their tests are skipped, which the summary says; nothing else needs them.
-test-all: $(READY)  ## all tests, those with fresh exports too (installs requirements-exports.lock if it can)
+test-all: $(READY) $(BROWSER)  ## all tests, those with fresh exports too (installs requirements-exports.lock if it can)
 	@test $(EXPORTERS) -nt requirements-exports.lock || $(MAKE) --no-print-directory exporters \
 	  || echo "note: the packages of requirements-exports.lock cannot be installed here: no fresh exports are tested" >&2
 	@$(BIN)/python -m pytest -q -rs -n $(JOBS) -m ""

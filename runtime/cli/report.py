@@ -1,17 +1,20 @@
-"""Show statistics that `cim run` or `cim generate` saved; with --baseline, beside older ones."""
+"""Show statistics that `cim run` or `cim generate` saved; --html makes a page of them."""
 
 from __future__ import annotations
 
 import argparse
 
 from .console import Console
-from .files import existing
+from .files import existing, write_text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """`cim report S.json [--html R.html] [--baseline OLD.json] [--constants]`"""
     parser.add_argument("stats", metavar="S.json", help="what --stats saved")
     parser.add_argument("--baseline", metavar="OLD.json", help="statistics to compare with")
+    parser.add_argument(
+        "--html", metavar="R.html", help="write the report as one page that needs no other file"
+    )
     parser.add_argument(
         "--constants", action="store_true", help="list the constants behind each line of energy, with sources"
     )
@@ -24,6 +27,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     stats = read_statistics(existing(options.stats))
     baseline = read_statistics(existing(options.baseline)) if options.baseline else None
+    if options.html:
+        from runtime.html import page
+
+        write_text(options.html, page(stats, baseline))
+        console.say(f"written: {options.html}")
     console.result(render_report(stats, baseline, with_constants=options.constants).rstrip("\n"))
     console.data(report_data(stats, baseline))
     return 0

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif'
 
-# Categories, told apart by people with any colour vision in this order; (on light ground, on dark ground).
+# Categories: (on light ground, on dark ground). White, or black in the dark, is readable on each (4.5 to 1 or more).
 COLOURS = (
-    ("#2f6fcf", "#6ea8ff"),  # blue
-    ("#d5691e", "#ff9f5a"),  # orange
-    ("#6f7c8c", "#93a1b2"),  # slate
-    ("#12877a", "#4cc9b8"),  # teal
-    ("#a03f8d", "#e18bd0"),  # plum
-    ("#b08a00", "#e6c34a"),  # gold
-    ("#4c8f2c", "#94d06c"),  # green
-    ("#c23b4b", "#ff8592"),  # red
-    ("#6152c4", "#a99cff"),  # violet
-    ("#8a5a3c", "#cf9d7c"),  # brown
-    ("#2596be", "#7bd0ee"),  # sky
-    ("#7f8f1d", "#c9d65c"),  # olive
+    ("#2866c4", "#74abff"),  # blue
+    ("#bd5610", "#ff9f5a"),  # orange
+    ("#5f6b7a", "#9aa8b8"),  # slate
+    ("#0f766b", "#4cc9b8"),  # teal
+    ("#97388a", "#e18bd0"),  # plum
+    ("#8c6b00", "#e6c34a"),  # gold
+    ("#3f7d22", "#94d06c"),  # green
+    ("#b83344", "#ff8592"),  # red
+    ("#5a4bbd", "#a99cff"),  # violet
+    ("#805236", "#cf9d7c"),  # brown
+    ("#1b7599", "#7bd0ee"),  # sky
+    ("#68761a", "#c9d65c"),  # olive
 )
 _PLAIN = {  # what else is drawn: property, light, dark
     "ground": ("fill", "#ffffff", "#14181f"),
@@ -25,6 +25,7 @@ _PLAIN = {  # what else is drawn: property, light, dark
     "muted": ("fill", "#5a6676", "#a3afbf"),
     "grid": ("stroke", "#dfe4ea", "#2f3845"),
     "axis": ("stroke", "#8894a3", "#6d7a8c"),
+    "rest": ("fill", "#aeb8c4", "#55616f"),
     "empty": ("fill", "#e8ecf1", "#262e3a"),
 }
 

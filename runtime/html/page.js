@@ -1,0 +1,102 @@
+"use strict";
+(() => {
+  const byId = (id) => document.getElementById(id);
+
+  // The table of constants: find, choose by confidence, sort.
+  const table = byId("constants"), filter = byId("filter"), level = byId("confidence"), shown = byId("shown");
+  const rows = [...table.tBodies[0].rows];
+  const apply = () => {
+    const wanted = filter.value.trim().toLowerCase();
+    let count = 0;
+    for (const row of rows) {
+      const fits = level.value === "all" || row.cells[2].textContent === level.value
+        || (level.value === "behind energy" && row.cells[5].textContent !== "");
+      row.hidden = !(fits && row.textContent.toLowerCase().includes(wanted));
+      count += row.hidden ? 0 : 1;
+    }
+    shown.textContent = `${count} of ${rows.length} constants`;
+  };
+  filter.form.addEventListener("submit", (event) => event.preventDefault());
+  filter.addEventListener("input", apply);
+  level.addEventListener("input", apply);
+
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    const value = cell.dataset.sort ?? cell.textContent;
+    return value !== "" && !Number.isNaN(Number(value)) ? Number(value) : value;
+  };
+  const compare = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1);
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const down = head.getAttribute("aria-sort") === "ascending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const sorted = [...rows].sort((a, b) => compare(key(a, column), key(b, column)) * (down ? -1 : 1));
+      table.tBodies[0].append(...sorted);
+    });
+  });
+
+  // A link to a row that the filter hides shows all rows again; one into closed details opens them.
+  const reveal = () => {
+    const place = location.hash.length > 1 ? byId(decodeURIComponent(location.hash.slice(1))) : null;
+    if (place === null) return;
+    if (place.hidden) { filter.value = ""; level.value = "all"; apply(); }
+    const closed = place.closest("details:not([open])");
+    if (closed) closed.open = true;
+    place.scrollIntoView({ block: "center" });
+  };
+  window.addEventListener("hashchange", () => { if (/^#(constant|line|component)-/.test(location.hash)) reveal(); });
+  if (/^#(constant|line|component)-/.test(location.hash)) reveal();
+  window.addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details")) d.open = true; });
+
+  // The map of many chips: the chosen one in full.
+  const held = byId("tiles");
+  if (held === null) return;
+  const map = JSON.parse(held.textContent);
+  const cells = [...document.querySelectorAll(".plot.detail .cell")];
+  const count = (macros) => Object.values(macros).reduce((a, b) => a + b, 0);
+  const describe = (tile) => {
+    const role = map.roles[tile[3]];
+    const kinds = Object.entries(role.macros).map(([kind, n]) => `${n} ${kind}`).join(", ");
+    return `${tile[2]} · ${role.name} · ${map.labels[tile[4]]} · ${count(role.macros)} of ${map.per_tile} macros`
+      + (kinds ? ` (${kinds})` : "");
+  };
+  const show = (chip) => {
+    const found = map.chips[chip] ?? { words: "not in use", tiles: [] };
+    const at = new Map(found.tiles.map((tile) => [tile[1] * map.columns + tile[0], tile]));
+    byId("chip-words").textContent = found.words;
+    cells.forEach((cell, n) => {
+      const tile = at.get(n), square = cell.querySelector(".square"), used = cell.querySelector(".used");
+      const role = tile && map.roles[tile[3]];
+      square.setAttribute("class", tile ? `square fill-${role.family % map.colours}` : "square empty");
+      cell.querySelector("title").textContent = tile ? describe(tile) : "no role";
+      const width = square.getAttribute("width") * 0.83;
+      used.setAttribute("width", tile ? (width * count(role.macros)) / map.per_tile : 0);
+      const name = cell.querySelector(".role"), label = cell.querySelector(".label");
+      if (name) name.textContent = tile ? map.families[role.family].slice(0, 9) : "";
+      if (label) label.textContent = tile ? map.short[tile[4]] : "";
+    });
+    for (const link of chips) {
+      const chosen = link.dataset.chip === String(chip);
+      link.classList.toggle("chosen", chosen);
+      link.setAttribute("tabindex", chosen ? 0 : -1);
+    }
+  };
+  const chips = [...document.querySelectorAll(".plot.overview .chip")];
+  const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -map.across, ArrowDown: map.across };
+  chips.forEach((link, n) => {
+    link.addEventListener("click", (event) => { event.preventDefault(); show(link.dataset.chip); });
+    link.addEventListener("keydown", (event) => {
+      const next = chips[n + (steps[event.key] ?? NaN)];
+      if (!next) return;
+      event.preventDefault();
+      show(next.dataset.chip);
+      next.focus();
+    });
+  });
+  show(Object.keys(map.chips)[0]);
+})();

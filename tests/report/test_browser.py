@@ -1,0 +1,155 @@
+"""The page in a real browser: it loads, fits, says nothing wrong, and its parts work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runtime.html import page
+from runtime.sinks.schema import Statistics
+
+from .browser import Page
+from .examples import hostile, large
+from .test_page import SECTIONS
+
+
+@pytest.fixture(params=["plain", "hostile", "large"])
+def opened(
+    request: pytest.FixtureRequest, chromium: Page, run_stats: Statistics, tmp_path: Path
+) -> tuple[Page, Path]:
+    """The page of a run, loaded from a file."""
+    shown = {"plain": run_stats, "hostile": hostile(run_stats), "large": large(run_stats, 4)}[request.param]
+    path = tmp_path / "report.html"
+    path.write_text(page(shown, run_stats), encoding="utf-8")
+    chromium.resize(1200)
+    chromium.open(path)
+    return chromium, path
+
+
+def test_it_loads_alone_and_without_complaint(opened: tuple[Page, Path]) -> None:
+    tab, path = opened
+    assert tab.requests == [path.resolve().as_uri()]
+    assert tab.complaints == []
+    assert tab.evaluate("window.broken") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 400])
+def test_everything_is_there_and_fits(opened: tuple[Page, Path], width: int, scheme: str) -> None:
+    tab, _ = opened
+    tab.resize(width)
+    tab.prefer(scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    sizes = tab.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('section')]"
+        ".map((s) => [s.id, s.getBoundingClientRect().height]))"
+    )
+    assert set(sizes) == SECTIONS | {"baseline"}
+    assert all(height > 100 for height in sizes.values())
+    empty = tab.evaluate(
+        "[...document.querySelectorAll('svg')].filter((s) => { const b = s.getBoundingClientRect();"
+        " return !(b.width > 0 && b.height > 0) && getComputedStyle(s.parentElement).display !== 'none'; })"
+        ".map((s) => s.outerHTML.slice(0, 200))"
+    )
+    assert empty == []
+    assert tab.evaluate("document.querySelectorAll('svg').length") > 30
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate("document.body.scrollWidth") <= width
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(246, 247, 249)") is (scheme == "light")
+
+
+def test_text_stands_out_from_its_ground(opened: tuple[Page, Path]) -> None:
+    """Words in tiles have a contrast of 4.5 to 1 at least, light and dark."""
+    tab, _ = opened
+    for scheme in ("light", "dark"):
+        tab.prefer(scheme)
+        pairs = tab.evaluate(
+            "[...document.querySelectorAll('.plot.detail .cell')]"
+            ".filter((c) => c.querySelector('[class*=fill-] ~ text')).slice(0, 64).map((c) => [getComputedStyle(c.querySelector('.square')).fill,"
+            " getComputedStyle(c.querySelector('text')).fill])"
+        )
+        assert pairs
+        assert min(_contrast(*map(_rgb, pair)) for pair in pairs) >= 4.5
+
+
+def _rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(","))
+
+
+def _contrast(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """As the Web Content Accessibility Guidelines define it."""
+
+    def luminance(rgb: tuple[float, ...]) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(a), luminance(b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_links_lead_to_constants_even_if_these_are_filtered_out(opened: tuple[Page, Path]) -> None:
+    tab, _ = opened
+    missing = tab.evaluate(
+        "[...document.querySelectorAll('a[href^=\"#\"]')].filter((a) =>"
+        " !document.getElementById(a.getAttribute('href').slice(1))).length"
+    )
+    assert missing == 0
+    _find(tab, "nothing is called this")
+    assert _visible(tab) == 0
+    tab.evaluate("document.querySelector('#energy a[href^=\"#constant-\"]').click()")
+    tab.evaluate("new Promise((done) => setTimeout(done, 100))")
+    assert tab.evaluate("document.querySelector(':target').hidden") is False
+    assert _visible(tab) > 50
+
+
+def _find(tab: Page, words: str, level: str = "all") -> None:
+    tab.evaluate(
+        f"(() => {{ const f = document.getElementById('filter'); f.value = {json.dumps(words)};"
+        f" document.getElementById('confidence').value = {json.dumps(level)};"
+        " f.dispatchEvent(new Event('input')); })()"
+    )
+
+
+def _visible(tab: Page) -> int:
+    rows = "[...document.querySelectorAll('#constants tbody tr')]"
+    found: int = tab.evaluate(f"{rows}.filter((r) => r.getBoundingClientRect().height > 0).length")
+    return found
+
+
+def test_constants_can_be_found_and_sorted(opened: tuple[Page, Path], run_stats: Statistics) -> None:
+    tab, _ = opened
+    _find(tab, "macro.mac_energy")
+    assert _visible(tab) == 1
+    _find(tab, "", "assumed")
+    assert _visible(tab) == sum(c.confidence == "assumed" for c in run_stats.constants)
+    _find(tab, "", "behind energy")
+    assert _visible(tab) == len({path for line in run_stats.energy_lines for path in line.constants})
+    _find(tab, "")
+    names = "[...document.querySelectorAll('#constants tbody th')].map((c) => c.textContent)"
+    tab.evaluate("document.querySelector('#constants thead button').click()")
+    assert tab.evaluate(names) == sorted(c.path for c in run_stats.constants)
+    tab.evaluate("document.querySelectorAll('#constants thead button')[1].click()")
+    values = tab.evaluate(
+        "[...document.querySelectorAll('#constants tbody tr')].map((r) => +r.cells[1].dataset.sort)"
+    )
+    assert values == sorted(values)
+
+
+def test_a_chip_of_many_can_be_chosen(chromium: Page, run_stats: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(large(run_stats, 4)), encoding="utf-8")
+    chromium.open(path)
+    chips = chromium.evaluate("document.querySelectorAll('.plot.overview .chip').length")
+    assert chips == 16
+    chromium.evaluate(
+        "document.querySelector('.chip[data-chip=\"6\"]').dispatchEvent(new MouseEvent('click'))"
+    )
+    assert chromium.evaluate("document.getElementById('chip-words').textContent").startswith(
+        "chip (2, 1): 64 tiles"
+    )
+    title = chromium.evaluate("document.querySelector('.plot.detail .cell title').textContent")
+    assert title.startswith(f"t{8 * 32 + 16} · ")
+    assert chromium.complaints == []
