@@ -61,16 +61,20 @@ def test_everything_is_there_and_fits(opened: tuple[Page, Path], width: int, sch
     assert (ground == "rgb(246, 247, 249)") is (scheme == "light")
 
 
+_CELLS = """
+[...document.querySelectorAll('.plot.detail .cell')].slice(0, 64)
+  .map((cell) => [cell.querySelector('[class*=fill-]'), cell.querySelector('text')])
+  .filter(([square, text]) => square && text)
+  .map((pair) => pair.map((element) => getComputedStyle(element).fill))
+"""
+
+
 def test_text_stands_out_from_its_ground(opened: tuple[Page, Path]) -> None:
     """Words in tiles have a contrast of 4.5 to 1 at least, light and dark."""
     tab, _ = opened
     for scheme in ("light", "dark"):
         tab.prefer(scheme)
-        pairs = tab.evaluate(
-            "[...document.querySelectorAll('.plot.detail .cell')]"
-            ".filter((c) => c.querySelector('[class*=fill-] ~ text')).slice(0, 64).map((c) => [getComputedStyle(c.querySelector('.square')).fill,"
-            " getComputedStyle(c.querySelector('text')).fill])"
-        )
+        pairs = tab.evaluate(_CELLS)
         assert pairs
         assert min(_contrast(*map(_rgb, pair)) for pair in pairs) >= 4.5
 
