@@ -43,6 +43,7 @@ class Placement(Enum):
     ALL = "all"
     ATTENTION_FFN = "attention+ffn"
     ATTENTION = "attention"
+    HOST = "host"
 
 
 TOKEN_IDS = "input_ids"
@@ -61,6 +62,8 @@ def split(graph: Graph, placement: Placement) -> Graph:
     """
     if placement is Placement.ALL:
         return graph
+    if placement is Placement.HOST:
+        return _nothing_on_chip(graph)
     graph = _with_plain_ids(graph)
     chip = _chip_nodes(graph, placement)
     graph, chip = _with_copies(graph, chip)
@@ -68,6 +71,34 @@ def split(graph: Graph, placement: Placement) -> Graph:
     if not kept.outputs:
         raise _refused(graph, f"--place {placement.value}: no output needs what the chip would keep")
     return kept
+
+
+def _nothing_on_chip(graph: Graph) -> Graph:
+    """A graph for the chip without operators: the host does all of it, and keeps the cache."""
+    from compiler.frontend.host_decoder import host_decoder
+
+    attentions = [node for node in graph.nodes if isinstance(node.op, Attention)]
+    plain = [a for a in attentions if _is_plain(a)]
+    if not attentions or len(plain) < len(attentions):
+        why = "attention without a cache of all earlier tokens" if attentions else "no attention"
+        raise _refused(graph, f"--place host is for plain decoders; the model has {why}")
+    numbers = [i.name for i in graph.inputs if i.role in (Role.IDS, Role.POSITIONS)]
+    numbers = [name for name in numbers if name in _names(graph.nodes)]
+    model, definition = host_decoder("decoder", graph, numbers, graph.outputs, widths_of(graph))
+    sources = tuple(dict.fromkeys(source for node in graph.nodes for source in node.sources))
+    whole = Partition(
+        "decoder", Moment.BEFORE, tuple(numbers), graph.outputs, model, sources, definition=definition
+    )
+    results = graph.results or graph.outputs
+    return Graph(graph.name, (), (), (), {}, (), graph.model, (*graph.hosts, whole), results)
+
+
+def _is_plain(attention: Node) -> bool:
+    """Whether it sees all earlier tokens of its own sequence, and scores have no bias."""
+    op = attention.op
+    assert isinstance(op, Attention)
+    has_bias = len(attention.inputs) > 3 and bool(attention.inputs[3])
+    return op.causal and op.cache is not None and op.window is None and not op.cross and not has_bias
 
 
 def ids_name(graph: Graph) -> tuple[str, str] | None:

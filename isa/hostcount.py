@@ -172,6 +172,8 @@ class _Counter:
         if node.op_type in ("Gather", "GatherND", "GatherElements", "Slice") and names:
             # Only what is taken is read.
             names = [*names[1:], *(o for o in node.output if o in self._types)]
+        if node.op_type == "Attention":  # new keys and values are written behind those that are there
+            names += [n for n in node.input[1:3] if n in self._types]
         return sum(self._elements(n) * self._types[n][1] for n in names) // 8
 
     def _flops(self, node: onnx.NodeProto) -> int:
@@ -186,8 +188,16 @@ class _Counter:
             return 2 * self._elements(node.input[0]) * prod(self._shape(node.input[1])[1:])
         if kind in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "MatMulNBits"):
             return 2 * out * self._inner(node)
+        if kind == "Attention":
+            return self._attention(node)
         inputs = [self._elements(n) for n in node.input]
         return max([out, *inputs], default=0)
+
+    def _attention(self, node: onnx.NodeProto) -> int:
+        """Both products, with all keys and with all values; the softmax is nothing beside them."""
+        rows = [self._shape(n) for n in (node.input[1], *node.input[4:5]) if n]
+        keys = sum(shape[-2] for shape in rows if len(shape) > 1)
+        return 2 * keys * (self._elements(node.input[0]) + self._elements(node.output[0]))
 
     def _inner(self, node: onnx.NodeProto) -> int:
         """The length of the sums of a product."""

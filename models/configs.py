@@ -124,6 +124,16 @@ CONFIGS: dict[str, Config] = {
         max_positions=8192,
         rope_theta=500000.0,
     ),
+    "llama-3-70b": LlamaConfig(
+        vocab=128256,
+        hidden=8192,
+        layers=80,
+        heads=64,
+        kv_heads=8,
+        ffn=28672,
+        max_positions=8192,
+        rope_theta=500000.0,
+    ),
     "bert-base": BertConfig(vocab=30522, hidden=768, layers=12, heads=12, ffn=3072, max_positions=512),
 }
 """Every name that `python -m models.make` knows."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from . import macros
-from .rows import MacroSubject, Row, Use
+from .rows import MacroSubject, PeakSubject, Row, Use
 
 
 class Verdict(Enum):
@@ -56,7 +56,11 @@ def predicted(row: Row) -> Prediction | None:
         return None
     if isinstance(subject, MacroSubject):
         return Prediction(macros.predict(subject, row.figure))
-    raise NotImplementedError
+    from . import peak, systems  # the compiler and the simulator
+
+    if isinstance(subject, PeakSubject):
+        return Prediction(*peak.predict(subject, row.figure))
+    return Prediction(*systems.predict(subject, row.figure))
 
 
 def judged(rows: Iterable[Row], say: Callable[[str], None] = lambda _: None) -> Iterator[Judged]:

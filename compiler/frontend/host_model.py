@@ -59,7 +59,7 @@ def host_model(
     Inputs are ids or positions, int32 [tokens], or rows, float32 [tokens, features], as wide as `widths` say.
     Weights are read when the model's bytes are asked for. `CimError` E0305 for a model that is too large for ONNX.
     """
-    writer = _Writer(graph)
+    writer = Writer(graph)
     protos = [proto for node in nodes for proto in writer.node(node)]
     inputs, outputs = ends
     numbers = {i.name for i in graph.inputs if not i.value.dtype.is_float}
@@ -78,7 +78,7 @@ def host_model(
 
 
 @dataclass(frozen=True, slots=True)
-class _Weight:
+class Weight:
     """A constant as the model holds it."""
 
     name: str
@@ -101,11 +101,11 @@ class _Weight:
 
 
 @dataclass(slots=True)
-class _Writer:
+class Writer:
     """Writes nodes, and collects the constants that they use."""
 
     graph: Graph
-    weights: dict[str, _Weight] = field(default_factory=dict)
+    weights: dict[str, Weight] = field(default_factory=dict)
     numbers: list[TensorProto] = field(default_factory=list)
     _made: int = 0
 
@@ -191,7 +191,7 @@ class _Writer:
         known = self.weights.get(name)
         if known is not None and known.dtype is not dtype:
             name = f"{name}.{dtype.value}"
-        self.weights.setdefault(name, _Weight(name, tensor, dtype))
+        self.weights.setdefault(name, Weight(name, tensor, dtype))
         return name
 
     def _number(self, name: str, *values: int) -> None:
@@ -211,7 +211,7 @@ def _border(name: str, width: int) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, [_ROWS, width])
 
 
-def _stored(name: str, text: bytes, weights: Mapping[str, _Weight]) -> Tensor:
+def _stored(name: str, text: bytes, weights: Mapping[str, Weight]) -> Tensor:
     """The bytes of a model with its weights; their number is known without reading any."""
     has_data = all(weight.tensor.has_data for weight in weights.values())
     size = _size(text, weights) if has_data else len(text)
@@ -228,7 +228,7 @@ def _stored(name: str, text: bytes, weights: Mapping[str, _Weight]) -> Tensor:
     return Tensor(DType.UINT8, (size,), Stored(key, load))
 
 
-def _filled(text: bytes, weights: Mapping[str, _Weight]) -> bytes:
+def _filled(text: bytes, weights: Mapping[str, Weight]) -> bytes:
     model = onnx.ModelProto.FromString(text)
     for proto in model.graph.initializer:
         if proto.name in weights:
@@ -236,7 +236,7 @@ def _filled(text: bytes, weights: Mapping[str, _Weight]) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _size(text: bytes, weights: Mapping[str, _Weight]) -> int:
+def _size(text: bytes, weights: Mapping[str, Weight]) -> int:
     """The length of `_filled`: each tensor, the graph and the model grow by what they hold, and so do their lengths."""
     model = onnx.ModelProto.FromString(text)
     more = 0

@@ -13,7 +13,7 @@ class ExplainProgram(Pass):
 
     def run(self, c: Compilation) -> bool:
         """Appends to `c.notes`, if an explanation was asked for."""
-        if c.options.explain:
+        if c.options.explain and c.require_program().tiles:
             from compiler.explain.program import explanation
 
             c.notes[:0] = explanation(c.require_chip(), c.require_mapping(), c.require_program())

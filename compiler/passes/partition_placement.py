@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from compiler.explain import Heading, Note
 from compiler.pipeline import Compilation, Pass
-from isa.diagnostics import CimError, Diagnostic
+from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 
 if TYPE_CHECKING:
     from compiler.ir.graph import Graph
@@ -33,11 +33,23 @@ class PartitionPlacement(Pass):
         if c.options.place in (AUTO, Placement.ALL.value):
             return False
         placement = Placement(c.options.place)
+        if placement is Placement.HOST:
+            _check_host(c)
         c.chip = split(c.require_graph(), placement)
         c.notes.append(
             Note(Heading.CHOICES, f"Placement: {placement.value} on the chip, because --place says so.")
         )
         return True
+
+
+def _check_host(c: Compilation) -> None:
+    """What the host does by itself is costed and not computed. Raises `CimError` E0305."""
+    place = NamedPlace(str(c.model))
+    if not c.options.shapes_only:
+        why = "--place host says what a decoder costs on the host alone, and computes no values"
+        raise fail("E0305", why, place, "add --shapes-only; ONNX Runtime computes the model as it is")
+    if c.options.batch > 1:
+        raise fail("E0305", "--place host takes one sequence", place, "leave out --batch")
 
 
 def first_that_fits(c: Compilation, place: Callable[[Graph], None]) -> Placement | None:

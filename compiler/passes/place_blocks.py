@@ -34,6 +34,9 @@ class PlaceBlocks(Pass):
 
     def run(self, c: Compilation) -> bool:
         """Sets `c.mapping`, with segments as long as asked for, or by rule, that the tile buffers allow."""
+        if not c.require_chip().nodes:
+            c.mapping = _nothing(c)
+            return True
         mark = len(c.notes)
         try:
             taken = first_that_fits(c, partial(self._place, c))
@@ -124,6 +127,17 @@ class PlaceBlocks(Pass):
         kv, bits = kv_choice(options.kv), weight_bits(options.weights)
         asked = MapOptions(self.hub_width, self.block, bits, options.without, kv)
         return replace(asked, kv_tokens=options.kv_tokens)
+
+
+def _nothing(c: Compilation) -> Mapping:
+    """The mapping of a graph that leaves nothing to the chip; its steps are single segments."""
+    from compiler.ir.mapping import Mapping
+    from compiler.mapping.options import arithmetic_of
+    from isa.program import Limits
+
+    context = _context(c)
+    name, target = c.require_graph().name, c.require_target().name
+    return Mapping(name, target, arithmetic_of(c.options.weights), Limits(context, context), (), (), ())
 
 
 def _check_rows(problem: Problem, asked: MapOptions) -> None:

@@ -113,9 +113,10 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--place",
-        choices=("auto", "all", "attention", "attention+ffn"),
+        choices=("auto", "all", "attention", "attention+ffn", "host"),
         default="auto",
-        help="what runs on the chip, the rest of each layer on the host; auto: as much as fits (default: %(default)s)",
+        help="what runs on the chip, the rest of each layer on the host; auto: as much as fits; host: nothing, to see "
+        "what the host alone would cost (default: %(default)s)",
     )
     group.add_argument(
         "--weights",
