@@ -203,7 +203,8 @@ def test_the_host_works_for_the_roofline_of_its_parts(program: Program) -> None:
     assert cost.count(Event.HOST_BUSY_NS) == pytest.approx(seconds * 1e9, abs=len(works))
     spent = energy(target, program, [cost])
     host = spent.by_component[Component.HOST]
-    assert host == pytest.approx(seconds * target.host.power.si, rel=1e-3)
+    memory = sum(work.bytes for work in works) * target.host.memory_energy.si
+    assert host == pytest.approx(seconds * target.host.power.si + memory, rel=1e-3)
     assert math.fsum(spent.by_component.values()) == pytest.approx(spent.total)
 
 
