@@ -39,6 +39,10 @@ class CompileOptions:
     kv: str = "auto"
     place: str = "auto"
     weights: str = "int8"
+    group: int | None = None
+    """Rows of weights of 4 bits that share a scale in each column, 0: all; None: `mapping.rounding.WEIGHT_GROUP`."""
+    kv_bits: int = 8
+    """Of keys and values."""
     dims: tuple[tuple[str, int], ...] = ()
     shapes_only: bool = False
     explain: bool = False

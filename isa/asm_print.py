@@ -119,7 +119,8 @@ def declaration_lines(role: Role, heads: dict[str, str]) -> Iterator[str]:
 def _arrays(role: Role) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for index, a in enumerate(role.arrays):
-        kind = type_text(a.dtype, (a.rows, a.cols)) + (f" block {a.block}" if a.block else "")
+        kind = type_text(a.dtype, (a.rows, a.cols)) + (f" bits {a.bits}" if a.bits != 8 else "")
+        kind += f" block {a.block}" if a.block else ""
         kind += f" copies {a.copies}" if a.copies != 1 else ""
         rows.append((f".array a{index}", word(a.name), a.kind.value, kind))
     return rows

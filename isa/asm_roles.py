@@ -132,9 +132,10 @@ class RoleBuilder:
             raise LineError(
                 "E0104", "an array has rows and columns", s.token(3), "write, for example, i8[256,64]"
             )
-        block = 0 if s.option(4) is None else natural(s.token(4), "block")
-        copies = 1 if s.option(5) is None else natural(s.token(5), "copies")
-        self.arrays.append(ArraySpec(name, kind, shape[0], shape[1], dtype, block, copies))
+        bits = 8 if s.option(4) is None else natural(s.token(4), "bits")
+        block = 0 if s.option(5) is None else natural(s.token(5), "block")
+        copies = 1 if s.option(6) is None else natural(s.token(6), "copies")
+        self.arrays.append(ArraySpec(name, kind, shape[0], shape[1], dtype, block, copies, bits))
 
     def _port(self, s: Statement) -> None:
         self._number(s.token(0), len(self.ports), "port")

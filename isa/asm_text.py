@@ -194,7 +194,8 @@ DIRECTIVES = (
         "array",
         "role",
         ".array a0 NAME weight|kv i8[ROWS,COLS]",
-        "a logical array; `copies N` behind it: so many of them",
+        "a logical array; behind it `bits N`: of its integers, if fewer than 8; `block N`: rows that share column "
+        "scales; `copies N`: so many of them",
     ),
     Directive("port", "role", ".port p0 NAME in|out|barrier", "an end of a channel, or a barrier"),
     Directive(

@@ -241,6 +241,7 @@ class _Defines:
 
 Label = Annotated[int, _Label()]
 Dest = Annotated[Reg, _Defines()]
+U7 = Annotated[int, IntKind(7)]
 U8 = Annotated[int, IntKind(8)]
 U12 = Annotated[int, IntKind(12)]
 U16 = Annotated[int, IntKind(16)]

@@ -19,6 +19,7 @@ from typing import Annotated
 
 from .instruction import (
     S48,
+    U7,
     U8,
     U12,
     U16,
@@ -585,6 +586,21 @@ class Quant(_Vector, opcode=0x58, work=Work(alu=3, row_alu=1, trees=1, row_sfu=1
     src: Block
     n: Reg
     cols: Length
+
+
+class Quantl(_Vector, opcode=0x6B, work=Work(alu=3, row_alu=1, trees=1, row_sfu=1)):
+    """`quant` to fewer levels: scales[i] = max|src[i]| / levels, dst = src / scale, to nearest even, within `levels`.
+
+    7 levels are 4 bits; 127 give what `quant` gives, to the bit; 0 gives zeros with scales of 0. Codes are int8 all the
+    same: this is how keys and values of fewer bits are made.
+    """
+
+    dst: Annotated[Addr, writes(I8, "n", "cols")]
+    scales: ColumnOut
+    src: Block
+    n: Reg
+    cols: Length
+    levels: U7
 
 
 class Quantx(_Vector, opcode=0x59, work=Work(alu=2, row_sfu=1)):

@@ -42,7 +42,9 @@ class ArraySpec:
 
     Rows and columns of one array never share a macro with another array. A KV array has a float32 scale for each
     row, a weight array one for each column, or, with `block`, one for each column and group of `block` rows; they
-    are kept beside the cells. `copies` of the grid have the same contents and share an activation's vectors."""
+    are kept beside the cells. `copies` of the grid have the same contents and share an activation's vectors.
+
+    Elements of an int8 array are integers of `bits` bits, which may be fewer than its cells have room for."""
 
     name: str
     kind: ArrayKind
@@ -51,6 +53,7 @@ class ArraySpec:
     dtype: DType = DType.I8
     block: int = 0
     copies: int = 1
+    bits: int = 8
 
     @property
     def groups(self) -> int:

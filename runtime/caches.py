@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from isa.diagnostics import fail
 from isa.instruction import DType
 from isa.interface import KvCache, KvPolicy
+from isa.levels import levels_of
 from isa.program import Program
 
 from . import numerics
@@ -167,7 +168,7 @@ def _first(program: Program, array: ArrayState, sequence: int) -> int:
 def _write(array: ArrayState, first: int, rows: F32) -> None:
     window = array.window(first, len(rows))
     if array.spec.dtype is DType.I8:
-        array.cells[window], array.row_scales[window] = numerics.quantise(rows)
+        array.cells[window], array.row_scales[window] = numerics.quantise(rows, levels_of(array.spec.bits))
     else:
         array.cells[window] = rows
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from isa.instruction import DType
 from isa.interface import KvCache, Plane, memory_planes
+from isa.levels import levels_of
 from isa.operands import Space
 from isa.program import Program
 
@@ -49,6 +50,7 @@ class HeadMemory:
         tile = tiles[entry.tile]
         specs = [tile.arrays[entry.keys].spec, tile.arrays[entry.values].spec]
         self._dtype, self._cols, self._rows = specs[side].dtype, specs[side].cols, cache.rows
+        self._levels = levels_of(specs[side].bits)
         total = cache.rows * program.limits.sequences
         planes = memory_planes(total, specs[0].cols, specs[1].cols, self._dtype)
         self._plane, self._scales = planes[side], planes[2 + side] if len(planes) > 2 else None
@@ -65,7 +67,7 @@ class HeadMemory:
         if self._scales is None:
             self._put(self._at(self._plane, sequence), np.ascontiguousarray(rows))
             return
-        codes, scales = numerics.quantise(rows)
+        codes, scales = numerics.quantise(rows, self._levels)
         self._put(self._at(self._plane, sequence), codes)
         self._put(self._at(self._scales, sequence), scales)
 

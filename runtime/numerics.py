@@ -221,22 +221,27 @@ ONE_OVER_LEVELS = np.float32(1.0 / LEVELS)
 SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 
-def quantise_by(x: F32, scales: F32) -> I8:
-    """int8 codes of x [rows, cols]: round(x * r) to nearest even within +-127, r = 1 / scale of the row.
+def one_over(levels: int) -> np.float32:
+    """1 / levels, rounded once; 0 of none."""
+    return np.float32(1.0 / levels) if levels else np.float32(0)
 
-    r is 0 where the scale is below the smallest normal number (or NaN); a NaN that reaches the rounding gives -127.
+
+def quantise_by(x: F32, scales: F32, levels: int = LEVELS) -> I8:
+    """int8 codes of x [rows, cols]: round(x * r) to nearest even within +-levels, r = 1 / scale of the row.
+
+    r is 0 where the scale is below the smallest normal number (or NaN); a NaN that reaches the rounding gives -levels.
     """
     r = np.where(scales >= SMALLEST_NORMAL, np.float32(1) / scales, np.float32(0))
     codes = np.rint(x * r[:, None])
-    low, high = np.float32(-LEVELS), np.float32(LEVELS)
+    low, high = np.float32(-levels), np.float32(levels)
     clamped: F32 = np.fmin(np.fmax(codes, low), high)
     return clamped.astype(np.int8)
 
 
-def quantise(x: F32) -> tuple[I8, F32]:
-    """int8 codes of x [rows, cols] and the scale of each row: its largest magnitude times float32(1/127)."""
-    scales = row_max_magnitude(x) * ONE_OVER_LEVELS
-    return quantise_by(x, scales), scales
+def quantise(x: F32, levels: int = LEVELS) -> tuple[I8, F32]:
+    """int8 codes of x [rows, cols] and the scale of each row: its largest magnitude times float32(1/levels)."""
+    scales = row_max_magnitude(x) * one_over(levels)
+    return quantise_by(x, scales, levels), scales
 
 
 # --------------------------------------------------------------------------------------------- array products

@@ -76,6 +76,7 @@ from isa.operands import ZERO, Addr, Mem, Reg
 
 from .attend import emit_attend
 from .blocks import appended_rows
+from .codes import quantising
 from .emitter import POSITION, Emitter, words
 from .grouped import emit_grouped
 from .streamed import emit_streamed
@@ -257,7 +258,7 @@ def _(op: Quantise, e: Emitter) -> None:
         _reduce(e, op, Vamax, x, "scale")
         e.add(Quantm(out, scale, x, n, cols))
     else:
-        e.add(Quant(out, scale, x, e.rows(op.out, scales), cols // scales))
+        e.add(quantising(out, scale, x, e.rows(op.out, scales), cols // scales, op.bits))
     if op.factor != 1:
         e.add(Vmuli(scale, scale, n, scales, op.factor))
 
@@ -315,7 +316,8 @@ def _(op: Append, e: Emitter) -> None:
         e.add(Wrow(array, x, e.at(f"{op.x}.scale"), count, row))
         return
     rows, scale, cols = e.tmp("rows"), e.tmp("scale"), e.spec(op.array).cols
-    e.add(Quant(rows, scale, x, n, cols), Wrow(array, rows, scale, count, row))
+    bits = e.spec(op.array).bits
+    e.add(quantising(rows, scale, x, n, cols, bits), Wrow(array, rows, scale, count, row))
 
 
 @emit.register

@@ -31,7 +31,6 @@ from isa.instructions import (
     Min,
     Mod,
     Mul,
-    Quant,
     Rrow,
     Rrowf,
     Smx,
@@ -47,6 +46,7 @@ from isa.interface import Plane, memory_planes
 from isa.operands import WORD_BYTES, ZERO, Addr, ArrayRef, Mem, Reg, Space
 
 from .attend import KvBlock, block_scores, block_weigh, queries, running
+from .codes import quantising
 from .emitter import LENGTH, POSITION, TOKENS, Emitter
 
 
@@ -214,7 +214,8 @@ class _Streamer:
         for side in self.sides:
             if e.int8 and not self._is_ready(side):
                 codes = self._codes(side)
-                e.add(Quant(codes.rows, codes.scales, e.at(side.value), e.rows(side.value), side.cols))
+                n, bits = e.rows(side.value), e.spec(side.array).bits
+                e.add(quantising(codes.rows, codes.scales, e.at(side.value), n, side.cols, bits))
             if self.op.hot:
                 row = e.kv_row(side.ring, self._ring)
                 self._write(e.array(side.ring), self._codes(side), e.rows(side.value), row)

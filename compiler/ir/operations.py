@@ -171,13 +171,14 @@ class NormQuantise:
 class Quantise:
     """out (Q8) = x with one scale a row, or one for each of `MapValue.scales` equal parts of it. If the row is split
     over tiles, its largest magnitude goes through ports `to` and `back`. Scales are multiplied by `factor`, so that
-    out stands for x * factor."""
+    out stands for x * factor. Codes have `bits` bits: 8 if the row is split."""
 
     out: str
     x: str
     to: str = ""
     back: str = ""
     factor: float = 1.0
+    bits: int = 8
 
 
 @dataclass(frozen=True, slots=True)

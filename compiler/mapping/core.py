@@ -5,7 +5,6 @@ from __future__ import annotations
 from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import Append, Attend, Format, Rows
 from isa.interface import KvCache
-from isa.program import ArrayKind, ArraySpec
 
 from .builder import TileBuilder
 from .parts import PartBuilder
@@ -98,9 +97,9 @@ def _plan(parts: PartBuilder, node: Node) -> KvPlan:
 def _arrays(parts: PartBuilder, tile: TileBuilder, node: Node) -> tuple[str, str]:
     """The KV arrays of `tile`, keys and values."""
     op = _attention(node)
-    rows, dtype = _plan(parts, node).kept, parts.builder.arithmetic.dtype
-    keys = tile.array(ArraySpec("keys", ArrayKind.KV, rows, op.head_dim, dtype), None)
-    return keys, tile.array(ArraySpec("values", ArrayKind.KV, rows, op.v_head_dim, dtype), None)
+    rows = _plan(parts, node).kept
+    keys = tile.array(parts.kv_array("keys", rows, op.head_dim), None)
+    return keys, tile.array(parts.kv_array("values", rows, op.v_head_dim), None)
 
 
 def _reach(parts: PartBuilder, node: Node) -> int:

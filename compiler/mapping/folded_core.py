@@ -21,7 +21,7 @@ from compiler.ir.mapping import (
 from compiler.ir.streamed import LINE_BYTES
 from compiler.optimisations import Optimisation
 from isa.interface import KvCache, memory_planes, plane_bytes
-from isa.program import ArrayKind, ArraySpec, Direction, Endpoint, Slice
+from isa.program import Direction, Endpoint, Slice
 
 from .builder import TileBuilder
 from .folded import Job
@@ -175,8 +175,7 @@ class Core:
         op, geometry, shape = self.op, self.parts.geometry, self.shape
         for name, cols in zip(("keys", "values"), (shape.key, shape.value), strict=True):
             for i in range(self.turns):
-                spec = ArraySpec(f"{name}_i{i}", ArrayKind.KV, self.plan.kept, cols, self.job.dtype)
-                tile.array(spec, None)
+                tile.array(self.parts.kv_array(f"{name}_i{i}", self.plan.kept, cols), None)
         return Attend(
             "attended",
             query,
@@ -193,7 +192,7 @@ class Core:
         """Attention over rows in memory, where those of the tile's KV heads lie one behind the other."""
         op, geometry, shape = self.op, self.parts.geometry, self.shape
         for name, cols in (("key_block", shape.key), ("value_block", shape.value)):
-            tile.array(ArraySpec(name, ArrayKind.KV, self.plan.staged, cols, self.job.dtype), None)
+            tile.array(self.parts.kv_array(name, self.plan.staged, cols), None)
         regions = [
             self.builder.reserve(tile, "" if i else TABLE, f"kv{tile.index}_{i}", self._region_bytes)
             for i in range(self.turns)

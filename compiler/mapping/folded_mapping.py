@@ -72,8 +72,8 @@ def map_streamed(task: Problem, options: MapOptions, notes: list[Note] | None = 
     `CimError` E0302 if the target's DRAM is too small."""
     graph, hardware, limits, arithmetic = task.graph, task.hardware, task.limits, task.arithmetic
     builder = MappingBuilder(hardware, arithmetic)
-    weights = Weights(graph, builder, options.weight_bits)
-    geometry = Geometry(hardware, limits, options.block, options.without, options.kv)
+    weights = Weights(graph, builder, options.weight_bits, options.weight_group)
+    geometry = Geometry(hardware, limits, options.block, options.without, options.kv, options.kv_bits)
     parts = PartBuilder(graph, builder, weights, geometry)
     parts.angles = Angles(builder, keeps=False, most=1)  # buffers are for weights on their way
     folded = fold(graph, cut(graph))

@@ -62,13 +62,19 @@ def make_joined(
     shares: Sequence[Share],
     nodes: list[Node],
 ) -> None:
-    """Make q, k and v of a head, quantised, under these names; `at` is the input's name and the head."""
+    """Make q, k and v of a head, quantised, under these names; `at` is the input's name and the head.
+
+    All are quantised at once, to 8 bits; if keys and values have fewer, once more for them.
+    """
     whole = parts.multiply_joined(tile, joined, *at)
-    made = parts.quantise(tile, whole, joined.nodes, joined.cols // shares[0].dim)
+    scales, bits = joined.cols // shares[0].dim, parts.geometry.kv_bits
+    narrow = parts.quantise(tile, whole, joined.nodes, scales, bits=bits) if bits != 8 else ""
+    made = parts.quantise(tile, whole, joined.nodes, scales)
     firsts = {share.name: sum(s.cols for s in shares[:index]) for index, share in enumerate(shares)}
     for share in sorted(shares, key=lambda share: "kqv".index(share.name)):  # keys are waited for first
         tile.value(share.name, Format.Q8, share.cols, scales=share.heads)
-        tile.add(Take(share.name, made, firsts[share.name]), "columns", nodes)
+        source = made if share.name == "q" else narrow or made
+        tile.add(Take(share.name, source, firsts[share.name]), "columns", nodes)
 
 
 def on_own_tiles(

@@ -29,6 +29,7 @@ from .parts import Geometry, PartBuilder, linear_shape
 from .passing import PassingBuilder, passing_section
 from .policies import KvChoice
 from .problem import Problem
+from .rounding import WEIGHT_GROUP
 from .rules import WIDEST, hub_columns, spread_by_rule, ways_with_room
 from .sections import Domain, Layout, Section, Stage
 from .wanted import Wanted, wanted_of
@@ -42,7 +43,8 @@ HEAD_PORTS = 40  # of a hub tile, for columns that it exchanges with heads one b
 class MapOptions:
     """Choices of the mapper. `hub_width`: columns of a hub value a tile takes (0: `rules.hub_columns` decides);
     `block`: rows of a KV block; `kv`: where KV caches lie; `weight_bits`: to what float weights are quantised in int8
-    arithmetic; `without`: optimisations left out.
+    arithmetic, `weight_group`: to 4 bits in groups of how many rows; `kv_bits`: to what keys and values are;
+    `without`: optimisations left out.
 
     `spread`: how many times as many tiles as it needs a feed-forward section may take (0: `rules.room`). `ffn_columns`,
     `ffn_rows`, `ffn_width` fix its cut (`grid.Cut`), else the fastest by `grid.Cutter.cost` is taken. `stream`: whether
@@ -62,6 +64,8 @@ class MapOptions:
     hub_width: int = 0
     block: int = 512
     weight_bits: int = 8
+    weight_group: int = WEIGHT_GROUP
+    kv_bits: int = 8
     without: frozenset[Optimisation] = frozenset()
     kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
     spread: float = 0.0
@@ -96,8 +100,8 @@ class Mapper:
         limits, options = _paged(self.layout, problem.limits, options, hardware)
         self.graph, self.limits, self.options = graph, limits, options
         self.builder = MappingBuilder(hardware, arithmetic, every_row(graph))
-        self.weights = Weights(graph, self.builder, options.weight_bits)
-        geometry = Geometry(hardware, limits, options.block, options.without, options.kv)
+        self.weights = Weights(graph, self.builder, options.weight_bits, options.weight_group)
+        geometry = Geometry(hardware, limits, options.block, options.without, options.kv, options.kv_bits)
         self.parts = PartBuilder(graph, self.builder, self.weights, geometry)
         self.state = HubState()
         self.only_results, self.carried = _only_results(graph, self.layout), _carried(self.layout)

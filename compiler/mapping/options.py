@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from compiler.ir.graph import Attention, Embed, Graph, Role
 from compiler.ir.mapping import Arithmetic
+from compiler.ir.quantised import LEAST_BLOCK
 from isa.diagnostics import fail
 from isa.interface import KvPolicy
+from isa.operands import WORD_BYTES
 
 from .cutting import domains_of
 from .policies import KvChoice
+from .rounding import WEIGHT_BITS
 from .sections import Domain
 
 
@@ -20,6 +23,19 @@ def arithmetic_of(weights: str) -> Arithmetic:
 def weight_bits(weights: str) -> int:
     """Bits that float weights are quantised to in int8 arithmetic."""
     return 4 if weights == "int4" else 8
+
+
+def check_numbers(weights: str, group: int | None, kv_bits: int) -> None:
+    """Refuse (E0305) formats of numbers that do not go together, or that no product takes."""
+    if group is not None and weights != "int4":
+        message = f"--group {group}: weights of --weights {weights} have one scale a column"
+        raise fail("E0305", message, help="--weights int4, or leave --group out")
+    if group and (group < LEAST_BLOCK or group % WORD_BYTES):
+        message = f"--group {group}: products take groups of {LEAST_BLOCK} rows or more, in whole words of {WORD_BYTES}"
+        raise fail("E0305", message, help="--group 32, 64 or 128; 0 for one scale a column")
+    if kv_bits != WEIGHT_BITS and arithmetic_of(weights) is Arithmetic.FLOAT32:
+        message = f"--kv-bits {kv_bits}: in ideal arithmetic keys and values are not rounded"
+        raise fail("E0305", message, help="leave --kv-bits out, or --weights int8")
 
 
 def learned_positions(graph: Graph, domain: Domain = Domain.TOKENS) -> int | None:

@@ -53,6 +53,7 @@ class Geometry:
     most_rows: int  # of a KV block
     without: frozenset[Optimisation] = frozenset()
     kv: KvChoice = KvChoice()  # noqa: RUF009  (frozen)
+    kv_bits: int = 8  # of keys and values, in int8 arithmetic
 
     def does(self, optimisation: Optimisation) -> bool:
         """Whether an optimisation is wanted."""
@@ -93,6 +94,11 @@ class PartBuilder:
         self.angles = Angles(builder, geometry.does(Optimisation.KEEP_ANGLES), shared)
         self.plans: dict[str, KvPlan] = {}  # where attention's rows lie, by the name of its output
 
+    def kv_array(self, name: str, rows: int, cols: int) -> ArraySpec:
+        """An array for rows of keys or values."""
+        dtype, bits = self.builder.arithmetic.dtype, self.geometry.kv_bits
+        return ArraySpec(name, ArrayKind.KV, rows, cols, dtype, bits=bits)
+
     @property
     def quantised(self) -> bool:
         """Whether arrays take int8 (not ideal arithmetic)."""
@@ -115,7 +121,7 @@ class PartBuilder:
         the verifier does not see that those lie among all.
         """
         dtype, block = self.builder.arithmetic.dtype, self.weights.block(node, at[0], size[0])
-        spec = ArraySpec(f"w_{name}", ArrayKind.WEIGHT, size[0], size[1], dtype, block)
+        spec = ArraySpec(f"w_{name}", ArrayKind.WEIGHT, *size, dtype, block, bits=self.weights.bits_of(node))
         array = tile.array(spec, self.weights.array(node, *at, block=block))
         content = self.weights.bias(node, at[1]) if bias else None
         constant = tile.constant(f"b_{name}", size[1], content) if content is not None else ""
@@ -130,7 +136,8 @@ class PartBuilder:
     def multiply_joined(self, tile: TileBuilder, joined: JoinedWeights, x: str, head: int) -> str:
         """The columns of several linear layers that a head has, with their biases; returns the value's name."""
         rows, cols = linear_shape(self.weights, joined.nodes[0])[0], joined.cols
-        spec = ArraySpec("w_joined", ArrayKind.WEIGHT, rows, cols, self.builder.arithmetic.dtype)
+        bits, dtype = max(map(self.weights.bits_of, joined.nodes)), self.builder.arithmetic.dtype
+        spec = ArraySpec("w_joined", ArrayKind.WEIGHT, rows, cols, dtype, bits=bits)
         array, content = tile.array(spec, joined.array(head)), joined.bias(head)
         constant = tile.constant("b_joined", cols, content) if content is not None else ""
         tile.value("joined", Format.F32, cols, tile.values[x].rows)
@@ -145,17 +152,24 @@ class PartBuilder:
         return name if feed.quantised else self.quantise(tile, name, feed.made_by)
 
     def quantise(
-        self, tile: TileBuilder, x: str, nodes: list[Node], scales: int = 1, factor: float = 1.0
+        self,
+        tile: TileBuilder,
+        x: str,
+        nodes: list[Node],
+        scales: int = 1,
+        factor: float = 1.0,
+        bits: int = 8,
     ) -> str:
         """x as arrays take it: quantised under another name, or x itself in ideal arithmetic.
 
-        `scales`: of how many equal parts each gets a scale of its own. `factor`: what scales are multiplied by.
+        `scales`: of how many equal parts each gets a scale of its own. `factor`: what scales are multiplied by. `bits`:
+        of a code.
         """
         if not self.quantised:
             return x
         value = tile.values[x]
-        name = tile.value(f"{x}q", Format.Q8, value.cols, value.rows, scales)
-        tile.add(Quantise(name, x, factor=factor), "quantise", nodes)
+        name = tile.value(f"{x}q" if bits == 8 else f"{x}q{bits}", Format.Q8, value.cols, value.rows, scales)
+        tile.add(Quantise(name, x, factor=factor, bits=bits), "quantise", nodes)
         return name
 
     def columnwise(self, tile: TileBuilder, node: Node, local: dict[str, str], col: int, width: int) -> None:

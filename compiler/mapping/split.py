@@ -18,7 +18,7 @@ from compiler.ir.mapping import Append, Attend, Finish, Format, Receive, Scale, 
 from compiler.ir.operations import Part
 from isa.interface import KvCache, KvPolicy
 from isa.operands import WORD_BYTES
-from isa.program import ArrayKind, ArraySpec, Direction, Endpoint, Reduce
+from isa.program import Direction, Endpoint, Reduce
 
 from .builder import TileBuilder
 from .core import answered, bias_of
@@ -179,7 +179,8 @@ class SplitBuilder:
         value = local[name]
         factor = self.op.scale if share.name == "q" else 1.0
         if self._is_quantised(share):
-            value = self.parts.quantise(tile, value, [self.node], cols // share.dim, factor)
+            bits = 8 if share.name == "q" else self.parts.geometry.kv_bits
+            value = self.parts.quantise(tile, value, [self.node], cols // share.dim, factor, bits)
         elif factor != 1:
             tile.add(Scale(value, value, factor), "scale", [self.node])
         return _Piece(tile, value, col, cols)
@@ -256,9 +257,9 @@ class SplitBuilder:
         return tiles
 
     def _arrays(self, tile: TileBuilder) -> tuple[str, str]:
-        rows, dtype = self.deal.rows, self.parts.builder.arithmetic.dtype
-        keys = tile.array(ArraySpec("keys", ArrayKind.KV, rows, self.op.head_dim, dtype), None)
-        return keys, tile.array(ArraySpec("values", ArrayKind.KV, rows, self.op.v_head_dim, dtype), None)
+        rows, make = self.deal.rows, self.parts.kv_array
+        keys = tile.array(make("keys", rows, self.op.head_dim), None)
+        return keys, tile.array(make("values", rows, self.op.v_head_dim), None)
 
     def _append(self, tile: TileBuilder) -> None:
         deal = self.deal

@@ -6,7 +6,6 @@ from compiler.ir.graph import Attention, Node
 from compiler.ir.mapping import AttendStreamed, Format
 from compiler.optimisations import Optimisation
 from isa.interface import KvCache, memory_planes, plane_bytes
-from isa.program import ArrayKind, ArraySpec
 
 from .builder import TileBuilder
 from .core import bias_of
@@ -61,11 +60,8 @@ def attend_streamed(
 def _arrays(
     parts: PartBuilder, tile: TileBuilder, op: Attention, rows: int, names: tuple[str, str]
 ) -> tuple[str, str]:
-    dtype = parts.builder.arithmetic.dtype
-    specs = (
-        ArraySpec(name, ArrayKind.KV, rows, cols, dtype)
-        for name, cols in zip(names, (op.head_dim, op.v_head_dim), strict=True)
-    )
+    widths = zip(names, (op.head_dim, op.v_head_dim), strict=True)
+    specs = (parts.kv_array(name, rows, cols) for name, cols in widths)
     keys, values = (tile.array(spec, None) for spec in specs)
     return keys, values
 

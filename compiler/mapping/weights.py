@@ -21,37 +21,12 @@ from isa.operands import WORD_BYTES
 from isa.program import ArrayData, Slice
 
 from .builder import MappingBuilder
-
-WEIGHT_LEVELS = 127
-INT4_LEVELS = 7
-INT4_BLOCK = 128
-"""Rows that share a scale in each column when weights are quantised to 4 bits."""
+from .rounding import WEIGHT_BITS, quantise_in_groups
 
 
 def float32(tensor: Tensor) -> NDArray[np.float32]:
     """The data of a constant as float32."""
     return np.asarray(tensor.data(), dtype=np.float32)
-
-
-def quantise_weight(
-    weight: NDArray[np.float32], levels: int = WEIGHT_LEVELS
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 values and a scale a column: weight[k, n] is about values[k, n] * scales[n]. Zero columns get scale 0."""
-    largest = np.abs(weight).max(axis=0)
-    scales = (largest / np.float32(levels)).astype(np.float32)
-    inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales > 0)
-    values = np.clip(np.rint(weight * inverse), -levels, levels).astype(np.int8)
-    return values, scales
-
-
-def quantise_in_groups(
-    weight: NDArray[np.float32], levels: int, block: int
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """As `quantise_weight`, each group of `block` rows (0: all) by itself: values [K, N], scales [groups, N]."""
-    rows = len(weight)
-    starts = range(0, rows, block or rows or 1)
-    parts = [quantise_weight(weight[at : at + (block or rows)], levels) for at in starts]
-    return np.concatenate([v for v, _ in parts]), np.stack([s for _, s in parts])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +43,14 @@ class Weights:
     """Declares the tensors of linear layers, constants and tables in a `MappingBuilder`.
 
     Integers of a quantised file are taken as they are. Other weights are quantised to int8, or with `bits` = 4 to
-    4 bits in groups of `INT4_BLOCK` rows. `notes` says which weights of the file could not be taken, and why.
+    4 bits in groups of `group` rows (0: a scale for all rows of a column). `notes` says which weights of the file could
+    not be taken, and why.
     """
 
-    def __init__(self, graph: Graph, builder: MappingBuilder, bits: int = 8) -> None:
-        self.graph, self.builder, self.bits = graph, builder, bits
+    def __init__(
+        self, graph: Graph, builder: MappingBuilder, bits: int = WEIGHT_BITS, group: int = 0
+    ) -> None:
+        self.graph, self.builder, self.bits, self.group = graph, builder, bits, group
         self.notes: list[str] = []
         self.kept: set[str] = set()
         self._cells: dict[str, _Cells] = {}
@@ -141,6 +119,11 @@ class Weights:
 
         return Slice(self.builder.tensor(f"{node.inputs[1]}.offset", DType.F32, (cols,), make), (col,))
 
+    def bits_of(self, node: Node) -> int:
+        """Bits of the integers that arrays hold of a weight."""
+        weight = self.graph.constants[node.inputs[1]]
+        return self.bits if not weight.is_quantised else WEIGHT_BITS
+
     def is_plain(self, node: Node) -> bool:
         """Whether a weight has one scale a column and nothing that is added to every weight of it."""
         held = self._held(node)
@@ -192,13 +175,16 @@ class Weights:
 
     def _quantised(self, node: Node) -> _Cells:
         weight = self.graph.constants[node.inputs[1]]
-        levels = WEIGHT_LEVELS if self.bits == 8 else INT4_LEVELS
-        is_grouped = self.bits != 8 and weight.shape[0] > INT4_BLOCK and self._can_group(node, INT4_BLOCK)
-        block = INT4_BLOCK if is_grouped else 0
+        asked = self.group if self.bits != WEIGHT_BITS and self.group < weight.shape[0] else 0
+        block = asked if asked and self._can_group(node, asked) else 0
+        if block != asked:
+            place = node.sources[0] if node.sources else node.output.name
+            why = f"groups of {asked} rows are not whole words of each tile's part"
+            self.notes.append(f"weights: {place} has one scale a column: {why}")
 
         @cache
         def make() -> IntegerWeight:
-            values, scales = quantise_in_groups(self._gained(node), levels, block)
+            values, scales = quantise_in_groups(self._gained(node), self.bits, block)
             return IntegerWeight(values, scales, block)
 
         return _Cells(block, make)
@@ -225,7 +211,7 @@ class Weights:
         used = [node for node in self.graph.nodes if not names.isdisjoint(node.inputs)]
         is_apart = len(used) == len(readers) and all(node in readers for node in used)
         is_plain = not any(self.graph.constants[name].is_quantised for name in names)
-        if self.bits != 8 or not is_apart or not is_plain:
+        if self.bits != WEIGHT_BITS or not is_apart or not is_plain:
             return False
         self._gains |= dict.fromkeys(names, gain)
         return True

@@ -122,11 +122,20 @@ class PlaceBlocks(Pass):
     def _asked(self, options: CompileOptions) -> MapOptions:
         """What the command line asks of the mapper."""
         from compiler.mapping.mapper import MapOptions
-        from compiler.mapping.options import kv_choice, weight_bits
+        from compiler.mapping.options import check_numbers, kv_choice, weight_bits
+        from compiler.mapping.rounding import WEIGHT_GROUP
 
-        kv, bits = kv_choice(options.kv), weight_bits(options.weights)
-        asked = MapOptions(self.hub_width, self.block, bits, options.without, kv)
-        return replace(asked, kv_tokens=options.kv_tokens)
+        check_numbers(options.weights, options.group, options.kv_bits)
+        return MapOptions(
+            self.hub_width,
+            self.block,
+            weight_bits(options.weights),
+            WEIGHT_GROUP if options.group is None else options.group,
+            options.kv_bits,
+            options.without,
+            kv_choice(options.kv),
+            kv_tokens=options.kv_tokens,
+        )
 
 
 def _nothing(c: Compilation) -> Mapping:

@@ -105,6 +105,8 @@ def _check_arrays(program: Program, role: Role, report: Report) -> None:
         elif spec.dtype not in (DType.I8, DType.F32):
             message = f"array {spec.name} holds {spec.dtype.value}; arrays hold int8, or float32 in ideal arithmetic"
             report.thing(place, "E0410", message)
+        elif not 2 <= spec.bits <= 8 or (spec.bits != 8 and spec.dtype is not DType.I8):
+            report.thing(place, "E0410", f"array {spec.name} holds {spec.dtype.value} of {spec.bits} bits")
         elif spec.block < 0 or (spec.block and spec.kind is not ArrayKind.WEIGHT):
             report.thing(
                 place, "E0410", f"array {spec.name} cannot have scales by blocks of {spec.block} rows"

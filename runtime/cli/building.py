@@ -32,6 +32,8 @@ def compile_options(options: argparse.Namespace) -> CompileOptions:
         prefill=options.prefill,
         place=options.place,
         weights=options.weights,
+        group=options.group,
+        kv_bits=options.kv_bits,
         dims=tuple(options.dim),
         shapes_only=getattr(options, "shapes_only", False),
         explain=getattr(options, "explain", False),

@@ -97,6 +97,31 @@ def _add_sizes(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_numbers(group: argparse._ArgumentGroup) -> None:
+    """How weights, keys and values are rounded."""
+    group.add_argument(
+        "--weights",
+        choices=("int8", "int4", "float32"),
+        default="int8",
+        help="what float weights are rounded to (a quantised file keeps its own integers); float32 is ideal "
+        "arithmetic, to tell mapping from quantisation (default: %(default)s)",
+    )
+    group.add_argument(
+        "--group",
+        type=natural,
+        metavar="N",
+        help="with --weights int4: rows that share a scale in each column; 0: all of them (default: 128)",
+    )
+    group.add_argument(
+        "--kv-bits",
+        type=int,
+        choices=range(2, 9),
+        default=8,
+        metavar="B",
+        help="bits of keys and values, 2 to 8, each row of a head with a scale of its own (default: %(default)s)",
+    )
+
+
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
     """What decides how a model is compiled: the same words in `compile`, `generate` and `check`."""
     group = parser.add_argument_group("compilation")
@@ -118,13 +143,7 @@ def add_compile_options(parser: argparse.ArgumentParser) -> None:
         help="what runs on the chip, the rest of each layer on the host; auto: as much as fits; host: nothing, to see "
         "what the host alone would cost (default: %(default)s)",
     )
-    group.add_argument(
-        "--weights",
-        choices=("int8", "int4", "float32"),
-        default="int8",
-        help="what float weights are rounded to (a quantised file keeps its own integers); float32 is ideal "
-        "arithmetic, to tell mapping from quantisation (default: %(default)s)",
-    )
+    _add_numbers(group)
     group.add_argument(
         "--bind", metavar="FILE.npz", help="values of weights that the model file declares as inputs"
     )

@@ -173,6 +173,13 @@ def _(tile: TileState, i: t.Quant) -> None:
     tile.write(i.scales, scales)
 
 
+@semantics(t.Quantl)
+def _(tile: TileState, i: t.Quantl) -> None:
+    codes, scales = numerics.quantise(tile.f32(i.src, *_size(tile, i)), i.levels)
+    tile.write(i.dst, codes)
+    tile.write(i.scales, scales)
+
+
 @semantics(t.Quantx)
 def _(tile: TileState, i: t.Quantx) -> None:
     n, cols = _size(tile, i)

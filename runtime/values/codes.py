@@ -13,48 +13,52 @@ from .plan import OPCODE
 from .reductions import row_max_magnitude
 from .state import F32, I8, I32, State
 
-QUANT, QUANTX, QUANTM = OPCODE["quant"], OPCODE["quantx"], OPCODE["quantm"]
+QUANT, QUANTL, QUANTX, QUANTM = OPCODE["quant"], OPCODE["quantl"], OPCODE["quantx"], OPCODE["quantm"]
 DEQC, DEQB, DEQG = OPCODE["deqc"], OPCODE["deqb"], OPCODE["deqg"]
 
 _SMALLEST_HALF = F(2.0**-24)
 
 
 @compiled
-def encode(codes: I8, x: F32, scale: F) -> None:
+def encode(codes: I8, x: F32, scale: F, levels: F) -> None:
     """The codes of a row."""
     inverse = fn.inverse_scale(scale)
     for j in range(codes.size):
-        codes[j] = fn.code_of(x[j], inverse)
+        codes[j] = fn.code_of(x[j], inverse, levels)
 
 
 @compiled
-def encode_rows(s: State, d: int, x: int, scales: int, n: int, cols: int) -> None:
+def encode_rows(s: State, d: int, x: int, scales: int, n: int, cols: int, levels: F) -> None:
     """The codes of rows, by their scales."""
     for i in range(n):
         codes = s.b[4 * d + i * cols : 4 * d + (i + 1) * cols]
-        encode(codes, s.f[x + i * cols : x + (i + 1) * cols], s.f[scales + i])
+        encode(codes, s.f[x + i * cols : x + (i + 1) * cols], s.f[scales + i], levels)
     mark(s, d, (n * cols + 3) >> 2)
 
 
 @compiled
-def find_scales(s: State, scales: int, x: int, n: int, cols: int) -> None:
-    """The scales of rows, from their largest magnitudes."""
+def find_scales(s: State, scales: int, x: int, n: int, cols: int, one_over: F) -> None:
+    """The scales of rows, from their largest magnitudes and 1 / levels."""
     lanes = s.m[at.H_SCRATCH]
     for i in range(n):
         row = s.f[x + i * cols : x + (i + 1) * cols]
-        s.f[scales + i] = fn.scale_of(row_max_magnitude(s.f[lanes : lanes + at.LANES], row))
+        s.f[scales + i] = row_max_magnitude(s.f[lanes : lanes + at.LANES], row) * one_over
     mark(s, scales, n)
 
 
 @compiled
 def run_quantise(s: State, tile: int, code: int, kind: int) -> int:
-    """`quant`, `quantx`, `quantm`: addresses dst, scales, src."""
+    """`quant`, `quantl`, `quantx`, `quantm`: addresses dst, scales, src."""
     n, cols = number(s, tile, code, 0), number(s, tile, code, 1)
+    finds = kind in (QUANT, QUANTL)
+    levels, one_over = fn.LEVELS, fn.ONE_OVER_LEVELS
+    if kind == QUANTL:
+        levels, one_over = F(number(s, tile, code, 2)), fn.one_over(number(s, tile, code, 2))
     if not is_size(n, cols):
         return at.TROUBLE
     words, size = n * cols, (n * cols + 3) >> 2
     d, x = target(s, tile, code, 0, size), source(s, tile, code, 2, words)
-    scales = target(s, tile, code, 1, n) if kind == QUANT else source(s, tile, code, 1, n)
+    scales = target(s, tile, code, 1, n) if finds else source(s, tile, code, 1, n)
     if d < 0 or x < 0 or scales < 0:
         return at.TROUBLE
     if kind == QUANTX:
@@ -64,12 +68,12 @@ def run_quantise(s: State, tile: int, code: int, kind: int) -> int:
     x = apart(s, x, words, d, size, 0)
     if kind != QUANTX:
         x = apart(s, x, words, scales, n, 0)
-    if kind == QUANT:
-        find_scales(s, scales, x, n, cols)
+    if finds:
+        find_scales(s, scales, x, n, cols, one_over)
     elif kind == QUANTM:
         for i in range(n):
-            s.f[scales + i] = fn.scale_of(s.f[scales + i])
-    encode_rows(s, d, x, scales, n, cols)
+            s.f[scales + i] = s.f[scales + i] * one_over
+    encode_rows(s, d, x, scales, n, cols, levels)
     return at.DONE
 
 
@@ -100,8 +104,8 @@ def run_quantise_weighted(s: State, tile: int, code: int) -> int:
         )
         for j in range(cols):
             to[j] = given[j] * weights[j]
-    find_scales(s, scales, product, n, cols)
-    encode_rows(s, d, product, scales, n, cols)
+    find_scales(s, scales, product, n, cols, fn.ONE_OVER_LEVELS)
+    encode_rows(s, d, product, scales, n, cols, fn.LEVELS)
     return at.DONE
 
 

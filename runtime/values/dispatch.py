@@ -58,6 +58,7 @@ VMULR, VSUBC, VMULC, VSCALE, VOUTER = (
 VADDI, VMULI = OPCODE["vaddi"], OPCODE["vmuli"]
 VFILL, VMEAN, VRSTD, VRSTDM = OPCODE["vfill"], OPCODE["vmean"], OPCODE["vrstd"], OPCODE["vrstdm"]
 VSUMQ, QUANT, QUANTX, QUANTM = OPCODE["vsumq"], OPCODE["quant"], OPCODE["quantx"], OPCODE["quantm"]
+QUANTL = OPCODE["quantl"]
 QUANTW, DEQR, DEQ, VF16, VF32 = (
     OPCODE["quantw"],
     OPCODE["deqr"],
@@ -146,7 +147,7 @@ def execute_broadcast(s: State, tile: int, code: int, kind: int) -> int:
 @inlined
 def execute_rows(s: State, tile: int, code: int, kind: int) -> int:
     """What is done row by row: reductions, quantisation, softmax, rotary embedding."""
-    if kind in (QUANT, QUANTX, QUANTM):
+    if kind in (QUANT, QUANTL, QUANTX, QUANTM):
         return run_quantise(s, tile, code, kind)
     if kind in (DEQC, DEQB, DEQG):
         return run_decode_columns(s, tile, code, kind)

@@ -17,7 +17,7 @@ _ERF_SPLIT, _ERF_ONE = numerics.ERF_SPLIT, numerics.ERF_ONE
 _ERF_INNER, _ERF_OUTER = numerics.ERF_INNER, numerics.ERF_OUTER
 _TANH_SPLIT, _TANH = numerics.TANH_SPLIT, numerics.TANH
 _SQRT_HALF, _SQRT_2_OVER_PI, _CUBIC = numerics.SQRT_HALF, numerics.SQRT_2_OVER_PI, numerics.GELU_CUBIC
-_SMALLEST, _LEVELS, _ONE_OVER_LEVELS = numerics.SMALLEST_NORMAL, F(numerics.LEVELS), numerics.ONE_OVER_LEVELS
+_SMALLEST, LEVELS, ONE_OVER_LEVELS = numerics.SMALLEST_NORMAL, F(numerics.LEVELS), numerics.ONE_OVER_LEVELS
 _SIGN, _MAGNITUDE = np.int32(-(1 << 31)), np.int32((1 << 31) - 1)
 _BIAS, _EXPONENT = np.int32(127), np.int32(23)
 
@@ -159,15 +159,15 @@ def inverse_scale(scale: F) -> F:
 
 
 @compiled
-def code_of(x: F, inverse: F) -> np.int8:
-    """The int8 code of a number. Clamping first gives what rounding first would: the bounds are integers."""
+def code_of(x: F, inverse: F, levels: F) -> np.int8:
+    """The code of a number, within +-levels. Clamping first gives what rounding first would: bounds are integers."""
     product = x * inverse
-    product = product if product > -_LEVELS else -_LEVELS  # of NaN, too
-    product = product if product < _LEVELS else _LEVELS
+    product = product if product > -levels else -levels  # of NaN, too
+    product = product if product < levels else levels
     return np.int8(np.int32(np.rint(product)))
 
 
 @compiled
-def scale_of(largest: F) -> F:
-    """The scale of a row from its largest magnitude."""
-    return largest * _ONE_OVER_LEVELS
+def one_over(levels: int) -> F:
+    """1 / levels, rounded once; 0 of none."""
+    return F(1.0 / levels) if levels else _ZERO

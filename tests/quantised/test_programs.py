@@ -22,8 +22,8 @@ from compiler.ir.mapping import Arithmetic
 from compiler.ir.tensor import tensor
 from compiler.mapping.mapper import MapOptions
 from compiler.mapping.problem import Problem
+from compiler.mapping.rounding import quantise_in_groups, quantise_weight
 from compiler.mapping.settle import settle
-from compiler.mapping.weights import quantise_in_groups
 from compiler.pipeline import Compilation, CompileOptions
 from isa.assembler import assemble
 from isa.binary import read_program, write_program
@@ -183,7 +183,7 @@ def test_float_models_with_weights_of_four_bits() -> None:
     coarse, fine = noise(path, "int4"), noise(path, "int8")
     assert fine < 0.02 < coarse < 0.5
     values = cells(program(path, "int4"))
-    assert max(float(np.abs(v).max()) for v in values.values()) == 7
+    assert (min(v.min() for v in values.values()), max(v.max() for v in values.values())) == (-8, 7)
 
 
 def test_programs_with_groups_round_trip(tmp_path: Path) -> None:
@@ -234,9 +234,24 @@ def test_weights_of_four_bits_in_groups_compute_what_they_stand_for() -> None:
 def test_groups_have_scales_of_their_own() -> None:
     weight = np.random.default_rng(2).standard_normal((300, 8)).astype(np.float32)
     weight[128:256] *= 10
-    values, scales = quantise_in_groups(weight, 7, 128)
+    values, scales = quantise_in_groups(weight, 4, 128)
     assert values.shape == (300, 8) and scales.shape == (3, 8)
-    assert np.abs(values).max() == 7
-    back = values * scales[np.arange(300) // 128]
-    for rows in (slice(0, 128), slice(128, 256), slice(256, 300)):
-        assert np.abs(back[rows] - weight[rows]).max() <= scales[rows.start // 128].max() * 0.5001
+    assert (values.min(), values.max()) == (-8, 7)
+    whole, whole_scales = quantise_in_groups(weight, 4, 0)
+    assert whole_scales.shape == (1, 8)
+    small = np.r_[0:128, 256:300]
+    errors = values * scales[np.arange(300) // 128] - weight, whole * whole_scales - weight
+    assert np.square(errors[0][small]).sum() < 0.1 * np.square(errors[1][small]).sum()
+
+
+def test_scales_are_searched() -> None:
+    """No step is left that is as coarse as the largest magnitude over 7 makes it; what is exact stays so."""
+    weight = np.random.default_rng(3).standard_normal((128, 16)).astype(np.float32)
+    values, scales = quantise_weight(weight, 4)
+    plain = np.abs(weight).max(axis=0) / 7
+    rounded = np.clip(np.rint(weight / plain), -7, 7) * plain
+    ours, theirs = (np.square(w - weight).sum(axis=0) for w in (values * scales, rounded))
+    assert (ours <= theirs * (1 + 1e-6)).all() and ours.sum() < 0.85 * theirs.sum()
+    exact = np.arange(-8, 8, dtype=np.float32)[:, None] * np.array([1, -1, 0.25, 0], np.float32)
+    values, scales = quantise_weight(exact, 4)
+    np.testing.assert_array_equal(values * scales, exact)

@@ -128,6 +128,23 @@ def test_quantise() -> None:
     assert same_bits(state.i8(dst, N, COLS), codes)
 
 
+@pytest.mark.parametrize("levels", [127, 7, 1, 0])
+def test_quantise_to_fewer_levels(levels: int) -> None:
+    bench = Bench()
+    src, dst, scales, n = bench.put(A), bench.room(N * COLS), bench.room(12), bench.reg(N)
+    state = bench.run(t.Quantl(dst, scales, src, n, COLS, levels))
+    found, codes = state.column(scales, N), state.i8(dst, N, COLS)
+    if not levels:
+        assert not found.any() and not codes.any()
+        return
+    assert same_bits(found, np.abs(A).max(1) * np.float32(1 / levels))
+    assert np.abs(codes).max(1).tolist() == [levels] * N
+    assert np.abs(codes * found[:, None] - A).max() <= found.max() * 0.5001
+    if levels == 127:
+        plain = bench.run(t.Quant(dst, scales, src, n, COLS))
+        assert same_bits(plain.i8(dst, N, COLS), codes) and same_bits(plain.column(scales, N), found)
+
+
 def test_quantise_by_a_given_scale() -> None:
     bench = Bench()
     scales = np.array([0.01, 0, 0.5], np.float32)
