@@ -137,7 +137,7 @@ class AttentionBuilder:
     def _split(self, dealt: Deal, last: LastLayer) -> None:
         """Every head over several tiles, the output projection by groups of heads."""
         builder = SplitBuilder(self.parts, self.section, self.state, self.shares, dealt)
-        joined = self._all_joined() if self.dealing.own_projections and self._may_join() else None
+        joined = self._all_joined() if self.dealing.own_projections and self._may_join(dealt) else None
         heads, node, geometry = self.op.kv_heads, self.section.last, self.parts.geometry
         together, cols = 1, 0
         if node is not None:
@@ -220,10 +220,10 @@ class AttentionBuilder:
             out = attend(self.parts, tile, self.node, self.rows_of, values["q"], head, self.copies)
         return self._after(tile, head, out)
 
-    def _may_join(self) -> bool:
-        """Whether a head's queries, keys and values come of one array."""
+    def _may_join(self, dealt: Deal | None = None) -> bool:
+        """Whether a head's queries, keys and values come of one array, on each of the tiles that have dealt rows."""
         is_kept = self.plan.policy is KvPolicy.RESIDENT
-        return is_kept and may_join(self.parts, self.section, self.op, self.shares)
+        return is_kept and may_join(self.parts, self.section, self.op, self.shares, dealt)
 
     def _joined(self, tile: TileBuilder, head: int) -> str:
         """Attention of a head whose queries, keys and values come of one array; returns the name of what it gives."""

@@ -11,7 +11,7 @@ from compiler.optimisations import Optimisation
 from isa.operands import WORD_BYTES
 
 from .builder import TileBuilder
-from .deals import last_columns
+from .deals import Deal, last_columns
 from .feeds import Shard, ranges
 from .joined import Columns, JoinedWeights
 from .lanes import Share
@@ -20,9 +20,12 @@ from .sections import Section
 from .sharing import share_rows
 
 
-def may_join(parts: PartBuilder, section: Section, op: Attention, shares: Sequence[Share]) -> bool:
+def may_join(
+    parts: PartBuilder, section: Section, op: Attention, shares: Sequence[Share], dealt: Deal | None
+) -> bool:
     """Whether a head's queries, keys and values can be made by one array: of one input, in int8, with a scale a column,
-    nothing between them and attention, in equal words, of the same rows."""
+    nothing between them and attention, in equal words, of the same rows. If rows are `dealt`, each of their tiles has
+    such an array and needs room for it beside them."""
     linears = [share.lane.linear for share in shares]
     reads = {section.read(share.lane) for share in shares}
     dims, rows = {share.dim for share in shares}, {share.rows for share in shares}
@@ -39,7 +42,16 @@ def may_join(parts: PartBuilder, section: Section, op: Attention, shares: Sequen
         and parts.geometry.does(Optimisation.JOIN_HEADS)
         and not any(dim % WORD_BYTES for dim in dims)
         and all(linear is not None and parts.weights.is_plain(linear) for linear in linears)
+        and (dealt is None or _has_room(parts, op, shares, dealt))
     )
+
+
+def _has_room(parts: PartBuilder, op: Attention, shares: Sequence[Share], dealt: Deal) -> bool:
+    """Whether a tile has macros for a head's queries, keys and values in one array, beside the rows dealt to it."""
+    geometry = parts.geometry
+    (rows,) = {linear_shape(parts.weights, s.lane.linear)[0] for s in shares if s.lane.linear is not None}
+    weights = geometry.macros(rows, sum(share.cols for share in shares))
+    return geometry.hardware.fits_tile(weights, dealt.macros(geometry, op))
 
 
 def joined_weights(

@@ -91,3 +91,14 @@ def test_projections_of_a_dealt_head_on_several_tiles(name: str, arithmetic: Ari
     projects = [sum(tile.role.startswith("project") for tile in p.tiles) for p in (one, several)]
     assert projects[0] < projects[1]
     np.testing.assert_array_equal(run(Machine(one), IDS), run(Machine(several), IDS))
+
+
+def test_rows_are_made_elsewhere_where_the_tiles_of_a_head_have_no_room_for_weights() -> None:
+    dealt, most, projects = replace(BASE, ways=2, kv_block=16, own_projections=True), tiny(14), []
+    for macros in (most.tile.macros.value, 4.0):  # 3 for queries, keys and values in one array, 2 for rows
+        few = most.tile.macros.model_copy(update={"value": macros})
+        hardware = most.model_copy(update={"tile": most.tile.model_copy(update={"macros": few})})
+        program = program_of(GRAPHS["a head each"], hardware, dealt)
+        verify(program)
+        projects.append(sum(tile.role.startswith("project") for tile in program.tiles))
+    assert projects[0] < projects[1]
