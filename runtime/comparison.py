@@ -76,11 +76,11 @@ def _metrics(stats: Statistics) -> Iterator[tuple[str, float, str, int]]:
         (name, joules, "J", 1)
         for name, joules in (("dynamic", e.dynamic), ("write", e.write), ("static", e.static))
     )
+    yield from ((name, joules, "J", 1) for name, joules in e.by_component.items())
     yield "instructions", stats.instructions, "", 0
     yield "MACs", stats.macs, "", 0
     yield "message bytes", stats.message_bytes, "", 0
     yield "tiles", stats.tiles, "", 0
-    yield from ((name, joules, "J", 1) for name, joules in e.by_component.items())
 
 
 def deltas(stats: Statistics, baseline: Statistics) -> list[Delta]:

@@ -6,7 +6,7 @@ from runtime.amounts import count, share
 from runtime.sinks.schema import PhaseRecord, PhaseWork, Statistics
 from runtime.svg import Axis, Plot, Series
 
-from .charts import REST, Piece, bar, figure, legend, resource_colour
+from .charts import REST, Piece, bar, bar_row, figure, legend, resource_colour
 from .tags import Cell, Row, details, number, section, table, tag, text
 
 _POINTS = 400  # of a line over steps
@@ -36,13 +36,13 @@ def _phase(work: PhaseWork, bound: PhaseRecord | None) -> str:
         for name, cycles in sorted(work.critical.items(), key=lambda item: -item[1])
     ]
     rows = [
-        _bar_row("measured", bar(measured, whole, _words("measured", measured)), f"{work.cycles:,} cycles")
+        bar_row("measured", bar(measured, whole, _words("measured", measured)), f"{work.cycles:,} cycles")
     ]
     names: list[tuple[str, int | None]] = [(n, resource_colour(n)) for n in _descending(work.critical)]
     if bound is not None:
         least = _least(bound)
         rows.append(
-            _bar_row(
+            bar_row(
                 "at least", bar(least, whole, _words("at least", least)), f"{bound.bound_cycles:,} cycles"
             )
         )
@@ -75,16 +75,6 @@ def _descending(cycles: dict[str, int]) -> list[str]:
 
 def _words(name: str, pieces: list[Piece]) -> str:
     return f"{name}: " + "; ".join(piece.hint for piece in pieces if piece.value)
-
-
-def _bar_row(name: str, drawing: str, value: str) -> str:
-    return tag(
-        "div",
-        tag("span", text(name), class_="name"),
-        drawing,
-        tag("span", text(value), class_="value"),
-        class_="bar-row",
-    )
 
 
 def _resources(stats: Statistics) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from runtime.svg import Linear, element, group, line, rect, text, tooltip
+from runtime.svg import Linear, element, group, rect, text, tooltip
 from runtime.svg.theme import colour
 
 from .tags import amount, tag
@@ -173,21 +173,17 @@ def text_at(share: float, y: float, content: str) -> str:
     )
 
 
+def bar_row(name: str, drawing: str, value: str) -> str:
+    """A bar between its name and its value."""
+    return tag(
+        "div",
+        tag("span", words(name), class_="name"),
+        drawing,
+        tag("span", words(value), class_="value"),
+        class_="bar-row",
+    )
+
+
 def figure(drawing: str, caption: str, *more: str, class_: str = "chart") -> str:
     """A drawing with its caption, in a box that scrolls by itself if it has a least width."""
     return tag("figure", tag("div", drawing, class_=class_), *more, tag("figcaption", words(caption)))
-
-
-__all__ = [
-    "CATEGORIES",
-    "CONFIDENCES",
-    "REST",
-    "Column",
-    "Piece",
-    "bar",
-    "columns",
-    "figure",
-    "legend",
-    "line",
-    "resource_colour",
-]

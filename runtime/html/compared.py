@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from runtime.comparison import Delta, changed_constants, constant_text, deltas, layer_deltas
+from runtime.amounts import count
+from runtime.comparison import Delta, changed_constants, constant_text, deltas, layer_deltas, per_token
 from runtime.sinks.schema import Statistics
 
-from .charts import Piece, bar
+from .charts import CATEGORIES, Piece, bar, bar_row, figure, legend
 from .tags import Cell, Row, amount, constant_anchor, details, link, number, section, table, tag, text
 
 
@@ -31,13 +32,31 @@ def compared(stats: Statistics, baseline: Statistics) -> str:
     return section(
         "baseline",
         "Compared with the baseline",
+        _beside(stats, baseline),
         _metrics(stats, baseline),
         details("Energy by layer, compared", table(heads, layers, caption="Energy by layer in both runs")),
         *tail,
-        intro=f"The baseline is {baseline.program} on {baseline.target}: {baseline.steps:,} steps, "
-        f"{baseline.tokens:,} tokens. "
+        intro=f"The baseline is {baseline.program} on {baseline.target}: {count(baseline.steps, 'step')}, "
+        f"{count(baseline.tokens, 'token')}. "
         "Bars show ratios: half of the width is 1, where nothing changed; they end at 2.",
     )
+
+
+def _beside(stats: Statistics, baseline: Statistics) -> str:
+    """The energy a token of both, as bars of one scale."""
+    runs = {"this": stats, "baseline": baseline}
+    most = max(per_token(run.energy_j.total, run) for run in runs.values())
+    rows = []
+    for name, run in runs.items():
+        e = run.energy_j
+        each = {"dynamic": e.dynamic, "write": e.write, "static": e.static}
+        pieces = [
+            Piece(per_token(j, run), CATEGORIES[c], f"{name}, {c}: {amount(per_token(j, run), 'J')} a token")
+            for c, j in each.items()
+        ]
+        drawing = bar(pieces, most, "; ".join(piece.hint for piece in pieces))
+        rows.append(bar_row(name, drawing, amount(per_token(e.total, run), "J")))
+    return figure(tag("div", *rows), "Energy a token.", legend(CATEGORIES.items()))
 
 
 def _metrics(stats: Statistics, baseline: Statistics) -> str:

@@ -7,7 +7,7 @@ from runtime.comparison import constant_text
 from runtime.report import by_component, grouped, is_assumed, layer_of, part_of
 from runtime.sinks.schema import ConstantRecord, EnergyLine, Statistics
 
-from .charts import CATEGORIES, Column, Piece, bar, columns, figure, legend
+from .charts import CATEGORIES, REST, Column, Piece, bar, columns, figure, legend
 from .tags import (
     Cell,
     Row,
@@ -24,6 +24,8 @@ from .tags import (
     text,
 )
 
+_OUTSIDE = 4  # parts outside of layers that are shown by name
+_SHADES = (3, 2, 5, 8, 10, 11)
 _HEADS = ("energy", "share", *CATEGORIES)
 
 
@@ -97,12 +99,29 @@ def _layers(stats: Statistics) -> list[str]:
         "Layers of the model, each with the static energy of the tiles that hold its work. What belongs to no layer, "
         "and memories and links that stand by (static), are in the table."
     )
-    found = [figure(chart, caption)] if drawn else []
     outside = [name for name in groups if not name.startswith("layer ")]
+    found = [_whole(groups, outside, stats.energy_j.total)] + ([figure(chart, caption)] if drawn else [])
     shown = [f"layer {n}" for n in numbers if f"layer {n}" in groups] + outside
     found.append(details(f"By layer, as a table of {len(shown)} rows", _group_table(stats, "layer", shown)))
     found.append(details("By part: the same part of all layers is one", _group_table(stats, "part", None)))
     return found
+
+
+def _whole(groups: dict[str, dict[str, float]], outside: list[str], total: float) -> str:
+    """All layers together beside what is of none: the largest few, then the rest as one."""
+    sums = {name: sum(by.values()) for name, by in groups.items()}
+    named = {"all layers": sum(joules for name, joules in sums.items() if name not in outside)}
+    named |= {name: sums[name] for name in outside[:_OUTSIDE]}
+    named["others"] = sum(sums[name] for name in outside[_OUTSIDE:])
+    shades = {name: REST if name == "others" else n for n, name in zip(_SHADES, named, strict=False)}
+    pieces = [
+        Piece(joules, shades[name], f"{name}: {amount(joules, 'J')}, {share(joules, total)}")
+        for name, joules in named.items()
+        if joules
+    ]
+    words = "; ".join(piece.hint for piece in pieces)
+    names = legend([(name, shades[name]) for name, joules in named.items() if joules])
+    return figure(bar(pieces, total, words, height=22), f"{words}.", names)
 
 
 def _group_table(stats: Statistics, head: str, order: list[str] | None) -> str:

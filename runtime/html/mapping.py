@@ -219,7 +219,7 @@ def _short(label: str) -> str:
     match = re.match(r"layers? ([\d, to]+\d|\d+)", label)
     if match:
         return "L" + match[1].replace(" to ", "–").replace(", ", ",")
-    return label.rpartition("/")[2][:8]
+    return label.rpartition("/")[2][:7]
 
 
 def _data(layout: Layout) -> str:

@@ -15,8 +15,9 @@ from runtime.svg import Log, circle, element, inline, line, path, rect, text, to
 from runtime.svg.scales import number as tick_text
 from runtime.svg.theme import colour
 
-from .charts import figure, resource_colour
+from .charts import figure, legend, resource_colour
 from .tags import Cell, Row, amount, constant_anchor, link, number, section, table, tag
+from .tags import text as text_of
 
 _WIDTH, _HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 24, 22, 50
@@ -44,13 +45,15 @@ def roofline(stats: Statistics) -> str:
     )
     drawing = _drawing(stats.roofs, marks) if marks else ""
     caption = (
-        "Achieved operations a second over operations a byte, with logarithmic axes. Marks: "
-        + _shape_words(marks)
+        f"Achieved operations a second over operations a byte, axes logarithmic. Marks: {_shape_words(marks)}"
+    )
+    colours = legend(
+        (roof.name, resource_colour(roof.component)) for roof in stats.roofs if roof.kind == "bytes"
     )
     return section(
         "roofline",
         "Roofline",
-        *([figure(drawing, caption, class_="chart wide")] if drawing else []),
+        *([figure(drawing, caption, colours, class_="chart wide")] if drawing else []),
         tag("h3", "Achieved"),
         _achieved(stats, marks),
         tag("h3", "Roofs"),
@@ -242,7 +245,7 @@ def _roofs(roofs: list[Roof]) -> str:
                 number(
                     roof.per_second, amount(roof.per_second, _UNIT if roof.kind == "operations" else "B/s")
                 ),
-                roof.description,
+                Cell(text_of(roof.description), "words"),
                 Cell(", ".join(link(path, constant_anchor(path)) for path in roof.constants), "constants"),
             ),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from runtime.amounts import count, share
-from runtime.comparison import per_token, tokens_per_second
 from runtime.report import kv_text
 from runtime.sinks.schema import Statistics
 
@@ -33,16 +32,14 @@ def summary(stats: Statistics) -> str:
         for name, part in (("dynamic", e.dynamic), ("write", e.write), ("static", e.static))
         if part
     )
-    power = e.total / stats.latency_s if stats.latency_s else 0.0
+    run = stats.decode if stats.decode is not None and stats.decode.steps else None
+    cycles, seconds, tokens = (run or stats).cycles, (run or stats).latency_s, (run or stats).tokens
+    joules = e.total if run is None else run.energy_j
     cards = (
-        (
-            "Latency",
-            amount(stats.latency_s, "s"),
-            f"{stats.cycles:,} cycles at {amount(stats.clock_hz, 'Hz')}",
-        ),
-        ("Speed", f"{_rate(tokens_per_second(stats))} tokens/s", count(stats.tokens, "token")),
-        ("Energy a token", amount(per_token(e.total, stats), "J"), f"{amount(e.total, 'J')} in all: {split}"),
-        ("Power", amount(power, "W"), "mean over the run, static power included"),
+        ("Latency", amount(seconds, "s"), f"{cycles:,} cycles at {amount(stats.clock_hz, 'Hz')}"),
+        ("Speed", f"{_rate(_over(tokens, seconds))} tokens/s", count(tokens, "token")),
+        ("Energy a token", amount(_over(joules, tokens), "J"), f"{amount(joules, 'J')} in all: {split}"),
+        ("Power", amount(_over(joules, seconds), "W"), "mean over the run, static power included"),
         (
             "Bound by",
             stats.bound_by,
@@ -53,6 +50,10 @@ def summary(stats: Statistics) -> str:
     return section(
         "summary", "Summary", tag("div", *(_card(*card) for card in cards), class_="cards"), _facts(stats)
     )
+
+
+def _over(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
 
 
 def _rate(value: float) -> str:
@@ -92,7 +93,7 @@ def _decode(stats: Statistics) -> list[tuple[str, str]]:
     decode = stats.decode
     if decode is None or not decode.steps:
         return []
-    rate = decode.tokens / decode.latency_s if decode.latency_s else 0.0
+    rate = _over(decode.tokens, decode.latency_s)
     kinds = f"{decode.simulated:,} simulated, {decode.interpolated:,} interpolated between these"
     whole = f"{decode.tokens:,} tokens in {amount(decode.latency_s, 's')}, {rate:,.1f} tokens/s, "
     return [

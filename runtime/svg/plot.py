@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .elements import circle, document, inline, line, polyline, text, tooltip
 from .scales import Linear, Log, Scale, number
@@ -12,6 +12,8 @@ from .theme import colour
 
 WIDTH, HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 150, 44, 52
+_MARGIN = 24  # to the right, where there is no legend
+_POINTS = 64  # more of them are a line alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +77,23 @@ class Plot:
         """The plot as a part of a page."""
         return inline(WIDTH, HEIGHT, self._body(), self.title)
 
-    def without_title(self) -> Plot:
-        """The same under a heading of the page."""
-        return replace(self, title="")
-
     def _body(self) -> Iterator[str]:
-        x = self.x.scale([x for s in self.series for x, _ in s.points], _LEFT, WIDTH - _RIGHT)
+        x = self.x.scale([x for s in self.series for x, _ in s.points], _LEFT, self._end)
         y = self.y.scale([y for s in self.series for _, y in s.points], HEIGHT - _BOTTOM, _TOP)
         yield text(_LEFT, 22, self.title, class_="head")
         yield from self._axes(x, y)
         for index, series in enumerate(self.series):
             yield from _drawn(index, series, x, y)
+            if len(self.series) > 1:
+                yield from _named(index, series)
+
+    @property
+    def _end(self) -> float:
+        """Where the x axis ends: a legend of several series is to its right."""
+        return WIDTH - (_RIGHT if len(self.series) > 1 else _MARGIN)
 
     def _axes(self, x: Scale, y: Scale) -> Iterator[str]:
-        right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+        right, bottom = self._end, HEIGHT - _BOTTOM
         for tick in x.ticks():
             yield line(x(tick), _TOP, x(tick), bottom)
             yield text(x(tick), bottom + 16, number(tick), anchor="middle", class_="small")
@@ -100,11 +105,15 @@ class Plot:
 
 
 def _drawn(index: int, series: Series, x: Scale, y: Scale) -> Iterator[str]:
-    """The line, its points and its line in the legend."""
+    """The line and its points."""
     stroke, fill = f"stroke-{colour(index)}", f"fill-{colour(index)}"
     yield polyline([(x(a), y(b)) for a, b in series.points], stroke)
-    for a, b in series.points:
+    for a, b in series.points if len(series.points) <= _POINTS else ():
         yield circle(x(a), y(b), 3, tooltip(f"{series.name}: {number(a)}, {b:,.4g}"), class_=fill)
-    at = _TOP + 12 + 18 * index
+
+
+def _named(index: int, series: Series) -> Iterator[str]:
+    """A line of the legend."""
+    stroke, at = f"stroke-{colour(index)}", _TOP + 12 + 18 * index
     yield line(WIDTH - _RIGHT + 14, at - 4, WIDTH - _RIGHT + 34, at - 4, stroke, stroke_width=2)
     yield text(WIDTH - _RIGHT + 40, at, series.name)
