@@ -31,6 +31,14 @@ def share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def duration(seconds: float) -> str:
+    """A time in the largest unit of which it has one or more."""
+    for name, size in (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:,.3g} {name}"
+    return f"{seconds:.3g} seconds"
+
+
 def count(number: int, noun: str) -> str:
     """`1 step`, `2 steps`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

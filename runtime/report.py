@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from isa.quantities import Confidence
 
 from .amounts import count as _count
-from .amounts import share
+from .amounts import duration, share
 from .amounts import si as si
 from .amounts import table as table
 from .comparison import (
@@ -22,7 +22,7 @@ from .comparison import (
 from .nodes import NodeName
 
 if TYPE_CHECKING:
-    from .sinks.schema import ConstantRecord, DecodeRecord, EnergyLine, KvRecord, Statistics
+    from .sinks.schema import ConstantRecord, DecodeRecord, EnergyLine, KvRecord, Statistics, WearRecord
 
 _ROWS = 16  # of a table by layer or by part; the rest is one line
 _ASSUMED = "*"  # marks constants that are assumptions
@@ -62,6 +62,7 @@ def _summary(stats: Statistics) -> str:
         *_bound_lines(stats),
         *_kv_lines(stats),
         ("area", _area(stats)),
+        *(("wear", wear_text(item)) for item in stats.wear),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
     )
     return "\n".join(f"{name:<10}{text}" for name, text in lines)
@@ -72,6 +73,13 @@ def _area(stats: Statistics) -> str:
     area = stats.area_mm2
     system = f"; {area.chip * area.chips:,.0f} mm2 in all" if area.chips > 1 else ""
     return f"{_count(area.chips, 'chip')} of {area.chip:,.4g} mm2{system}"
+
+
+def wear_text(item: WearRecord) -> str:
+    """What wears out, and when."""
+    pace = f": worn out in {duration(item.lifetime_s)} of decoding" if item.lifetime_s is not None else ""
+    writes = f"{item.writes_per_token:.3g} writes a token"
+    return f"{item.what} lie in {item.cell} cells, which survive {item.endurance:g} writes; {writes}{pace}"
 
 
 def _decode_lines(decode: DecodeRecord | None) -> list[tuple[str, str]]:

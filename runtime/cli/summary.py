@@ -203,6 +203,7 @@ def _wear(program: Program) -> list[str]:
     """What wears out, and how soon it may, on targets whose cells do."""
     from isa.bound.points import standard_steps
     from isa.endurance import wear
+    from runtime.amounts import duration
     from runtime.bounds import bound_of
 
     worn = wear(program)
@@ -212,17 +213,9 @@ def _wear(program: Program) -> list[str]:
     return [
         f"warning     {item.what} lie in {item.cell} cells, which survive {item.endurance:g} writes: at "
         f"{item.writes_per_token:.3g} writes a token and {least.cycles:,} cycles a token they may be worn out in "
-        f"{_duration(item.lifetime_s(least.cycles / program.target.clock.si))}"
+        f"{duration(item.lifetime_s(least.cycles / program.target.clock.si))}"
         for item in worn
     ]
-
-
-def _duration(seconds: float) -> str:
-    """A time in the largest unit of which it has one or more."""
-    for name, size in (("years", 31_557_600), ("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= size:
-            return f"{seconds / size:,.3g} {name}"
-    return f"{seconds:.3g} seconds"
 
 
 def _written(output: str | None) -> str:

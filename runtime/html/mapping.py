@@ -18,6 +18,7 @@ from .tags import Cell, Row, details, number, section, table, tag
 from .tags import text as words
 
 _SIDE = 640  # user units of the chip's width
+_LETTER = 7.4  # units of a letter
 _NAMED = 34  # units of a cell from which on it has words
 _EACH = 4096  # tiles of a chip up to which each has a tooltip of its own
 _FEW = 16  # roles that are shown without being asked for
@@ -63,6 +64,11 @@ class Layout:
                 (column, x), (row, y) = divmod(x + left, self.columns), divmod(y + top, self.rows)
                 yield Placed(row * m.chips[0] + column, x, y, name, role, label)
 
+    @property
+    def letters(self) -> int:
+        """How many letters fit in a cell of a chip's drawing."""
+        return int(_SIDE / self.columns * 0.84 / _LETTER)
+
     def macros(self, tile: Placed) -> int:
         """Macros of a tile that hold data."""
         return sum(self.map.roles[tile.role].macros.values())
@@ -92,6 +98,8 @@ class Layout:
 
 def mapping(stats: Statistics) -> str:
     """The section."""
+    if not stats.tile_map.x:
+        return section("mapping", "Mapping", intro="No tile is in use: the host runs the whole model.")
     layout = Layout(stats.tile_map)
     chips = stats.tile_map.chips[0] * stats.tile_map.chips[1]
     first = min(layout.by_chip, default=0)
@@ -189,7 +197,7 @@ def _cell(layout: Layout, tile: Placed | None, place: tuple[int, int], size: flo
         return group(
             tooltip(f"({place[0]}, {place[1]}): no role"), square, *_empty_words(x, y, size), class_="cell"
         )
-    number_ = layout.family_of[tile.role]
+    number_, letters = layout.family_of[tile.role], layout.letters
     used = layout.macros(tile) / layout.map.macros_per_tile
     parts = [
         tooltip(layout.words(tile)),
@@ -198,8 +206,13 @@ def _cell(layout: Layout, tile: Placed | None, place: tuple[int, int], size: flo
     ]
     if size >= _NAMED:
         parts += [
-            text(x + size * 0.08, y + size * 0.34, layout.families[number_][:9], class_="role"),
-            text(x + size * 0.08, y + size * 0.62, _short(layout.map.labels[tile.label]), class_="label"),
+            text(x + size * 0.08, y + size * 0.34, layout.families[number_][:letters], class_="role"),
+            text(
+                x + size * 0.08,
+                y + size * 0.62,
+                _short(layout.map.labels[tile.label])[:letters],
+                class_="label",
+            ),
         ]
     return group(*parts, class_="cell")
 
@@ -237,6 +250,7 @@ def _data(layout: Layout) -> str:
     ]
     data = {
         "columns": layout.columns,
+        "letters": layout.letters,
         "across": layout.map.chips[0],
         "per_tile": layout.map.macros_per_tile,
         "colours": len(COLOURS),

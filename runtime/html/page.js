@@ -77,8 +77,8 @@
       const width = square.getAttribute("width") * 0.83;
       used.setAttribute("width", tile ? (width * count(role.macros)) / map.per_tile : 0);
       const name = cell.querySelector(".role"), label = cell.querySelector(".label");
-      if (name) name.textContent = tile ? map.families[role.family].slice(0, 9) : "";
-      if (label) label.textContent = tile ? map.short[tile[4]] : "";
+      if (name) name.textContent = tile ? map.families[role.family].slice(0, map.letters) : "";
+      if (label) label.textContent = tile ? map.short[tile[4]].slice(0, map.letters) : "";
     });
     for (const link of chips) {
       const chosen = link.dataset.chip === String(chip);

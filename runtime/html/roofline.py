@@ -39,11 +39,15 @@ class Mark:
 def roofline(stats: Statistics) -> str:
     """The section."""
     marks = list(_marks(stats))
+    if not marks:
+        return section(
+            "roofline", "Roofline", intro="No array has worked, so there is nothing to set under a roof."
+        )
     intro = (
         "Left of where a slanted line meets the roof, that border limits; right of it, arrays do. A batch or a longer "
         "prompt moves marks to the right and up; decode of one sequence reads every weight once, in place."
     )
-    drawing = _drawing(stats.roofs, marks) if marks else ""
+    drawing = _drawing(stats.roofs, marks)
     caption = (
         f"Achieved operations a second over operations a byte, axes logarithmic. Marks: {_shape_words(marks)}"
     )
@@ -53,7 +57,7 @@ def roofline(stats: Statistics) -> str:
     return section(
         "roofline",
         "Roofline",
-        *([figure(drawing, caption, colours, class_="chart wide")] if drawing else []),
+        figure(drawing, caption, colours, class_="chart wide"),
         tag("h3", "Achieved"),
         _achieved(stats, marks),
         tag("h3", "Roofs"),

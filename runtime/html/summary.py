@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.amounts import count, share
-from runtime.report import kv_text
+from runtime.report import kv_text, wear_text
 from runtime.sinks.schema import Statistics
 
 from .tags import Row, amount, details, section, table, tag, text
@@ -48,8 +48,17 @@ def summary(stats: Statistics) -> str:
         ("Silicon", f"{area.chip * area.chips:,.4g} mm²", per_chip),
     )
     return section(
-        "summary", "Summary", tag("div", *(_card(*card) for card in cards), class_="cards"), _facts(stats)
+        "summary",
+        "Summary",
+        tag("div", *(_card(*card) for card in cards), class_="cards"),
+        *_warnings(stats),
+        _facts(stats),
     )
+
+
+def _warnings(stats: Statistics) -> list[str]:
+    """What a reader should not miss."""
+    return [tag("p", tag("strong", "Wear: "), text(wear_text(item)), class_="warning") for item in stats.wear]
 
 
 def _over(part: float, whole: float) -> float:

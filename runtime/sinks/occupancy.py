@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 from isa.area import chip_area
+from isa.endurance import wear
 from isa.events import Component, Static
 from isa.hardware import Hardware
 from isa.operands import Space
 from isa.program import ArraySpec, Program, Role, Segment
+from runtime.bounds import Phase
 from runtime.energy import powered
 from runtime.nodes import NodeName
 from runtime.paging import KvUse, PagePool
 
 from .places import held
-from .schema import AreaRecord, Occupancy, RoleRecord, TileMap
+from .schema import AreaRecord, Occupancy, PhaseWork, RoleRecord, TileMap, WearRecord
 
 
 def macros_of(program: Program) -> dict[str, int]:
@@ -126,6 +128,22 @@ def area_record(program: Program) -> AreaRecord:
         by_component={component.value: mm2 for component, mm2 in area.by_component.items()},
         other=area.other,
     )
+
+
+def wear_records(program: Program, work: Sequence[PhaseWork]) -> list[WearRecord]:
+    """What wears out, and how soon at the pace of the decode steps among what was done."""
+    decode = next((w for w in work if w.phase == Phase.DECODE.value and w.steps), None)
+    token_s = None if decode is None else decode.cycles / decode.steps / program.target.clock.si
+    return [
+        WearRecord(
+            what=item.what,
+            cell=item.cell,
+            endurance=item.endurance,
+            writes_per_token=item.writes_per_token,
+            lifetime_s=None if token_s is None else item.lifetime_s(token_s),
+        )
+        for item in wear(program)
+    ]
 
 
 def uses_of(program: Program, steps: Sequence[tuple[Segment, ...]]) -> list[KvUse]:

@@ -145,6 +145,16 @@ class AreaRecord(_Model):
     other: float = Field(description="what is of no component")
 
 
+class WearRecord(_Model):
+    """Cells that wear out because they are written while the program decodes."""
+
+    what: str = Field(description="what is written into them")
+    cell: str
+    endurance: float = Field(description="writes that a cell survives")
+    writes_per_token: float
+    lifetime_s: float | None = Field(description="at the pace of this run's decode steps; null without any")
+
+
 class CriticalPath(_Model):
     """What the cycles of the longest chain of dependent operations were spent on; both sum to `cycles`."""
 
@@ -258,6 +268,7 @@ class Statistics(_Model):
     occupancy: Occupancy
     tile_map: TileMap
     area_mm2: AreaRecord
+    wear: list[WearRecord] = Field(description="empty if the target's cells do not wear out")
     per_step: list[StepRecord] | None = None
     kv_cache: KvRecord | None = Field(default=None, description="null if the program keeps none in arrays")
     decode: DecodeRecord | None = Field(default=None, description="of runs of decode steps")

@@ -21,7 +21,7 @@ from runtime.timing.result import StepCost, merged
 
 from .constants import constant_records, energy_lines
 from .files import whole_file
-from .occupancy import area_record, occupancy, tile_map, uses_of
+from .occupancy import area_record, occupancy, tile_map, uses_of, wear_records
 from .places import place_records
 from .schema import (
     CriticalPath,
@@ -249,6 +249,7 @@ def _statistics(program: Program, run: _Run) -> Statistics:
         occupancy=occupancy(program),
         tile_map=tile_map(program),
         area_mm2=area_record(program),
+        wear=wear_records(program, run.work),
         per_step=run.per_step,
         kv_cache=run.kv_cache,
         decode=run.decode,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -16,14 +17,24 @@ from .browser import Page, browser, find_browser
 
 
 @pytest.fixture(scope="session")
-def run_stats(tmp_path_factory: pytest.TempPathFactory) -> Statistics:
-    """A prompt and a token of a small decoder, compiled for one chip."""
-    folder = tmp_path_factory.mktemp("report")
-    model, program, stats = folder / "m.onnx", folder / "m.cim", folder / "s.json"
-    make("gpt2-tiny", model, seed=3)
-    assert main(["compile", str(model), "-o", str(program), "--max-context", "64"]) == 0
-    words = ["run", str(program), "--timing-only", "--segments", "9@0", "--stats", str(stats)]
-    assert main(words) == 0
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small decoder."""
+    path = tmp_path_factory.mktemp("model") / "m.onnx"
+    make("gpt2-tiny", path, seed=3)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_stats(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Statistics:
+    """A prompt of nine tokens on one chip."""
+    return measured(model, tmp_path_factory.mktemp("chip"), (), ("--segments", "9@0"))
+
+
+def measured(model: Path, folder: Path, compiled: Sequence[str], run: Sequence[str]) -> Statistics:
+    """The statistics of a run, compiled and run with these options."""
+    program, stats = folder / "m.cim", folder / "s.json"
+    assert main(["compile", str(model), "-o", str(program), "--max-context", "64", *compiled]) == 0
+    assert main(["run", str(program), "--timing-only", "--stats", str(stats), *run]) == 0
     return read_statistics(stats)
 
 

@@ -14,9 +14,11 @@ from runtime.html import page
 from runtime.html.assumptions import worst
 from runtime.html.mapping import Layout, family
 from runtime.html.tags import Cell, number, table, tag
+from runtime.report import render_report
 from runtime.sinks.schema import Statistics
 from runtime.sinks.statistics import write_statistics
 
+from .conftest import measured
 from .examples import HOSTILE, hostile, large
 
 _VOID = {"br", "col", "input", "link", "meta"}
@@ -126,6 +128,33 @@ def test_a_comparison_is_a_section_of_its_own(run_stats: Statistics) -> None:
     text = page(run_stats, run_stats)
     assert 'id="baseline"' in text
     assert "All constants of the targets are equal" in text
+
+
+def test_a_model_on_the_host_alone_has_a_page(model: Path, tmp_path: Path) -> None:
+    stats = measured(model, tmp_path, ("--place", "host", "--shapes-only"), ())
+    assert stats.tiles == 0
+    outline = Outline(page(stats))
+    assert set(outline.attributes("id")) >= SECTIONS
+    assert "the host runs the whole model" in page(stats)
+
+
+def test_cells_that_wear_out_are_named(model: Path, tmp_path: Path) -> None:
+    stats = measured(model, tmp_path, ("--target", "isaac32"), ("--tokens", "1", "--position", "5"))
+    (item,) = stats.wear
+    assert item.lifetime_s == pytest.approx(item.endurance / item.writes_per_token * stats.latency_s)
+    assert "worn out in" in page(stats)
+    assert "worn out in" in render_report(stats)
+    known = {c.path for c in stats.constants}
+    used = {path for line in stats.energy_lines for path in line.constants}
+    assert "macro.adc.energy" in used <= known
+
+
+def test_a_run_of_decode_steps_is_summed_up(model: Path, tmp_path: Path) -> None:
+    stats = measured(model, tmp_path, (), ("--decode", "9", "--every", "4"))
+    assert stats.decode is not None
+    text = page(stats)
+    assert f"{stats.decode.cycles:,} cycles at" in text
+    assert "Time step by step" in text
 
 
 def test_tags() -> None:
