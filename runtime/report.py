@@ -22,7 +22,15 @@ from .comparison import (
 from .nodes import NodeName
 
 if TYPE_CHECKING:
-    from .sinks.schema import ConstantRecord, DecodeRecord, EnergyLine, KvRecord, Statistics, WearRecord
+    from .sinks.schema import (
+        AreaRecord,
+        ConstantRecord,
+        DecodeRecord,
+        EnergyLine,
+        KvRecord,
+        Statistics,
+        WearRecord,
+    )
 
 _ROWS = 16  # of a table by layer or by part; the rest is one line
 _ASSUMED = "*"  # marks constants that are assumptions
@@ -72,7 +80,12 @@ def _area(stats: Statistics) -> str:
     """The silicon that the speed is of."""
     area = stats.area_mm2
     system = f"; {area.chip * area.chips:,.0f} mm2 in all" if area.chips > 1 else ""
-    return f"{_count(area.chips, 'chip')} of {area.chip:,.4g} mm2{system}"
+    return f"{_count(area.chips, 'chip')} of {area.chip:,.4g} mm2{exposures(area)}{system}"
+
+
+def exposures(area: AreaRecord) -> str:
+    """A note on chips that cannot be made in one piece; empty for others."""
+    return f" ({area.exposures:.2f} of the largest dies of one exposure)" if area.exposures > 1 else ""
 
 
 def wear_text(item: WearRecord) -> str:

@@ -27,7 +27,7 @@ def main() -> int:
     for words in (
         ("compile", model, "--target", "dcim22", "-o", program, "--explain"),
         ("generate", program, "--prompt", PROMPT, "--max-new-tokens", "64", "--stats", stats),
-        ("report", stats),
+        ("report", stats, "--html", str(OUT / "report.html")),
         ("check", model, "--target", "dcim22", "--prompts", "4"),
     ):
         _announce(words)

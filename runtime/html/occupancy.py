@@ -17,7 +17,7 @@ def occupancy(stats: Statistics) -> str:
     return section(
         "occupancy",
         "Occupancy",
-        tag("div", tag("div", *_busy(stats)), tag("div", *_room(stats)), class_="halves"),
+        tag("div", tag("div", *_busy(stats), *_silicon(stats)), tag("div", *_room(stats)), class_="halves"),
         intro="Busy shares are over all tiles in use and the whole time. Macros count as used when they hold data, "
         "however little; how full these are is beside them.",
     )
@@ -33,6 +33,35 @@ def _busy(stats: Statistics) -> list[str]:
     return [
         tag("h3", text("Units")),
         table(("resource", "busy", "share"), rows, caption="Busy share of each resource"),
+    ]
+
+
+def _silicon(stats: Statistics) -> list[str]:
+    """The area of a chip by component."""
+    area = stats.area_mm2
+    parts = sorted(area.by_component.items(), key=lambda item: -item[1])
+    rows: list[Row] = []
+    for name, mm2 in [*parts, ("other", area.other)]:
+        if mm2:
+            hint = f"{name}: {mm2:,.4g} mm², {share(mm2, area.chip)}"
+            drawing = bar(
+                [Piece(mm2, REST if name == "other" else resource_colour(name), hint)], area.chip, hint
+            )
+            rows.append(
+                (
+                    None,
+                    (
+                        name,
+                        Cell(drawing, "drawn"),
+                        number(mm2, f"{mm2:,.4g}"),
+                        number(mm2, share(mm2, area.chip)),
+                    ),
+                )
+            )
+    last: Row = (None, ("a chip", "", number(area.chip, f"{area.chip:,.4g}"), number(1.0, "100.0 %")))
+    return [
+        tag("h3", text("Silicon")),
+        table(("component", "area", "mm²", "share"), rows, caption="Area of a chip by component", last=last),
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.amounts import count, share
-from runtime.report import kv_text, wear_text
+from runtime.report import exposures, kv_text, wear_text
 from runtime.sinks.schema import Statistics
 
 from .tags import Row, amount, details, section, table, tag, text
@@ -24,7 +24,7 @@ def head(stats: Statistics) -> str:
 def summary(stats: Statistics) -> str:
     """Cards with the figures, and a table of the rest."""
     e, area = stats.energy_j, stats.area_mm2
-    per_chip = f"{count(area.chips, 'chip')} of {area.chip:,.4g} mm²"
+    per_chip = f"{count(area.chips, 'chip')} of {area.chip:,.4g} mm²{exposures(area)}"
     ratios = [f"{b.phase} {b.ratio:.2f}x the least" for b in stats.bounds]
     bound = stats.critical_path.by_resource.get(stats.bound_by, 0)
     split = ", ".join(
@@ -45,7 +45,7 @@ def summary(stats: Statistics) -> str:
             stats.bound_by,
             "; ".join([f"{share(bound, stats.cycles)} of the critical path", *ratios]),
         ),
-        ("Silicon", f"{area.chip * area.chips:,.4g} mm²", per_chip),
+        ("Silicon", f"{_rate(area.chip * area.chips)} mm²", per_chip),
     )
     return section(
         "summary",

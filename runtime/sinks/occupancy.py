@@ -127,6 +127,7 @@ def area_record(program: Program) -> AreaRecord:
         chips=powered(program)[Static.DRAM],
         by_component={component.value: mm2 for component, mm2 in area.by_component.items()},
         other=area.other,
+        exposures=area.exposures,
     )
 
 

@@ -143,6 +143,7 @@ class AreaRecord(_Model):
     chips: int = Field(description="chips in use")
     by_component: dict[str, float]
     other: float = Field(description="what is of no component")
+    exposures: float = Field(description="dies of the largest size of one exposure that a chip takes")
 
 
 class WearRecord(_Model):
