@@ -42,7 +42,7 @@ def _cim(monkeypatch: pytest.MonkeyPatch, act: object, *words: str) -> int:
 
 def test_every_command_of_the_design_is_there() -> None:
     names = {"compile", "asm", "dis", "verify", "run", "generate", "check", "ops", "targets", "passes", "isa"}
-    assert {command.name for command in COMMANDS} == names | {"explain", "report", "bench"}
+    assert {command.name for command in COMMANDS} == names | {"explain", "report", "bench", "validate"}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
