@@ -26,7 +26,9 @@ SHAPES = {"rms": Shape(), "layer": Shape(bias=True)}
 
 def _uneven(graph: Graph) -> Graph:
     """The graph with gains that differ by a factor of four."""
-    names = sorted({node.inputs[1] for node in graph.nodes if isinstance(node.op, Norm)})  # in one order in every run
+    names = sorted(
+        {node.inputs[1] for node in graph.nodes if isinstance(node.op, Norm)}
+    )  # in one order in every run
     rng = np.random.default_rng(2)
     gains = {
         name: tensor(rng.uniform(0.5, 2, graph.constants[name].shape).astype(np.float32)) for name in names
