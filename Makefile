@@ -36,7 +36,7 @@ demo: $(READY)  ## compile the shipped model, generate text, show cycles, joules
 	@$(BIN)/python -m runtime.cli.demo
 
 test: $(READY) $(BROWSER)  ## the tests, without the slow ones (< 10 min on 2 cores)
-	@$(BIN)/python -m pytest -q -n $(JOBS)
+	@$(BIN)/python -m pytest -q -rs -n $(JOBS)
 
 # Without the exporters their tests are skipped, which the summary says; nothing else needs them.
 test-all: $(READY) $(BROWSER)  ## all tests, those with fresh exports too (installs requirements-exports.lock if it can)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .console import Console
-from .files import existing, write_text
+from .files import STANDARD, existing, write_text
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stats", metavar="S.json", help="what --stats saved")
     parser.add_argument("--baseline", metavar="OLD.json", help="statistics to compare with")
     parser.add_argument(
-        "--html", metavar="R.html", help="write the report as one page that needs no other file"
+        "--html",
+        metavar="R.html",
+        help="write the report as one page that needs no other file (`-`: on stdout, alone)",
     )
     parser.add_argument(
         "--constants", action="store_true", help="list the constants behind each line of energy, with sources"
@@ -31,6 +33,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
         from runtime.html import page
 
         write_text(options.html, page(stats, baseline))
+        if options.html == STANDARD:
+            return 0
         console.say(f"written: {options.html}")
     console.result(render_report(stats, baseline, with_constants=options.constants).rstrip("\n"))
     console.data(report_data(stats, baseline))

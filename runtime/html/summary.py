@@ -15,7 +15,12 @@ def head(stats: Statistics) -> str:
     return tag(
         "header",
         tag("p", text("cim report"), class_="kicker"),
-        tag("h1", text(stats.program), tag("span", " on ", class_="quiet"), text(stats.target)),
+        tag(
+            "h1",
+            tag("bdi", text(stats.program)),
+            tag("span", " on ", class_="quiet"),
+            tag("bdi", text(stats.target)),
+        ),
         tag("p", text(stats.target_description), class_="intro"),
         tag("p", text(ran), class_="quiet"),
     )

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+VERSION = 2
 _WIDTH = 110  # of a line of the JSON text that lists numbers
 
 

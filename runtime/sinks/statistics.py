@@ -24,6 +24,7 @@ from .files import whole_file
 from .occupancy import area_record, occupancy, tile_map, uses_of, wear_records
 from .places import place_records
 from .schema import (
+    VERSION,
     CriticalPath,
     DecodeRecord,
     DecodeStep,
@@ -273,6 +274,10 @@ def read_statistics(path: Path) -> Statistics:
     try:
         return Statistics.model_validate_json(text)
     except ValidationError as error:
+        other = next((p["input"] for p in error.errors() if p["loc"] == ("version",)), None)
+        if isinstance(other, int):
+            message = f"these are statistics of version {other}, and this version of cim reads {VERSION}"
+            raise fail("E0605", message, NamedPlace(str(path)), "run again with --stats") from None
         raise CimError(
             Diagnostic("E0605", p["msg"], NamedPlace(str(path), ".".join(map(str, p["loc"]))), _HELP)
             for p in error.errors()

@@ -176,6 +176,8 @@ def test_the_command_writes_it(
     assert main(["report", str(stats), "--html", str(out), "--baseline", str(stats)]) == 0
     assert out.read_text(encoding="utf-8") == page(run_stats, run_stats)
     assert f"written: {out}" in capsys.readouterr().err
+    assert main(["report", str(stats), "--html", "-"]) == 0
+    assert capsys.readouterr().out == page(run_stats)
     assert main(["report", str(stats), "--html", str(tmp_path / "none" / "r.html")]) == 1
     assert "E0003" in capsys.readouterr().err
 

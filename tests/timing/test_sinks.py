@@ -17,7 +17,7 @@ from isa.program import Program, Segment
 from runtime.sinks import statistics as module
 from runtime.sinks.chrome import chrome_trace
 from runtime.sinks.konata import konata_log
-from runtime.sinks.schema import Statistics, schema_text
+from runtime.sinks.schema import VERSION, Statistics, schema_text
 from runtime.sinks.statistics import read_statistics, statistics, write_statistics
 from runtime.sinks.trace import open_trace
 from runtime.timing import Simulator, simulate
@@ -89,6 +89,17 @@ def test_other_files_are_a_diagnostic(tmp_path: Path, text: str) -> None:
     with pytest.raises(CimError) as caught:
         read_statistics(path)
     assert {d.code for d in caught.value.diagnostics} == {"E0605"}
+
+
+def test_files_of_another_version_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(stats().to_json().replace('"version": 2', '"version": 1'))
+    with pytest.raises(CimError) as caught:
+        read_statistics(path)
+    (only,) = caught.value.diagnostics
+    assert only.code == "E0605"
+    assert "of version 1" in only.message
+    assert stats().version == VERSION
 
 
 def test_missing_files_and_folders_are_diagnostics(tmp_path: Path) -> None:
