@@ -116,7 +116,7 @@ def mapping(stats: Statistics) -> str:
         "Mapping",
         *parts,
         intro="Each square is a tile, coloured by its role; the bar in it says how many of its macros hold data. Rest "
-        "on a tile for its name, role, layer and macros."
+        "on a tile, or tap it, for its name, role, layer and macros."
         + (" Choose a chip in the overview to see its tiles." if chips > 1 else ""),
     )
 
@@ -275,7 +275,10 @@ def _families(layout: Layout) -> str:
                 number(tiles[n] * copies),
                 number(role.instructions),
                 number(sum(role.macros.values())),
-                Cell(words(", ".join(f"{held} {kind}" for kind, held in role.macros.items()) or "none")),
+                Cell(
+                    words(", ".join(f"{held} {kind}" for kind, held in role.macros.items()) or "none"),
+                    "words",
+                ),
             ),
         )
         for n, role in enumerate(layout.map.roles)

@@ -53,6 +53,12 @@
   if (/^#(constant|line|component)-/.test(location.hash)) reveal();
   window.addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details")) d.open = true; });
 
+  // What a tile is, for those who cannot rest a pointer on it.
+  document.querySelector(".plot.detail")?.addEventListener("click", (event) => {
+    const title = event.target.closest(".cell")?.querySelector("title");
+    if (title) byId("chip-words").textContent = title.textContent;
+  });
+
   // The map of many chips: the chosen one in full.
   const held = byId("tiles");
   if (held === null) return;

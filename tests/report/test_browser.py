@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from runtime.html import page
+from runtime.html.mapping import Layout
 from runtime.sinks.schema import Statistics
+from runtime.svg import COLOURS
 
 from .browser import Page
 from .examples import hostile, large
+from .pictures import pixels
 from .test_page import SECTIONS
 
 
@@ -140,6 +144,40 @@ def test_constants_can_be_found_and_sorted(opened: tuple[Page, Path], run_stats:
         "[...document.querySelectorAll('#constants tbody tr')].map((r) => +r.cells[1].dataset.sort)"
     )
     assert values == sorted(values)
+
+
+def test_a_tile_that_is_tapped_says_what_it_is(chromium: Page, run_stats: Statistics, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(run_stats), encoding="utf-8")
+    chromium.open(path)
+    tap = "document.querySelector('.plot.detail .cell .square').dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    chromium.evaluate(tap)
+    assert chromium.evaluate("document.getElementById('chip-words').textContent").startswith("t0 · ")
+
+
+def test_the_map_is_painted_in_the_colours_of_its_roles(
+    chromium: Page, run_stats: Statistics, tmp_path: Path
+) -> None:
+    """A picture of the map has as much of each role's colour as there are tiles of it."""
+    path, picture = tmp_path / "report.html", tmp_path / "map.png"
+    path.write_text(page(run_stats), encoding="utf-8")
+    chromium.resize(1200)
+    chromium.prefer("light")
+    chromium.open(path)
+    chromium.screenshot(picture, ".plot.detail")
+    seen = Counter(tuple(int(c) for c in pixel) for pixel in pixels(picture).reshape(-1, 3))
+    layout = Layout(run_stats.tile_map)
+    tiles = Counter(layout.family_of[role] for role in run_stats.tile_map.role)
+    (cell,) = {tuple(box) for box in chromium.evaluate(_SIZES)}
+    for family, count in tiles.items():
+        colour = tuple(bytes.fromhex(COLOURS[family % len(COLOURS)][0][1:]))
+        assert 0.6 < seen[colour] / (count * cell[0] * cell[1]) <= 1.0  # the rest are words, bars and corners
+
+
+_SIZES = """
+[...document.querySelectorAll('.plot.detail .square')].map((s) => s.getBoundingClientRect())
+  .map((box) => [Math.round(box.width), Math.round(box.height)])
+"""
 
 
 def test_a_chip_of_many_can_be_chosen(chromium: Page, run_stats: Statistics, tmp_path: Path) -> None:
