@@ -65,6 +65,11 @@ class Layout:
                 yield Placed(row * m.chips[0] + column, x, y, name, role, label)
 
     @property
+    def is_fine(self) -> bool:
+        """Whether a chip has too many tiles to draw each with words of its own; the script finds them then."""
+        return self.columns * self.rows > _EACH
+
+    @property
     def letters(self) -> int:
         """How many letters fit in a cell of a chip's drawing."""
         return int(_SIDE / self.columns * 0.84 / _LETTER)
@@ -108,9 +113,10 @@ def mapping(stats: Statistics) -> str:
     if chips > 1:
         parts.append(tag("div", _overview(layout), _detail(layout, first), class_="halves map"))
         parts.append(_families(layout))
-        parts.append(tag("script", _data(layout), type="application/json", id="tiles"))
     else:
         parts.append(tag("div", _detail(layout, first), _families(layout), class_="halves map"))
+    if chips > 1 or layout.is_fine:
+        parts.append(tag("script", _data(layout), type="application/json", id="tiles"))
     return section(
         "mapping",
         "Mapping",
@@ -176,8 +182,12 @@ def _detail(layout: Layout, chip: int) -> str:
     size = _SIDE / layout.columns
     tiles = {(tile.x, tile.y): tile for tile in layout.by_chip.get(chip, ())}
     width, height = _SIDE, size * layout.rows
-    if layout.columns * layout.rows > _EACH:
-        drawn = [group(*_paths(layout, list(tiles.values())), transform=f"scale({size:g})")]
+    if layout.is_fine:
+        paths = _paths(layout, list(tiles.values()))
+        drawn = [
+            rect(0, 0, width, height, class_="empty"),
+            group(*paths, transform=f"scale({size:g})", class_="fine"),
+        ]
     else:
         places = [(x, y) for y in range(layout.rows) for x in range(layout.columns)]
         drawn = [_cell(layout, tiles.get(place), place, size) for place in places]
@@ -251,6 +261,7 @@ def _data(layout: Layout) -> str:
     data = {
         "columns": layout.columns,
         "letters": layout.letters,
+        "rows": layout.rows,
         "across": layout.map.chips[0],
         "per_tile": layout.map.macros_per_tile,
         "colours": len(COLOURS),

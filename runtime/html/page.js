@@ -71,9 +71,29 @@
     return `${tile[2]} · ${role.name} · ${map.labels[tile[4]]} · ${count(role.macros)} of ${map.per_tile} macros`
       + (kinds ? ` (${kinds})` : "");
   };
+  let at = new Map();
+  const fine = document.querySelector(".plot.detail .fine");
+  const repaint = (tiles) => {  // a chip of very many tiles: a path for each family, as the page came
+    const squares = map.families.map(() => "");
+    for (const tile of tiles) squares[map.roles[tile[3]].family] += `M${tile[0]} ${tile[1]}h1v1h-1z`;
+    fine.replaceChildren(...squares.map((d, n) => {
+      const path = document.createElementNS(fine.namespaceURI, "path");
+      path.setAttribute("d", d);
+      path.setAttribute("class", `fill-${n % map.colours}`);
+      return path;
+    }));
+  };
+  fine?.ownerSVGElement.addEventListener("pointermove", (event) => {
+    const box = fine.ownerSVGElement.getBoundingClientRect();
+    const x = Math.floor(((event.clientX - box.left) / box.width) * map.columns);
+    const y = Math.floor(((event.clientY - box.top) / box.height) * map.rows);
+    const tile = at.get(y * map.columns + x);
+    byId("chip-words").textContent = tile ? describe(tile) : `(${x}, ${y}): no role`;
+  });
   const show = (chip) => {
     const found = map.chips[chip] ?? { words: "not in use", tiles: [] };
-    const at = new Map(found.tiles.map((tile) => [tile[1] * map.columns + tile[0], tile]));
+    at = new Map(found.tiles.map((tile) => [tile[1] * map.columns + tile[0], tile]));
+    if (fine) repaint(found.tiles);
     byId("chip-words").textContent = found.words;
     cells.forEach((cell, n) => {
       const tile = at.get(n), square = cell.querySelector(".square"), used = cell.querySelector(".used");

@@ -155,6 +155,27 @@ def test_a_tile_that_is_tapped_says_what_it_is(chromium: Page, run_stats: Statis
     assert chromium.evaluate("document.getElementById('chip-words').textContent").startswith("t0 · ")
 
 
+def test_tiles_too_fine_for_words_are_found_by_the_pointer(
+    chromium: Page, run_stats: Statistics, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(large(run_stats, 1, 80)), encoding="utf-8")
+    chromium.open(path)
+    chromium.evaluate(_POINT)
+    assert chromium.evaluate("document.getElementById('chip-words').textContent").startswith("t81 · ")
+    assert chromium.complaints == []
+
+
+_POINT = """
+(() => {
+  const map = document.querySelector('.plot.detail'), box = map.getBoundingClientRect();
+  const at = (share, from, size) => from + ((share + 0.5) / 80) * size;
+  const place = {clientX: at(1, box.left, box.width), clientY: at(1, box.top, box.height)};
+  map.dispatchEvent(new PointerEvent('pointermove', place));
+})()
+"""
+
+
 def test_the_map_is_painted_in_the_colours_of_its_roles(
     chromium: Page, run_stats: Statistics, tmp_path: Path
 ) -> None:
