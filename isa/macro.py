@@ -50,9 +50,7 @@ class Adc(Model):
     """The converter of an analog macro: lines of cells take turns at it."""
 
     bits: Number  # resolution, its sign included
-    range: Share | None = (
-        None  # of the largest sum of a slice, to both sides of 0: beyond, it clips; all, if left out
-    )
+    range: Share | None = None  # share of a slice's largest sum that is converted; beyond, it clips
     lines: Number  # columns of cells that share one
     latency: Time  # a conversion
     energy: EnergyEach  # a conversion, with the shift and addition of its slice

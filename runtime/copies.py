@@ -11,6 +11,7 @@ from isa.diagnostics import CimError, Diagnostic, InstructionPlace
 from isa.program import Program, Segment
 
 from . import numerics
+from .analog.arithmetic import AnalogTarget
 from .engine.load import load_tile
 from .engine.memory import load_memories
 from .engine.network import Network
@@ -26,14 +27,16 @@ Pick = Callable[[int], int]
 class Copy:
     """The tiles, channels and memories of one copy. Raises `CimError` E0410 if the program does not fit together."""
 
-    def __init__(self, program: Program, host: HostEnd, observer: Observer | None, pick: Pick) -> None:
+    def __init__(
+        self, program: Program, host: HostEnd, observer: Observer | None, pick: Pick, analog: AnalogTarget
+    ) -> None:
         assert program.data is not None
         self.program = program
         self._host, self._observer, self._pick = host, observer, pick
         self.network = Network(program)
         memories = load_memories(program, program.data)
         self.tiles: list[TileState] = [
-            load_tile(program, number, program.data, self.network, memories)
+            load_tile(program, number, program.data, self.network, memories, analog)
             for number in range(len(program.tiles))
         ]
 

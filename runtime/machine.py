@@ -20,6 +20,8 @@ from isa.program import Program, Segment, Stream
 from isa.segments import dealt, replica_of
 
 from . import numerics
+from .analog.arithmetic import AnalogTarget
+from .analog.options import AnalogOptions
 from .caches import Holder, read_cache, write_cache
 from .copies import Copy, Pick
 from .engine.reference import Observer, decode_role
@@ -44,7 +46,7 @@ class Machine:
     Raises `CimError` E0603 if the program carries no weights, E0410 if it does not fit together. `observer` is
     told of every instruction. `pick(n)` chooses which of n ready tiles runs next (the first, if not given). Both are
     the reference's; `reason` says why that runs where the fast engine was asked for. With `AUTO` small programs begin
-    on the reference, and go over to the fast engine when there is much to do.
+    on the reference, and go over to the fast engine when there is much to do. `analog` says how analog macros compute.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Machine:
         engine: EngineKind = EngineKind.REFERENCE,
         observer: Observer | None = None,
         pick: Pick | None = None,
+        analog: AnalogOptions = AnalogOptions(),  # noqa: B008  (frozen)
     ) -> None:
         if program.data is None:
             raise fail(
@@ -61,11 +64,12 @@ class Machine:
                 "the program carries no weights",
                 help="compile without --shapes-only, or use --timing-only",
             )
-        self.program = program
+        self.program, self.analog = program, analog
         self.observer = observer
         self._host = HostEnd(program)
         self._pick: Pick = pick or (lambda ready: 0)
         self._asked = engine
+        self._cells = AnalogTarget(program.target, analog)
         self.reason = self._why_reference()
         self._code = {role.name: decode_role(role) for role in program.roles}
         self.reset()
@@ -95,12 +99,12 @@ class Machine:
         return why_not(self.program)
 
     def _slow(self) -> Copy:
-        return Copy(self.program, self._host, self.observer, self._pick)
+        return Copy(self.program, self._host, self.observer, self._pick, self._cells)
 
     def _fast(self, before: Copy | None) -> FastCopy:
         from .values.copies import FastCopy
 
-        return FastCopy(self.program, self._host, before)
+        return FastCopy(self.program, self._host, self._cells, before)
 
     def _choose(self, segments: Sequence[Segment]) -> None:
         """Go over to the fast engine, if there is much to do with this step."""

@@ -11,6 +11,7 @@ from .amounts import count as _count
 from .amounts import duration, share
 from .amounts import si as si
 from .amounts import table as table
+from .analog.options import Applied
 from .comparison import (
     changed_constants,
     constant_text,
@@ -69,6 +70,7 @@ def _summary(stats: Statistics) -> str:
         ),
         *_bound_lines(stats),
         *_kv_lines(stats),
+        *_analog_lines(stats),
         ("area", _area(stats)),
         *(("wear", wear_text(item)) for item in stats.wear),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
@@ -129,6 +131,12 @@ def _bound_lines(stats: Statistics) -> list[tuple[str, str]]:
 def _kv_lines(stats: Statistics) -> list[tuple[str, str]]:
     """How full the KV arrays were."""
     return [] if stats.kv_cache is None else [("KV cache", kv_text(stats.kv_cache))]
+
+
+def _analog_lines(stats: Statistics) -> list[tuple[str, str]]:
+    """What analog macros computed with."""
+    kinds = [str(Applied(**kind.model_dump())) for kind in stats.analog]
+    return [("" if index else "analog", text) for index, text in enumerate(kinds)]
 
 
 def kv_text(kv: KvRecord) -> str:

@@ -19,6 +19,7 @@ from isa.interface import Use
 from isa.program import Direction, Program, Segment, segments_of
 
 from . import numerics
+from .analog.options import AnalogOptions
 from .borders import ids_of, interface_of, is_numbers, logits_of, streams_of
 from .engine.reference import Observer
 from .hostside import HostSide
@@ -108,7 +109,7 @@ class Session:
     """A decoder program ready to run, with its host partitions if it has some.
 
     `steps` are those it has made, `uses` how full the KV arrays were in each. `on_step(segments)` is called after each
-    step; `observer` after each instruction (see runtime/engine).
+    step; `observer` after each instruction (see runtime/engine). `analog` says how analog macros compute.
     Raises `CimError` E0603 for a shapes-only program, E0601 for one that is not a decoder of tokens.
     """
 
@@ -119,6 +120,7 @@ class Session:
         engine: EngineKind = EngineKind.REFERENCE,
         on_step: Callable[[Step], None] | None = None,
         observer: Observer | None = None,
+        analog: AnalogOptions = AnalogOptions(),  # noqa: B008  (frozen)
     ) -> None:
         ends = _ends_of(program)
         if ends is None:
@@ -127,11 +129,11 @@ class Session:
         self._host = HostSide(program) if parts_around(program) else None
         columns = {s.name: s.columns for s in program.streams if s.direction is Direction.OUT}
         self.vocabulary = columns.get(ends.logits) or self._width()
-        self.program = program
+        self.program, self.analog = program, analog
         self.steps: list[Step] = []
         self.uses: list[KvUse] = []
         self._on_step = on_step
-        self._machine = Machine(program, engine=engine, observer=observer)
+        self._machine = Machine(program, engine=engine, observer=observer, analog=analog)
         self._positions = [0] * program.step_limits.sequences
         self.pool = PagePool(program.step_limits)
         self._sources = [_Source() for _ in self._positions]

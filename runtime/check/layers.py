@@ -23,6 +23,7 @@ from compiler.pipeline import Compilation
 from isa.instruction import DType, Inst
 from isa.operands import ZERO, Addr, Reg
 from isa.program import Program, Role
+from runtime.analog.options import AnalogOptions
 from runtime.engine.state import TileState
 from runtime.engine.trap import TrapError
 from runtime.session import Session
@@ -110,7 +111,11 @@ def node_name(node: g.Node) -> str:
     return "/".join(common) or node.output.name
 
 
-def layer_errors(compilation: Compilation, ids: Sequence[int]) -> tuple[LayerError, ...]:
+def layer_errors(
+    compilation: Compilation,
+    ids: Sequence[int],
+    analog: AnalogOptions = AnalogOptions(),  # noqa: B008  (frozen)
+) -> tuple[LayerError, ...]:
     """Every operator whose value could be observed, in the order of the graph."""
     graph, program = compilation.require_graph(), compilation.require_program()
     reference: dict[str, Rows] = {}
@@ -121,7 +126,7 @@ def layer_errors(compilation: Compilation, ids: Sequence[int]) -> tuple[LayerErr
     evaluate(graph, np.asarray(ids, np.int64), observe=keep)
     taps = taps_of(graph, compilation.require_mapping(), program)
     recorder = Recorder(program, [tap for found in taps.values() for tap in found])
-    Session(program, observer=recorder.observe).score(ids)
+    Session(program, observer=recorder.observe, analog=analog).score(ids)
     errors = []
     for node in graph.nodes:
         want, parts = reference[node.output.name], taps[node.output.name]

@@ -18,6 +18,7 @@ from compiler.ir.feeding import default_feed
 from compiler.ir.graph import Graph, Input, Role
 from compiler.pipeline import Compilation
 from isa.program import Program
+from runtime.analog.options import AnalogOptions
 from runtime.inference import Inference
 from runtime.values import EngineKind
 
@@ -90,10 +91,11 @@ def output_errors(
     oracle: Oracle,
     feeds: Mapping[str, Array],
     engine: EngineKind = EngineKind.REFERENCE,
+    analog: AnalogOptions = AnalogOptions(),  # noqa: B008  (frozen)
 ) -> tuple[OutputError, ...]:
     """Run both; every output that both have. Raises `CimError` E0601 if one of them cannot take the inputs."""
     wanted = oracle.outputs(feeds)
-    got = Inference(program, engine=engine).run(feeds)
+    got = Inference(program, engine=engine, analog=analog).run(feeds)
     return tuple(
         _error(name, got[name], value) for name, value in wanted.items() if name in got and value.size
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from isa.diagnostics import NamedPlace, fail
 
+from .analog import add_analog_options, analog_options
 from .building import build
 from .console import Console, columns
 from .files import existing
@@ -21,6 +22,7 @@ from .options import add_compile_options, add_engine_option, fraction, positive
 
 if TYPE_CHECKING:
     from compiler.pipeline import Compilation
+    from runtime.analog.options import AnalogOptions
     from runtime.check.compare import Comparison, Window
     from runtime.check.layers import LayerError
     from runtime.session import Session
@@ -67,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of outputs on random inputs, relative (default: 0.06; with --weights float32 1e-4)",
     )
     add_engine_option(parser)
+    add_analog_options(parser)
     add_compile_options(parser)
 
 
@@ -77,9 +80,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     model = existing(options.model)
     compilation = build(model, options, console)
+    target = compilation.require_program().target
+    analog = analog_options(options, target, console)
     if not _continues_text(compilation):
-        return _check_outputs(model, compilation, options, console)
-    session = Session(compilation.require_program(), engine=EngineKind(options.engine))
+        return _check_outputs(model, compilation, analog, options, console)
+    session = Session(compilation.require_program(), engine=EngineKind(options.engine), analog=analog)
     return _check_text(model, compilation, session, options, console)
 
 
@@ -95,9 +100,14 @@ def _continues_text(compilation: Compilation) -> bool:
 
 
 def _check_outputs(
-    model: Path, compilation: Compilation, options: argparse.Namespace, console: Console
+    model: Path,
+    compilation: Compilation,
+    analog: AnalogOptions,
+    options: argparse.Namespace,
+    console: Console,
 ) -> int:
     """All outputs on random inputs."""
+    from runtime.analog.options import applied
     from runtime.check.oracle import Oracle
     from runtime.check.values import output_errors, random_inputs
     from runtime.values import EngineKind
@@ -112,7 +122,7 @@ def _check_outputs(
     with console.activity("comparing"):
         program = compilation.require_program()
         engine = EngineKind(options.engine)
-        errors = output_errors(program, Oracle(model), random_inputs(compilation), engine)
+        errors = output_errors(program, Oracle(model), random_inputs(compilation), engine, analog)
     allowed = options.max_error
     if allowed is None:
         allowed = EXACT if options.weights == "float32" else NEAR
@@ -126,7 +136,8 @@ def _check_outputs(
         + f"\nrandom inputs; relative error at most {allowed:g}: "
         + ("passed" if passed else "failed: the results differ")
     )
-    console.data({"outputs": [asdict(error) for error in errors], "max_error": allowed, "passed": passed})
+    found = {"outputs": [asdict(error) for error in errors], "max_error": allowed, "passed": passed}
+    console.data(found | {"analog": [asdict(kind) for kind in applied(program.target, analog)]})
     return OK if passed else DIFFERENT
 
 
@@ -138,6 +149,7 @@ def _check_text(
     console: Console,
 ) -> int:
     """What comes next in a text."""
+    from runtime.analog.options import applied
     from runtime.check.compare import compare
     from runtime.check.oracle import Oracle
 
@@ -148,14 +160,17 @@ def _check_text(
             activity.note = f"prompt {number + 1} of {len(windows)}"
 
         found = compare(session, Oracle(model), windows, note)
-    layers = _layers(compilation, windows[0], console) if options.every_layer else ()
+    layers = _layers(compilation, windows[0], session.analog, console) if options.every_layer else ()
     passed = (
         found.agreement >= options.min_agreement
         and abs(found.perplexity_change) <= options.max_perplexity_change
     )
     console.result(_text(found, what, layers, options, passed))
+    kinds = applied(session.program.target, session.analog)
     console.data(
-        asdict(found) | {"text": what, "passed": passed, "layers": [asdict(layer) for layer in layers]}
+        asdict(found)
+        | {"text": what, "passed": passed, "layers": [asdict(layer) for layer in layers]}
+        | {"analog": [asdict(kind) for kind in kinds]}
     )
     return OK if passed else DIFFERENT
 
@@ -177,11 +192,13 @@ def _windows(options: argparse.Namespace, vocabulary: int) -> tuple[tuple[Window
     return windows, f"{path.name}, {len(ids):,} bytes" if vocabulary == BYTES else what
 
 
-def _layers(compilation: Compilation, window: Window, console: Console) -> tuple[LayerError, ...]:
+def _layers(
+    compilation: Compilation, window: Window, analog: AnalogOptions, console: Console
+) -> tuple[LayerError, ...]:
     from runtime.check.layers import layer_errors
 
     with console.activity("comparing every layer"):
-        return layer_errors(compilation, window.inputs)
+        return layer_errors(compilation, window.inputs, analog)
 
 
 def _text(

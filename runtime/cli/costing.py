@@ -14,6 +14,7 @@ from .console import Console
 
 if TYPE_CHECKING:
     from isa.program import Program, Segment
+    from runtime.analog.options import Applied
     from runtime.paging import KvUse
     from runtime.sinks.schema import Statistics
     from runtime.timing import StepCost
@@ -64,9 +65,15 @@ class Costing:
         return costs
 
     def statistics(
-        self, costs: Sequence[StepCost], engine: str, wall_s: float, uses: Sequence[KvUse] = ()
+        self,
+        costs: Sequence[StepCost],
+        engine: str,
+        wall_s: float,
+        uses: Sequence[KvUse] = (),
+        analog: Sequence[Applied] = (),
     ) -> Statistics:
-        """The statistics of the steps, and of how full KV arrays were in them; saved if that was asked for."""
+        """The statistics of the steps, of how full KV arrays were in them, and of what analog macros computed with;
+        saved if that was asked for."""
         from runtime.sinks.statistics import statistics, write_statistics
 
         stats = statistics(
@@ -77,6 +84,7 @@ class Costing:
             per_step=True,
             segments=self._segments,
             uses=uses,
+            analog=analog,
         )
         if self._options.stats is not None:
             write_statistics(self._options.stats, stats)

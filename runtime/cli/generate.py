@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .analog import add_analog_options, analog_options
 from .console import Console
 from .costing import Costing, add_cost_options
 from .files import read_arrays
@@ -50,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--seed", type=natural, default=0, metavar="S", help="of the sampling (default: %(default)s)"
     )
     add_engine_option(parser)
+    add_analog_options(parser)
     parser.add_argument("--no-timing", action="store_true", help="only values: no cycles and joules")
     add_cost_options(parser)
     add_compile_options(parser)
@@ -69,6 +71,7 @@ def _ids(text: str) -> tuple[int, ...]:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Generate; report."""
+    from runtime.analog.options import applied
     from runtime.session import Session
     from runtime.values import EngineKind
 
@@ -77,7 +80,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     prompts = given_prompts(options)
     options.batch = options.batch or len(prompts)
     program = program_or_model(options.model, options, console)
-    session = Session(program, engine=EngineKind(options.engine))
+    analog = analog_options(options, program.target, console)
+    session = Session(program, engine=EngineKind(options.engine), analog=analog)
     if options.source:
         session.set_source_inputs(read_arrays(options.source))
     ids = [prompt_ids(prompt, session.vocabulary, options.model) for prompt in prompts]
@@ -92,7 +96,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if not options.no_timing:
         costing = Costing(program, options, console)
         costs = costing.steps(session.steps)
-        stats = costing.statistics(costs, session.engine.value, time.perf_counter() - began, session.uses)
+        stats = costing.statistics(
+            *(costs, session.engine.value, time.perf_counter() - began, session.uses),
+            applied(program.target, analog),
+        )
         say_costs(stats, console) if len(ids) == 1 else say_batch(stats, made, console)
     console.say(
         f"simulated in {seconds:.1f} s of values" + (f", {stats.wall_s:.1f} s in all" if stats else "")

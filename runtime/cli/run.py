@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .analog import add_analog_options, analog_options
 from .console import Console
 from .costing import Costing, add_cost_options, show
 from .decoding import add_decode_options, check_decode, run_decode
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from isa.program import Program, Segment
+    from runtime.analog.options import Applied
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_decode_options(parser)
     add_engine_option(parser)
+    add_analog_options(parser)
     add_cost_options(parser)
     parser.set_defaults(usage_error=parser.error)
 
@@ -67,14 +71,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.decode:
         return run_decode(program, options, console)
     began = time.perf_counter()
-    steps, engine = (
-        ([_given_step(program, options)], "timing")
-        if options.timing_only
-        else _values(program, options, console)
-    )
+    if options.timing_only:
+        made = _Made([_given_step(program, options)], "timing")
+    else:
+        made = _values(program, options, console)
     costing = Costing(program, options, console)
-    costs = costing.steps(steps)
-    show(costing.statistics(costs, engine, time.perf_counter() - began), options, console)
+    costs = costing.steps(made.steps)
+    took = time.perf_counter() - began
+    show(costing.statistics(costs, made.engine, took, analog=made.analog), options, console)
     return 0
 
 
@@ -102,16 +106,25 @@ def _given_step(program: Program, options: argparse.Namespace) -> tuple[Segment,
     return timing_step(program, given, options.source)
 
 
-def _values(
-    program: Program, options: argparse.Namespace, console: Console
-) -> tuple[list[tuple[Segment, ...]], str]:
-    """Compute the outputs, write them; the steps it took, and the engine that made them."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The steps that were run, the engine that made their values, and what analog macros computed with."""
+
+    steps: list[tuple[Segment, ...]]
+    engine: str
+    analog: tuple[Applied, ...] = ()
+
+
+def _values(program: Program, options: argparse.Namespace, console: Console) -> _Made:
+    """Compute the outputs, write them."""
     import numpy as np
 
+    from runtime.analog.options import applied
     from runtime.inference import Inference
     from runtime.values import EngineKind
 
-    inference = Inference(program, engine=EngineKind(options.engine))
+    analog = analog_options(options, program.target, console)
+    inference = Inference(program, engine=EngineKind(options.engine), analog=analog)
     with console.activity("computing") as activity:
         outputs = inference.run(read_arrays(options.inputs))
         activity.note = "writing"
@@ -120,7 +133,7 @@ def _values(
     for name, values in outputs.items():
         shape = " x ".join(str(extent) for extent in np.shape(values))
         console.say(f"{name}: {shape}" + (f", in {options.outputs}" if options.outputs else ""))
-    return list(inference.steps), inference.engine.value
+    return _Made(list(inference.steps), inference.engine.value, applied(program.target, analog))
 
 
 def _save(path: Path, outputs: dict[str, NDArray[Any]]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from isa.diagnostics import NamedPlace, fail
 from isa.operands import Addr, Space
 from isa.program import ArrayData, ArrayKind, ArraySpec, Constant, Program, Role, Slice, Tile
+from runtime.analog.arithmetic import AnalogArray, AnalogTarget
 
 from .memory import MemoryState
 from .network import End, Network
@@ -61,7 +62,7 @@ def _held(tensors: Tensors, spec: ArraySpec, data: ArrayData | None, owner: str)
     return cells, None if data.scales is None else _cut(tensors, data.scales, spec.scale_shape, owner)
 
 
-def _array(spec: ArraySpec, contents: Contents) -> ArrayState:
+def _array(spec: ArraySpec, contents: Contents, analog: AnalogArray | None) -> ArrayState:
     cells = np.zeros((spec.rows, spec.cols), np.float32)
     row_scales = np.zeros(spec.rows, np.float32)
     column_scales = np.ones((spec.groups, spec.cols), np.float32)
@@ -69,7 +70,7 @@ def _array(spec: ArraySpec, contents: Contents) -> ArrayState:
         cells[:] = contents[0]
     if contents[1] is not None:
         column_scales[:] = contents[1]
-    return ArrayState(spec, cells, row_scales, column_scales)
+    return ArrayState(spec, cells, row_scales, column_scales, analog)
 
 
 def constant_contents(tensors: Tensors, role: Role, tile: Tile) -> Iterator[tuple[Constant, NDArray[Any]]]:
@@ -89,16 +90,17 @@ def load_tile(
     tensors: Tensors,
     network: Network,
     memories: Mapping[tuple[int, Space], MemoryState],
+    analog: AnalogTarget,
 ) -> TileState:
     """The state of tile `number` before its first step."""
     tile = program.tiles[number]
     role = program.role(tile.role)
     chip = program.target.chip_of(tile.x, tile.y)
-    contents = array_contents(tensors, role, tile)
+    contents = zip(role.arrays, array_contents(tensors, role, tile), strict=True)
     state = TileState(
         number,
         tile.params,
-        [_array(spec, held) for spec, held in zip(role.arrays, contents, strict=True)],
+        [_array(spec, held, analog.array(spec, number, at)) for at, (spec, held) in enumerate(contents)],
         _ends(network, number, role),
         {space: memory for (at, space), memory in memories.items() if at == chip},
         program.target.buffer_bytes,

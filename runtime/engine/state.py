@@ -18,7 +18,8 @@ from isa.instructions import Recv
 from isa.operands import WORD_BYTES, Addr, ArrayRef, PortRef, Reg, Space
 from isa.program import ArraySpec, Direction, Segment
 from isa.scalars import source_count, wrap
-from runtime.numerics import F32, I8, I32
+from runtime.analog.arithmetic import AnalogArray
+from runtime.numerics import F32, I8, I32, integer_product
 
 from .memory import MemoryState
 from .network import BarrierState, End, Inbox, Outlet
@@ -33,13 +34,26 @@ _KEY = {dtype: np.dtype(dtype.value) for dtype in DType}
 class ArrayState:
     """A logical array. `cells` [rows, cols] holds the int8 values as float32, which has room for their products.
 
-    `row_scales` is [rows], `column_scales` [groups, cols].
+    `row_scales` is [rows], `column_scales` [groups, cols]. `analog` computes with the cells of analog macros.
     """
 
     spec: ArraySpec
     cells: F32
     row_scales: F32
     column_scales: F32
+    analog: AnalogArray | None = None
+
+    def sums(self, x: I8, window: slice) -> I32:
+        """int32 sums of int8 vectors [n, rows] times the rows of a window: [n, cols]."""
+        if self.analog is not None:
+            return self.analog.product(x, self.cells[window], window.start, is_across=False)
+        return integer_product(x, self.cells[window])
+
+    def sums_across(self, x: I8, window: slice) -> I32:
+        """int32 sums of int8 vectors [n, cols] times the rows of a window, transposed: [n, rows]."""
+        if self.analog is not None:
+            return self.analog.product(x, self.cells[window], window.start, is_across=True)
+        return integer_product(x, self.cells[window].T)
 
     def group_scales(self, group: int) -> F32:
         """The column scales of a group of rows, checked."""

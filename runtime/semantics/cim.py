@@ -7,7 +7,7 @@ import numpy as np
 from isa import instructions as t
 from isa.instruction import DType
 from runtime.engine.state import TileState
-from runtime.numerics import I8, ideal_product, integer_product
+from runtime.numerics import I8, ideal_product
 
 from .registry import semantics
 
@@ -16,7 +16,7 @@ from .registry import semantics
 def _(tile: TileState, i: t.Mvm) -> None:
     array, n, rows = tile.array(i.a, DType.I8), tile.count(i.n), tile.count(i.rows)
     window = array.window(tile.value(i.row), rows)
-    sums = integer_product(tile.i8(i.src, n, rows), array.cells[window])
+    sums = array.sums(tile.i8(i.src, n, rows), window)
     tile.write(i.dst, tile.i32(i.dst, n, array.spec.cols) + sums if i.acc else sums)
 
 
@@ -24,7 +24,7 @@ def _(tile: TileState, i: t.Mvm) -> None:
 def _(tile: TileState, i: t.Mvmw) -> None:
     array, n, rows = tile.array(i.a, DType.I8), tile.count(i.n), tile.count(i.rows)
     window = array.window(tile.value(i.row), rows)
-    sums = integer_product(tile.i8_rows(i.src, n, rows, i.pitch), array.cells[window])
+    sums = array.sums(tile.i8_rows(i.src, n, rows, i.pitch), window)
     tile.write(i.dst, tile.i32(i.dst, n, array.spec.cols) + sums if i.acc else sums)
 
 
@@ -32,7 +32,7 @@ def _(tile: TileState, i: t.Mvmw) -> None:
 def _(tile: TileState, i: t.Mvmt) -> None:
     array, n, rows = tile.array(i.a, DType.I8), tile.count(i.n), tile.count(i.rows)
     window = array.window(tile.value(i.row), rows)
-    sums = integer_product(tile.i8(i.src, n, array.spec.cols), array.cells[window].T)
+    sums = array.sums_across(tile.i8(i.src, n, array.spec.cols), window)
     tile.write(i.dst, tile.i32(i.dst, n, rows) + sums if i.acc else sums)
 
 

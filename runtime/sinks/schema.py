@@ -203,6 +203,20 @@ class KvRecord(_Model):
     fragmentation: float = Field(description="empty part of the rows of sequences' pages, mean over steps")
 
 
+class AnalogRecord(_Model):
+    """What a kind of analog macros computed values with (docs/analog.md)."""
+
+    macros: str
+    adc_bits: int
+    adc_range: float = Field(description="what converters cover, of the largest sum of a slice")
+    read_noise: float = Field(description="standard deviation of a sum, of the converter's range")
+    programming_error: float = Field(description="standard deviation, of the range of a cell's conductances")
+    drift_s: float | None = Field(
+        description="seconds since cells were programmed; null if they do not drift"
+    )
+    seed: int
+
+
 class DecodeStep(_Model):
     """One decode step."""
 
@@ -273,6 +287,9 @@ class Statistics(_Model):
     wear: list[WearRecord] = Field(description="empty if the target's cells do not wear out")
     per_step: list[StepRecord] | None = None
     kv_cache: KvRecord | None = Field(default=None, description="null if the program keeps none in arrays")
+    analog: list[AnalogRecord] = Field(
+        default=[], description="empty if all macros computed exactly, or no values were computed"
+    )
     decode: DecodeRecord | None = Field(default=None, description="of runs of decode steps")
 
     def to_json(self) -> str:

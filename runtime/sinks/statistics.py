@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 from isa.events import Bound, Category, Event, Resource, Static
 from isa.instruction import Unit
 from isa.program import Limits, Program, Segment
+from runtime.analog.options import Applied
 from runtime.bounds import Beside, Phase
 from runtime.decoding import Decoding
 from runtime.energy import Energy, energy, powered
@@ -25,6 +26,7 @@ from .occupancy import area_record, occupancy, tile_map, uses_of, wear_records
 from .places import place_records
 from .schema import (
     VERSION,
+    AnalogRecord,
     CriticalPath,
     DecodeRecord,
     DecodeStep,
@@ -139,10 +141,11 @@ def statistics(
     per_step: bool = False,
     segments: Sequence[tuple[Segment, ...]] = (),
     uses: Sequence[KvUse] = (),
+    analog: Sequence[Applied] = (),
 ) -> Statistics:
     """The statistics of steps run one after another; with their segments, beside their lower bounds.
 
-    `uses` say how full the KV arrays were in each, where the session knows.
+    `uses` say how full the KV arrays were in each, where the session knows; `analog`, what analog macros computed with.
     """
     beside = Beside(program)
     for own, step in zip(segments, steps, strict=bool(segments)):
@@ -157,6 +160,7 @@ def statistics(
         phase_work(steps, segments),
         per_step=_records(steps) if per_step else None,
         kv_cache=kv_record(program.step_limits, known) if known else None,
+        analog=[AnalogRecord(**asdict(found)) for found in analog],
     )
     return _statistics(program, run)
 
@@ -204,6 +208,7 @@ class _Run:
     work: list[PhaseWork]
     per_step: list[StepRecord] | None = None
     kv_cache: KvRecord | None = None
+    analog: list[AnalogRecord] = field(default_factory=list)
     decode: DecodeRecord | None = None
 
 
@@ -253,6 +258,7 @@ def _statistics(program: Program, run: _Run) -> Statistics:
         wear=wear_records(program, run.work),
         per_step=run.per_step,
         kv_cache=run.kv_cache,
+        analog=run.analog,
         decode=run.decode,
     )
 

@@ -38,7 +38,8 @@ def fingerprint() -> str:
     """What tells this version of the compiled functions from others: the sources of both rooms, and the numbers."""
     digest = hashlib.sha256(shared.fingerprint().encode())
     here = Path(__file__).parent
-    for path in (here.parent / "numerics.py", *sorted(here.glob("*.py"))):
+    rooms = [path for room in (here.parent / "analog", here) for path in sorted(room.glob("*.py"))]
+    for path in (here.parent / "numerics.py", *rooms):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

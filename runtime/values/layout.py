@@ -82,8 +82,10 @@ DONE, GROW, OWN, MORE, HOST_TURN, TROUBLE = range(6)
     H_CURRENT,  # the number of the tile that was interrupted
     H_FULL,  # the tile that needs room for receives
     H_SEGMENTS,  # of the step
+    H_ANALOG,  # word of the memory: where sums of a pass of an analog macro lie, totals, then slices of inputs
+    H_ANALOG_WORDS,  # elements that there is room for
     H_GROWN,  # by how much stepped addresses grow
-) = range(14)
+) = range(16)
 MOST_ADDRESSES: Final = 5
 H_FREE: Final = H_GROWN + MOST_ADDRESSES  # by size: the first free block for messages
 SIZES: Final = 32  # blocks for messages have 2, 4, 8, ... words
@@ -142,7 +144,30 @@ PORT_WAY, PORT_END, PORT_SIZE = range(3)
 WAY_NONE, WAY_IN, WAY_OUT, WAY_BARRIER = range(4)
 
 # An array, in the plan. Cells of int8 lie at a byte, of float32 at a word of the memory; scales at words.
-A_IS_FLOAT, A_ROWS, A_COLS, A_CELLS, A_IS_TURNED, A_ROW_SCALES, A_COLUMN_SCALES, A_GROUPS, A_SIZE = range(9)
+A_IS_FLOAT, A_ROWS, A_COLS, A_CELLS, A_IS_TURNED, A_ROW_SCALES, A_COLUMN_SCALES, A_GROUPS = range(8)
+# Of analog macros: how they compute (0: exactly), what tells the cells from others, and at which int16 of the memory
+# what they conduct lies, and the codes of which that was worked out.
+A_ANALOG, A_KEY, A_CONDUCTED, A_CODES, A_SIZE = range(A_GROUPS + 1, A_GROUPS + 6)
+
+# How analog macros of a kind compute (`AnalogModel`), in the plan.
+(
+    N_INPUT_SLICES,
+    N_INPUT_BITS,
+    N_WEIGHT_SLICES,
+    N_WEIGHT_BITS,
+    N_FRACTION,
+    N_LIMIT,
+    N_ERROR,
+    N_GAIN,
+    N_LEVELS,
+    N_STEP,
+    N_NOISE,
+    N_DOWN,
+    N_ACROSS,
+    N_HAS_DRIFT,
+    N_DRIFT,  # float64, and the next one
+) = range(15)
+N_SIZE: Final = N_DRIFT + 2
 
 # A region of a chip's memory: its bytes, where they are, and whether they may be written.
 R_START, R_STOP, R_ADDRESS, R_IS_OWN, R_SIZE = range(5)

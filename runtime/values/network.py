@@ -41,6 +41,7 @@ class Arenas:
             b=memory.view(np.int8),
             h=memory.view(np.uint16),
             d=memory.view(np.float64),
+            l=memory.view(np.int64),
             written=self.template.written,
             p=self._receives,
             q=messages,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import layout as at
+from .analog import analog_product
 from .dots import dots
 from .jit import compiled
 from .operands import (
@@ -57,6 +58,9 @@ def activate(
     s: State, array: int, is_transposed: bool, to: int, x: int, pitch: int, n: int, row: int, rows: int
 ) -> None:
     """Add to the sums at `to` what n vectors at byte `x` give with some rows of an array."""
+    if s.k[array + at.A_ANALOG]:
+        analog_product(s, array, is_transposed, to, x, pitch, n, row, rows)
+        return
     cols, all_rows = s.k[array + at.A_COLS], s.k[array + at.A_ROWS]
     cells = s.k[array + at.A_CELLS]
     if s.k[array + at.A_IS_TURNED]:

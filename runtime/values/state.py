@@ -25,6 +25,7 @@ class State(NamedTuple):
     b: I8
     h: NDArray[np.uint16]
     d: F64
+    l: Words
     written: NDArray[np.uint8]  # for each word of the buffers, whether it was written
     p: Words  # receives that wait
     q: I32  # the messages

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from isa.instruction import DType
 from isa.operands import Space
 from isa.program import HOST, ArrayKind, ArraySpec, Channel, Direction, Program, Reduce, Role
+from runtime.analog.arithmetic import AnalogTarget
+from runtime.analog.model import MAGNITUDE_BITS, AnalogModel
 from runtime.engine.load import array_contents, constant_contents
 from runtime.engine.memory import Region, load_regions
 from runtime.fast.words import Pieces, Words
@@ -47,6 +49,7 @@ class ArrayPlace:
     is_turned: bool
     row_scales: int
     column_scales: int
+    analog: tuple[int, int, int, int] = (0, 0, 0, 0)  # `A_ANALOG` and what follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,16 @@ def zeros(size: int, sparse: int) -> NDArray[np.uint8]:
     return np.frombuffer(mapped, np.uint8)[:size]
 
 
-def make_template(program: Program) -> Template:
+def make_template(program: Program, analog: AnalogTarget) -> Template:
     """Lay a program out. Raises `CimError` E0410 if it does not fit together."""
-    return _Maker(program).make()
+    return _Maker(program, analog).make()
 
 
 class _Maker:
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, analog: AnalogTarget) -> None:
         assert program.data is not None
-        self._program, self._data = program, program.data
+        self._program, self._data, self._analog = program, program.data, analog
+        self._models = dict[AnalogModel, int]()
         self._state, self._plan = Pieces(at.H_SIZE), Pieces(1)
         self._roles = {role.name: role for role in program.roles}
         self._top = 0  # words of the memory
@@ -115,11 +119,18 @@ class _Maker:
         rows[:, at.V_WORDS] = program.target.buffer_bytes // 4
         rows[:, at.V_PENDING] = at.FIRST_PENDING * at.P_SIZE * np.arange(count)
         rows[:, at.V_PENDING_ROOM] = at.FIRST_PENDING
+        longest = _aligned(
+            max((max(p.spec.rows, p.spec.cols) for t in arrays for p in t if p.analog[0]), default=0)
+        )
+        passes = self._room(
+            -(-(6 + MAGNITUDE_BITS) * longest // 2)
+        )  # a sum, a total and slices of each element
         ready = self._state.add(np.ones(count, np.int64))
         state = self._state.all()
         state[tiles[0] : tiles[0] + rows.size] = rows.reshape(-1)
         state[[at.H_READY, at.H_READY_COUNT, at.H_TILES, at.H_TILE_COUNT]] = ready, count, tiles[0], count
         state[[at.H_UNFINISHED, at.H_SCRATCH, at.H_SCRATCH_WORDS, at.H_USED]] = count, scratch, each, 1
+        state[[at.H_ANALOG, at.H_ANALOG_WORDS]] = passes, longest
         memory, written = zeros(4 * self._top, 4 * scratch), zeros(count * each, count * each)
         template = Template(
             *(program, state, self._plan.all(), memory, written, tiles, arrays),
@@ -143,8 +154,8 @@ class _Maker:
         for number, (row, tile) in enumerate(zip(rows, program.tiles, strict=True)):
             role = self._roles[tile.role]
             places = tuple(
-                self._array(spec, is_turned)
-                for spec, is_turned in zip(role.arrays, turned[tile.role], strict=True)
+                self._array(spec, is_turned, number, at_)
+                for at_, (spec, is_turned) in enumerate(zip(role.arrays, turned[tile.role], strict=True))
             )
             arrays.append(places)
             row[at.T_CODE], row[at.V_NUMBER] = code[tile.role], number
@@ -162,12 +173,26 @@ class _Maker:
                 row[list(columns)] = of_chip.get((chip, space), (0, 0))
         return tuple(arrays)
 
-    def _array(self, spec: ArraySpec, is_turned: bool) -> ArrayPlace:
+    def _array(self, spec: ArraySpec, is_turned: bool, tile: int, number: int) -> ArrayPlace:
         row_scales, column_scales = self._room(spec.rows), self._room(spec.groups * spec.cols)
         if spec.dtype is DType.F32:
             return ArrayPlace(spec, self._room(spec.rows * spec.cols), False, row_scales, column_scales)
         cells = 4 * self._room(-(-spec.rows * spec.cols // 4))
-        return ArrayPlace(spec, cells, is_turned, row_scales, column_scales)
+        return ArrayPlace(
+            spec, cells, is_turned, row_scales, column_scales, self._analog_words(spec, tile, number)
+        )
+
+    def _analog_words(self, spec: ArraySpec, tile: int, number: int) -> tuple[int, int, int, int]:
+        """What the row of an array says of its analog macros, if it has such."""
+        model = self._analog.model(spec)
+        if model is None:
+            return 0, 0, 0, 0
+        if model not in self._models:
+            self._models[model] = self._plan.add(model_words(model))
+        key = np.uint64(model.key(tile, number)).astype(np.int64)
+        each = -(-spec.rows * spec.cols // 2)
+        conducted = self._room(model.weight_slices * each)
+        return self._models[model], int(key), 2 * conducted, 2 * self._room(each)
 
     # ------------------------------------------------------------------------------------------------- network
 
@@ -233,12 +258,24 @@ def _array_rows(places: Iterable[ArrayPlace]) -> Words:
         [
             (
                 *(p.spec.dtype is DType.F32, p.spec.rows, p.spec.cols, p.cells, p.is_turned),
-                *(p.row_scales, p.column_scales, p.spec.groups),
+                *(p.row_scales, p.column_scales, p.spec.groups, *p.analog),
             )
             for p in places
         ],
         np.int64,
     )
+
+
+def model_words(model: AnalogModel) -> Words:
+    """The row of a kind of analog macros."""
+    words = np.zeros(at.N_SIZE, np.int64)
+    words[at.N_INPUT_SLICES : at.N_DRIFT] = (
+        *(model.input_slices, model.input_bits, model.weight_slices, model.weight_bits),
+        *(model.fraction, model.limit, model.error, model.gain, model.levels, model.step, model.noise),
+        *(model.down, model.across, model.drift is not None),
+    )
+    words[at.N_DRIFT :] = np.array(model.drift or (0, 0), np.float64).view(np.int64)
+    return words
 
 
 def cells_of(memory: NDArray[np.uint8], place: ArrayPlace) -> NDArray[Any]:

@@ -56,7 +56,8 @@ class Bench:
     logical array; `run` executes instructions and gives the tile's state.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: Hardware | None = None) -> None:
+        self.target = target or tiny()
         self.setup: list[Inst] = []
         self.constants: list[Constant] = []
         self.arrays: list[ArraySpec] = []
@@ -132,7 +133,7 @@ class Bench:
         slices = tuple(Slice(c.name, (0,) * len(c.shape)) for c in self.constants)
         tile = Tile("tile", "bench", 0, 0, self.params, tuple(self.held), slices)
         return Program(
-            tiny(),
+            self.target,
             limits,
             (role,),
             (tile,),

@@ -29,7 +29,9 @@ def _shadow(machine: Machine) -> Machine:
     """The fast machine that does what a machine of the reference does."""
     found = machine.__dict__.get("_shadow")
     if found is None:
-        found = machine.__dict__["_shadow"] = Machine(machine.program, engine=EngineKind.FAST)
+        found = machine.__dict__["_shadow"] = Machine(
+            machine.program, engine=EngineKind.FAST, analog=machine.analog
+        )
         found.pages = machine.pages
     assert isinstance(found, Machine)
     return found

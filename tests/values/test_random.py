@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from isa import instructions as t
 from isa.diagnostics import CimError
+from isa.hardware import Hardware
 from isa.instruction import TABLE, DType, Inst, Unit
 from isa.operands import (
     ZERO,
@@ -80,12 +81,12 @@ def _instruction(opcode: int) -> st.SearchStrategy[Inst]:
     return st.builds(cls, **{field.name: _NEAR[type(field.kind)](field.kind) for field in cls.layout})
 
 
-_CODE = st.lists(st.sampled_from(_OPCODES).flatmap(_instruction), min_size=1, max_size=12)
+CODE = st.lists(st.sampled_from(_OPCODES).flatmap(_instruction), min_size=1, max_size=12)
 
 
-def _bench() -> Bench:
+def filled(target: Hardware | None = None) -> Bench:
     """A tile with a buffer of floats, then of bytes, two arrays of weights, two for rows, and some DRAM."""
-    bench = Bench()
+    bench = Bench(target)
     for length in _LENGTHS:
         bench.reg(length)
     bench.setup += [t.Li(Reg(register), 64) for register in _STEPPED]
@@ -100,16 +101,16 @@ def _bench() -> Bench:
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
-@given(_CODE, st.integers(1, 3))
+@given(CODE, st.integers(1, 3))
 def test_random_work(code: list[Inst], segments: int) -> None:
     with suppress(CimError):  # then both say the same
-        _bench().run(*code, segments=[Segment(1, at, 0) for at in range(segments)])
+        filled().run(*code, segments=[Segment(1, at, 0) for at in range(segments)])
 
 
 def _runs(inst: Inst) -> bool:
     """Whether an instruction does what it says, rather than trap."""
     with suppress(CimError):
-        _bench().run(inst)
+        filled().run(inst)
         return True
     return False
 

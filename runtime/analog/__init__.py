@@ -1,0 +1,1 @@
+"""Analog macros: how the sums of their cells differ from exact ones (docs/analog.md)."""
