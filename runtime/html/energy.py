@@ -8,6 +8,7 @@ from runtime.report import by_component, grouped, is_assumed, layer_of, part_of
 from runtime.sinks.schema import ConstantRecord, EnergyLine, Statistics
 
 from .charts import CATEGORIES, REST, Column, Piece, bar, columns, figure, legend
+from .matrix import matrix
 from .tags import (
     Cell,
     Row,
@@ -104,6 +105,7 @@ def _layers(stats: Statistics) -> list[str]:
     shown = [f"layer {n}" for n in numbers if f"layer {n}" in groups] + outside
     found.append(details(f"By layer, as a table of {len(shown)} rows", _group_table(stats, "layer", shown)))
     found.append(details("By part: the same part of all layers is one", _group_table(stats, "part", None)))
+    found.append(details("By part and component", matrix(stats)))
     return found
 
 

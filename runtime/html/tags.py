@@ -58,11 +58,12 @@ def component_anchor(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell of a table: markup, and what it is sorted by if that is not its text."""
+    """A cell of a table: markup, what it is sorted by if that is not its text, and a style of its own."""
 
     markup: str
     class_: str | None = None
     sort: float | str | None = None
+    style: str | None = None
 
 
 Row = tuple[str | None, Sequence[Cell | str]]  # its anchor, its cells (text where it is a str)
@@ -100,7 +101,10 @@ def _row(row: Row) -> str:
     return tag(
         "tr",
         head,
-        *(tag("td", cell.markup, class_=cell.class_, data_sort=_sort(cell)) for cell in others),
+        *(
+            tag("td", cell.markup, class_=cell.class_, style=cell.style, data_sort=_sort(cell))
+            for cell in others
+        ),
         id=anchor,
     )
 

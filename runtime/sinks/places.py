@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from isa.events import Category, Component
 from isa.program import Program, Tile
-from runtime.energy import STATIC_NODE, Energy, Part
+from runtime.energy import STATIC_NODE, Energy
 from runtime.nodes import NodeName, short_name
 
 from .schema import PlaceRecord
@@ -34,42 +34,56 @@ def _order(place: NodeName) -> tuple[bool, int, str]:
 
 
 def place_records(program: Program, spent: Energy, critical: Mapping[str, int]) -> list[PlaceRecord]:
-    """Energy by place and category, and cycles of the critical path; both add up exactly."""
-    joules: dict[NodeName, dict[Category, float]] = defaultdict(lambda: dict.fromkeys(Category, 0.0))
-    standing: list[Part] = []
+    """Energy by place, category and component, and cycles of the critical path; all add up exactly."""
+    joules: dict[NodeName, Spent] = defaultdict(dict)
+    standing: Spent = {}
     for part in spent.parts:
-        if part.category is Category.STATIC and part.component in _OF_TILES:
-            standing.append(part)
-        else:
-            joules[_named(part.node)][part.category] += part.joules
-    for place, share in _shared(program, standing, spent).items():
-        joules[place][Category.STATIC] += share
+        of_tiles = part.category is Category.STATIC and part.component in _OF_TILES
+        _add(
+            standing if of_tiles else joules[_named(part.node)], (part.category, part.component), part.joules
+        )
+    weights, unit = _weights(program), quantum(part.joules for part in spent.parts)
+    for key, amount in standing.items():
+        for place, share in dealt(amount, weights, unit).items():
+            _add(joules[place], key, share)
     cycles: Counter[NodeName] = Counter()
     for node, count in critical.items():
         cycles[_named(node)] += count
-    return [
-        PlaceRecord(
-            layer=place.layer,
-            part=place.part,
-            dynamic_j=joules[place][Category.DYNAMIC],
-            write_j=joules[place][Category.WRITE],
-            static_j=joules[place][Category.STATIC],
-            critical_cycles=cycles[place],
-        )
-        for place in sorted({*joules, *cycles}, key=_order)
-    ]
+    places = sorted({*joules, *cycles}, key=_order)
+    return [_record(place, joules.get(place, {}), cycles[place]) for place in places]
 
 
-def _shared(program: Program, standing: Sequence[Part], spent: Energy) -> dict[NodeName, float]:
-    """The static energy of tiles by layer: each tile has as much, in equal parts for the layers that it holds."""
+Spent = dict[tuple[Category, Component], float]
+
+
+def _add(spent: Spent, key: tuple[Category, Component], joules: float) -> None:
+    spent[key] = spent.get(key, 0.0) + joules
+
+
+def _record(place: NodeName, spent: Spent, cycles: int) -> PlaceRecord:
+    by = {category: sum((j for (c, _), j in spent.items() if c is category), 0.0) for category in Category}
+    components: dict[str, float] = {}
+    for (_, component), joules in spent.items():
+        components[component.value] = components.get(component.value, 0.0) + joules
+    return PlaceRecord(
+        layer=place.layer,
+        part=place.part,
+        dynamic_j=by[Category.DYNAMIC],
+        write_j=by[Category.WRITE],
+        static_j=by[Category.STATIC],
+        by_component={name: joules for name, joules in components.items() if joules},
+        critical_cycles=cycles,
+    )
+
+
+def _weights(program: Program) -> dict[NodeName, float]:
+    """How many tiles each layer has: each tile counts once, in equal parts for the layers that it holds."""
     weights: dict[NodeName, float] = defaultdict(float)
     for tile in program.tiles:
         places = held(tile) or (STATIC,)
         for place in places:
             weights[place] += 1 / len(places)
-    return dealt(
-        sum((part.joules for part in standing), 0.0), weights, quantum(p.joules for p in spent.parts)
-    )
+    return weights or {STATIC: 1.0}
 
 
 def quantum(values: Iterable[float]) -> float:

@@ -68,6 +68,7 @@ class PlaceRecord(_Model):
     dynamic_j: float
     write_j: float
     static_j: float
+    by_component: dict[str, float] = Field(description="the same joules; none is 0")
     critical_cycles: int
 
 

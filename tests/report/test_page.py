@@ -13,6 +13,7 @@ from runtime.cli import main
 from runtime.html import page
 from runtime.html.assumptions import worst
 from runtime.html.mapping import Layout, family
+from runtime.html.matrix import matrix
 from runtime.html.tags import Cell, number, table, tag
 from runtime.report import render_report
 from runtime.sinks.schema import Statistics
@@ -117,6 +118,17 @@ def test_tiles_have_words(run_stats: Statistics) -> None:
     assert words.startswith(f"t0 · {role} · ")
     assert words in page(run_stats)
     assert family("attention_12") == family("attention") == "attention"
+
+
+def test_the_matrix_of_parts_and_components_adds_up(run_stats: Statistics) -> None:
+    text = matrix(run_stats)
+    rows = [[float(v) for v in re.findall(r'data-sort="([^"]*)"', row)] for row in text.split("<tr>")[2:]]
+    *parts, total = rows
+    components = [joules for joules in run_stats.energy_j.by_component.values() if joules]
+    assert len(total) == len(components) + 1
+    assert total[-1] == pytest.approx(run_stats.energy_j.total)
+    for column in range(len(total)):
+        assert sum(row[column] for row in parts) == pytest.approx(total[column])
 
 
 def test_energy_by_confidence_adds_up(run_stats: Statistics) -> None:

@@ -38,6 +38,11 @@ def test_lines_and_places_add_up_exactly() -> None:
         assert math.fsum(line.joules for line in found.energy_lines) == total > 0
         each = [j for p in found.places for j in (p.dynamic_j, p.write_j, p.static_j)]
         assert sum(each) == math.fsum(each) == total
+        parts = [j for p in found.places for j in p.by_component.values()]
+        assert sum(parts) == math.fsum(parts) == total
+        assert all(
+            math.fsum(p.by_component.values()) == p.dynamic_j + p.write_j + p.static_j for p in found.places
+        )
         assert sum(p.critical_cycles for p in found.places) == found.cycles
 
 
