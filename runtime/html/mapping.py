@@ -15,12 +15,14 @@ from runtime.svg.theme import colour
 
 from .charts import figure, legend
 from .tags import Cell, Row, details, number, section, table, tag
-from .tags import text as words
+from .tags import text as text_of
 
 _SIDE = 640  # user units of the chip's width
 _LETTER = 7.4  # units of a letter
 _NAMED = 34  # units of a cell from which on it has words
 _EACH = 4096  # tiles of a chip up to which each has a tooltip of its own
+_OUTSIDE = 2  # the colour of what is of no layer: grey
+_LAYERS = tuple(n for n in range(len(COLOURS)) if n != _OUTSIDE)
 _FEW = 16  # roles that are shown without being asked for
 _NUMBER = re.compile(r"_\d+$")
 
@@ -109,14 +111,13 @@ def mapping(stats: Statistics) -> str:
     chips = stats.tile_map.chips[0] * stats.tile_map.chips[1]
     first = min(layout.by_chip, default=0)
     names = [(name, n) for n, name in enumerate(layout.families)]
-    parts = [legend([*names, ("no role", None)])]
+    parts = [_choice(), tag("div", legend([*names, ("no role", None)]), id="roles"), _note()]
     if chips > 1:
         parts.append(tag("div", _overview(layout), _detail(layout, first), class_="halves map"))
         parts.append(_families(layout))
     else:
         parts.append(tag("div", _detail(layout, first), _families(layout), class_="halves map"))
-    if chips > 1 or layout.is_fine:
-        parts.append(tag("script", _data(layout), type="application/json", id="tiles"))
+    parts.append(tag("script", _data(layout), type="application/json", id="tiles"))
     return section(
         "mapping",
         "Mapping",
@@ -125,6 +126,27 @@ def mapping(stats: Statistics) -> str:
         "on a tile, or tap it, for its name, role, layer and macros."
         + (" Choose a chip in the overview to see its tiles." if chips > 1 else ""),
     )
+
+
+def _choice() -> str:
+    """What colours mean; scripts make it work."""
+    options = (tag("option", text_of(name), value=name) for name in ("role", "layer"))
+    choice = tag("label", "Colour by ", tag("select", *options, id="paint"))
+    return tag("form", choice, class_="controls", id="choice", hidden=True)
+
+
+def _note() -> str:
+    """What the colours of layers are."""
+    note = (
+        f"Colours follow the first layer that a tile holds, and repeat after {len(_LAYERS)}; grey is outside of "
+        "layers. The words in a tile say which."
+    )
+    return tag("p", text_of(note), id="layers-note", class_="note", hidden=True)
+
+
+def _layer_class(label: str) -> str:
+    match = re.match(r"layers? (\d+)", label)
+    return f"fill-{_LAYERS[int(match[1]) % len(_LAYERS)]}" if match else f"fill-{_OUTSIDE}"
 
 
 def _overview(layout: Layout) -> str:
@@ -152,7 +174,7 @@ def _overview(layout: Layout) -> str:
             element("a", drawn, href="#chip", data_chip=chip, class_="chip", tabindex=0 if not chip else -1)
         )
     width, height = columns * wide + gap, rows * high + gap
-    label = f"{columns} x {rows} chips of {layout.columns} x {layout.rows} tiles, coloured by role"
+    label = f"{columns} x {rows} chips of {layout.columns} x {layout.rows} tiles"
     return figure(inline(width, height, body, label, "plot overview"), f"All chips: {label}.", class_="chart")
 
 
@@ -191,9 +213,9 @@ def _detail(layout: Layout, chip: int) -> str:
     else:
         places = [(x, y) for y in range(layout.rows) for x in range(layout.columns)]
         drawn = [_cell(layout, tiles.get(place), place, size) for place in places]
-    label = f"Tiles of {layout.chip_name(chip)} by role"
+    label = f"Tiles of {layout.chip_name(chip)}"
     drawing = inline(width, height, drawn, label, "plot detail")
-    shown = tag("output", words(layout.chip_words(chip)) if tiles else "", id="chip-words")
+    shown = tag("output", text_of(layout.chip_words(chip)) if tiles else "", id="chip-words")
     caption = f"A chip of {layout.columns} x {layout.rows} tiles of {layout.map.macros_per_tile} macros."
     return tag("div", figure(drawing, caption, shown, class_="chart"), id="chip")
 
@@ -264,7 +286,8 @@ def _data(layout: Layout) -> str:
         "rows": layout.rows,
         "across": layout.map.chips[0],
         "per_tile": layout.map.macros_per_tile,
-        "colours": len(COLOURS),
+        "by_role": [f"fill-{colour(number_)}" for number_ in layout.family_of],
+        "by_layer": [_layer_class(label) for label in layout.map.labels],
         "families": layout.families,
         "roles": roles,
         "labels": layout.map.labels,
@@ -287,7 +310,7 @@ def _families(layout: Layout) -> str:
                 number(role.instructions),
                 number(sum(role.macros.values())),
                 Cell(
-                    words(", ".join(f"{held} {kind}" for kind, held in role.macros.items()) or "none"),
+                    text_of(", ".join(f"{held} {kind}" for kind, held in role.macros.items()) or "none"),
                     "words",
                 ),
             ),

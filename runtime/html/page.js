@@ -71,18 +71,20 @@
     return `${tile[2]} · ${role.name} · ${map.labels[tile[4]]} · ${count(role.macros)} of ${map.per_tile} macros`
       + (kinds ? ` (${kinds})` : "");
   };
-  let at = new Map();
-  const fine = document.querySelector(".plot.detail .fine");
-  const repaint = (tiles) => {  // a chip of very many tiles: a path for each family, as the page came
-    const squares = map.families.map(() => "");
-    for (const tile of tiles) squares[map.roles[tile[3]].family] += `M${tile[0]} ${tile[1]}h1v1h-1z`;
-    fine.replaceChildren(...squares.map((d, n) => {
-      const path = document.createElementNS(fine.namespaceURI, "path");
+  const paint = byId("paint");
+  const shade = (tile) => (paint.value === "layer" ? map.by_layer[tile[4]] : map.by_role[tile[3]]);
+  const paths = (tiles) => {  // one for all tiles of a colour
+    const squares = new Map();
+    for (const tile of tiles) squares.set(shade(tile), (squares.get(shade(tile)) ?? "") + `M${tile[0]} ${tile[1]}h1v1h-1z`);
+    return [...squares].map(([name, d]) => {
+      const path = document.createElementNS(document.querySelector("svg").namespaceURI, "path");
       path.setAttribute("d", d);
-      path.setAttribute("class", `fill-${n % map.colours}`);
+      path.setAttribute("class", name);
       return path;
-    }));
+    });
   };
+  let at = new Map(), chosen = Object.keys(map.chips)[0];
+  const fine = document.querySelector(".plot.detail .fine");
   fine?.ownerSVGElement.addEventListener("pointermove", (event) => {
     const box = fine.ownerSVGElement.getBoundingClientRect();
     const x = Math.floor(((event.clientX - box.left) / box.width) * map.columns);
@@ -91,14 +93,15 @@
     byId("chip-words").textContent = tile ? describe(tile) : `(${x}, ${y}): no role`;
   });
   const show = (chip) => {
+    chosen = chip;
     const found = map.chips[chip] ?? { words: "not in use", tiles: [] };
     at = new Map(found.tiles.map((tile) => [tile[1] * map.columns + tile[0], tile]));
-    if (fine) repaint(found.tiles);
+    if (fine) fine.replaceChildren(...paths(found.tiles));
     byId("chip-words").textContent = found.words;
     cells.forEach((cell, n) => {
       const tile = at.get(n), square = cell.querySelector(".square"), used = cell.querySelector(".used");
       const role = tile && map.roles[tile[3]];
-      square.setAttribute("class", tile ? `square fill-${role.family % map.colours}` : "square empty");
+      square.setAttribute("class", tile ? `square ${shade(tile)}` : "square empty");
       cell.querySelector("title").textContent = tile ? describe(tile) : "no role";
       const width = square.getAttribute("width") * 0.83;
       used.setAttribute("width", tile ? (width * count(role.macros)) / map.per_tile : 0);
@@ -107,9 +110,9 @@
       if (label) label.textContent = tile ? map.short[tile[4]].slice(0, map.letters) : "";
     });
     for (const link of chips) {
-      const chosen = link.dataset.chip === String(chip);
-      link.classList.toggle("chosen", chosen);
-      link.setAttribute("tabindex", chosen ? 0 : -1);
+      const is = link.dataset.chip === String(chip);
+      link.classList.toggle("chosen", is);
+      link.setAttribute("tabindex", is ? 0 : -1);
     }
   };
   const chips = [...document.querySelectorAll(".plot.overview .chip")];
@@ -124,5 +127,16 @@
       next.focus();
     });
   });
-  show(Object.keys(map.chips)[0]);
+  byId("choice").hidden = false;
+  paint.addEventListener("input", () => {
+    byId("roles").hidden = paint.value === "layer";
+    byId("layers-note").hidden = paint.value !== "layer";
+    for (const link of chips) {
+      const frame = link.querySelector(".frame");
+      for (const old of link.querySelectorAll("path")) old.remove();
+      frame.before(...paths(map.chips[link.dataset.chip]?.tiles ?? []));
+    }
+    show(chosen);
+  });
+  show(chosen);
 })();

@@ -146,6 +146,30 @@ def test_constants_can_be_found_and_sorted(opened: tuple[Page, Path], run_stats:
     assert values == sorted(values)
 
 
+@pytest.mark.parametrize("chips", [1, 3])
+def test_tiles_can_be_coloured_by_layer(
+    chromium: Page, run_stats: Statistics, tmp_path: Path, chips: int
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(page(run_stats if chips == 1 else large(run_stats, chips)), encoding="utf-8")
+    chromium.open(path)
+    before = chromium.evaluate(_CLASSES)
+    for value in ("layer", "role"):
+        chromium.evaluate(
+            f"(() => {{ const p = document.getElementById('paint'); p.value = '{value}';"
+            " p.dispatchEvent(new Event('input')); })()"
+        )
+        now = chromium.evaluate(_CLASSES)
+        assert (sorted(now) == sorted(before)) is (value == "role")
+        assert chromium.evaluate("document.getElementById('layers-note').hidden") is (value == "role")
+    assert chromium.complaints == []
+
+
+_CLASSES = """
+[...document.querySelectorAll('.plot.detail .square, .plot.overview path')].map((e) => e.getAttribute('class'))
+"""
+
+
 def test_a_tile_that_is_tapped_says_what_it_is(chromium: Page, run_stats: Statistics, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(page(run_stats), encoding="utf-8")
