@@ -118,6 +118,62 @@ def _speed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _headline_systems(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target", default="dcim3-system", metavar="NAME|FILE.toml", help="all on CIM (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--hybrid",
+        default="dcim3-hybrid",
+        metavar="NAME|FILE.toml",
+        help="CIM beside its host (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep programs there, and take them from there"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", default=2, help="processes (default: %(default)s)")
+    parser.add_argument("--output", type=Path, metavar="FILE.svg", help="write the drawing")
+
+
+def _headline_cells(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", action="append", metavar="NAME", help="this model's cells (may be repeated)"
+    )
+    parser.add_argument("--context", action="append", type=int, metavar="N", help="512, 2048, 8192, 32768")
+    parser.add_argument("--batch", action="append", type=int, metavar="N", help="1, 8, 32")
+    parser.add_argument("--scope", action="append", choices=_SCOPES, help="default: all")
+    parser.add_argument("--way", action="append", choices=_WAYS, help="default: both")
+    parser.add_argument("--full", action="store_true", help="the whole matrix (hours)")
+    parser.add_argument(
+        "--no-measure", dest="measure", action="store_false", help="do not measure the CPU of this machine"
+    )
+    parser.add_argument(
+        "--tdp",
+        type=float,
+        default=350.0,
+        metavar="W",
+        help="of this machine's CPU, where its energy cannot be read (default: %(default)g)",
+    )
+
+
+def _headline_cell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="llama-2-7b", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--context", type=int, default=2048, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--scope", choices=_SCOPES, default="attention", help="default: %(default)s")
+    parser.add_argument("--way", choices=_WAYS, default="all-cim", help="default: %(default)s")
+    parser.add_argument(
+        "--of", choices=("energy", "latency"), default="energy", help="what is drawn (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--most", type=int, default=5, metavar="N", help="so many constants (default: %(default)s)"
+    )
+
+
+_SCOPES = ("attention", "attention+ffn", "end-to-end")
+_WAYS = ("hybrid", "all-cim")
+
+
 def _most(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="up to so many layers, tokens, or heads")
 
@@ -201,6 +257,18 @@ BENCHMARKS = (
         "milliseconds to simulate a step, over layers, tokens or tiles",
         "benchmarks.speed_curves:bench",
         (_over("layers", "tokens", "tiles"), _most, _output),
+    ),
+    Benchmark(
+        "headline",
+        "attention, feed-forward layers and whole tokens on CIM systems beside CPUs and GPUs: ratios, pass or fail",
+        "benchmarks.headline.bench:bench",
+        (_headline_cells, _headline_systems),
+    ),
+    Benchmark(
+        "sensitivity",
+        "a cell of the headline with each constant at its least and its most: which move the ratios most",
+        "benchmarks.headline.sensitivity:bench",
+        (_headline_cell, _headline_systems),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

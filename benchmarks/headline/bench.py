@@ -1,0 +1,137 @@
+"""`cim bench headline`: cells of the matrix, each compiled and simulated, in parallel processes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.headline.cases import Cell, Scope, Way, every, some
+from benchmarks.headline.compare import Line
+from benchmarks.headline.measured import Measured, measured
+from benchmarks.headline.plot import plot_of
+from benchmarks.headline.programs import NoRoomError, model_file, program_of
+from benchmarks.headline.simulate import built, cim_charge, host_of, hybrid_charge, run_of
+from benchmarks.headline.systems import Place, needed_bytes
+from benchmarks.headline.table import data, text
+from benchmarks.registry import Report, Say
+from isa.diagnostics import NamedPlace, fail
+from isa.hardware import Hardware, load_target
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A program of a cell, and the scopes that it is for."""
+
+    cell: Cell
+    place: str
+    way: Way
+    scopes: tuple[Scope, ...]
+
+    @property
+    def effort(self) -> float:
+        """How long it takes, roughly: what lies in arrays, and more if the whole model does."""
+        return needed_bytes(self.cell, self.place) * (4.0 if self.way is Way.CIM else 1.0)
+
+
+def cells_of(options: Namespace) -> list[Cell]:
+    """The cells that the options ask for: a selection, or all; or those of given models, contexts and batches."""
+    asked = bool(options.model or options.context or options.batch)
+    chosen = every() if options.full or asked else some()
+    return [
+        cell
+        for cell in chosen
+        if (not options.model or cell.model in options.model)
+        and (not options.context or cell.context in options.context)
+        and (not options.batch or cell.batch in options.batch)
+    ]
+
+
+def jobs_of(cells: Sequence[Cell], scopes: Sequence[Scope], ways: Sequence[Way]) -> list[Job]:
+    """The programs that the cells need: of a hybrid one for attention and one with feed-forward layers, else one."""
+    made = []
+    for cell in cells:
+        if Way.HYBRID in ways:
+            plain = tuple(s for s in (Scope.ATTENTION, Scope.WHOLE) if s in scopes)
+            wide = tuple(s for s in (Scope.FFN,) if s in scopes)
+            made += [Job(cell, Place.ATTENTION, Way.HYBRID, plain)] if plain else []
+            made += [Job(cell, Place.FFN, Way.HYBRID, wide)] if wide else []
+        if Way.CIM in ways:
+            made.append(Job(cell, Place.ALL, Way.CIM, tuple(scopes)))
+    return sorted(made, key=lambda job: -job.effort)
+
+
+def done(job: Job, stated: Hardware, folder: Path) -> list[Line]:
+    """The lines of a job. That a cell does not fit is a line too."""
+    cell, way = job.cell, job.way
+    try:
+        program = program_of(cell, job.place, stated, folder)
+    except NoRoomError as error:
+        return [Line(cell, scope, way, refused=str(error)) for scope in job.scopes]
+    run, size = run_of(program, cell.context, way), built(cell, job.place, program)
+    charge, host = (cim_charge, (0.0, 0.0)) if way is Way.CIM else (hybrid_charge, host_of(run))
+    return [Line(cell, scope, way, "", charge(run, scope), size, host) for scope in job.scopes]
+
+
+@contextmanager
+def folder_for(kept: Path | None) -> Iterator[Path]:
+    """The folder for programs: the given one, which is made, or one for the time being. Raises `CimError` E0003."""
+    if kept is None:
+        with TemporaryDirectory(prefix="cim-headline-") as folder:
+            yield Path(folder)
+        return
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise fail("E0003", f"cannot make it: {error.strerror}", NamedPlace(str(kept))) from None
+    yield kept
+
+
+def lines_of(jobs: Sequence[Job], targets: dict[Way, Hardware], options: Namespace, say: Say) -> list[Line]:
+    """All lines, in the order of the matrix."""
+    found: list[Line] = []
+    with folder_for(options.keep) as folder:
+        for job in jobs:
+            model_file(job.cell, folder)
+        if options.jobs == 1:
+            for number, job in enumerate(jobs, 1):
+                say(f"{number} of {len(jobs)}: {job.cell.name}, {job.place}")
+                found += done(job, targets[job.way], folder)
+        else:
+            with ProcessPoolExecutor(options.jobs) as pool:
+                waiting = {pool.submit(done, job, targets[job.way], folder): job for job in jobs}
+                for number, future in enumerate(as_completed(waiting), 1):
+                    found += future.result()
+                    job = waiting[future]
+                    say(f"{number} of {len(jobs)}: {job.cell.name}, {job.place}")
+    scopes, ways = list(Scope), list(Way)
+    return sorted(found, key=lambda n: (n.cell, ways.index(n.way), scopes.index(n.scope)))
+
+
+def bench(options: Namespace, say: Say) -> Report:
+    """`cim bench headline [--model M] [--context N] [--batch N] [--scope S] [--full] ...`."""
+    cells = cells_of(options)
+    if not cells:
+        raise fail("E0001", "no cell of the matrix is asked for", help="see `cim bench headline --help`")
+    scopes = [scope for scope in Scope if not options.scope or scope.value in options.scope]
+    ways = [way for way in Way if not options.way or way.value in options.way]
+    targets = {Way.HYBRID: load_target(options.hybrid), Way.CIM: load_target(options.target)}
+    lines = lines_of(jobs_of(cells, scopes, ways), targets, options, say)
+    here: dict[tuple[Cell, Scope], Measured] = {}
+    if options.measure:  # when nothing else runs
+        here = measured(cells, scopes, options.tdp, say)
+    if options.output is not None:
+        write(options.output, plot_of(lines))
+    return Report(text(lines, targets, here), data(lines, targets, here))
+
+
+def write(path: Path, content: str) -> None:
+    """Write a drawing. Raises `CimError` E0003."""
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise fail("E0003", f"cannot write it: {error.strerror}", NamedPlace(str(path))) from None

@@ -1,0 +1,181 @@
+"""The matrix as a table and as JSON values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from benchmarks.headline.baselines import (
+    AIM,
+    FLEXGEN,
+    IDEAL,
+    POSTER,
+    SEED,
+    machine,
+    machines,
+    published,
+)
+from benchmarks.headline.cases import Cell, Scope, Way
+from benchmarks.headline.compare import Line
+from benchmarks.headline.demand import BYTE, demand
+from benchmarks.headline.measured import Measured
+from isa.area import chip_area
+from isa.hardware import Hardware
+from models.configs import CONFIGS
+from runtime.report import si, table
+
+Here = Mapping[tuple[Cell, Scope], Measured]
+Targets = Mapping[Way, Hardware]
+
+
+def ratio(value: float) -> str:
+    """A ratio in three digits: `0.0061`, `1.3e-04`."""
+    return f"{value:.3g}" if value >= 1e-3 else f"{value:.2e}"
+
+
+def text(lines: Sequence[Line], targets: Targets, here: Here) -> str:
+    """Everything for people."""
+    parts = [
+        _systems(targets),
+        _matrix(lines),
+        *_reasons(lines),
+        _energies(lines, targets),
+        _others(lines, here),
+    ]
+    notes = [f"* {note}" for note in _notes(lines)]
+    return "\n\n".join(part for part in (*parts, "\n".join(notes)) if part)
+
+
+def _systems(targets: Targets) -> str:
+    said = [
+        f"{way.value:<9}{target.name}: up to {int(target.system.chips_x.value * target.system.chips_y.value)} chips "
+        f"of {chip_area(target).total:,.0f} mm2, just enough for each cell"
+        for way, target in targets.items()
+    ]
+    return "\n".join(said)
+
+
+def _matrix(lines: Sequence[Line]) -> str:
+    """CIM over the CPU: the ideal one with float16 and with int8, FlexGen's."""
+    each = ("x ideal", "x int8", "x flexgen")
+    heads = ("cell, scope, system", "latency", *each, "energy", *each, "verdict")
+    rows = [_row(line) for line in lines]
+    for name in (SEED, POSTER, AIM):
+        known = published(name)
+        said = (f"{known.latency:g}", "", "", "", f"{known.energy:g}", "", "", "")
+        rows.append((f"{name}: {known.source.split(',')[0]}", "", *said))
+    return table(heads, rows)
+
+
+def _row(line: Line) -> tuple[str, ...]:
+    charge = line.charge
+    if charge is None:
+        return (line.name, *["-"] * 8, line.verdict)
+    ideal, narrow = line.ideal, line.against(machine(IDEAL), BYTE)
+    flexgen = line.against(machine(FLEXGEN))
+    times = (si(charge.latency_s, "s"), *(ratio(a.latency) for a in (ideal, narrow, flexgen)))
+    joules = (si(charge.energy_j, "J"), *(ratio(a.energy) for a in (ideal, narrow, flexgen)))
+    return (line.name, *times, *joules, line.verdict)
+
+
+def _reasons(lines: Sequence[Line]) -> list[str]:
+    failed = [f"fail: {line.name}: {line.reason}" for line in lines if line.verdict == "fail"]
+    return ["\n".join(failed)] if failed else []
+
+
+def _energies(lines: Sequence[Line], targets: Targets) -> str:
+    """Energy by category over the ideal CPU's, and the size of each system."""
+    heads = (
+        "cell, scope, system",
+        "dynamic",
+        "write",
+        "static",
+        "token",
+        "chips",
+        "tiles",
+        "area mm2",
+        "cells",
+        "needed",
+    )
+    rows = []
+    for line in lines:
+        charge, size = line.charge, line.built
+        if charge is None or size is None:
+            continue
+        each = [ratio(j / line.ideal.joules) for j in (charge.dynamic_j, charge.write_j, charge.static_j)]
+        area = size.chips * chip_area(targets[line.way]).total
+        room = (f"{size.cell_bytes / 2**30:.2f} GiB", f"{size.needed_bytes / 2**30:.2f} GiB")
+        sizes = (f"{size.chips}", f"{size.tiles:,}", f"{area:,.0f}", *room)
+        rows.append((line.name, *each, si(charge.token_s, "s"), *sizes))
+    return table(heads, rows) if rows else ""
+
+
+def _others(lines: Sequence[Line], here: Here) -> str:
+    """What the machines take for each cell and scope, and what the CPU here was measured to take."""
+    pairs = list(dict.fromkeys((line.cell, line.scope) for line in lines))
+    heads = ("cell, scope", *(f"{m.name} {unit}" for m in machines() for unit in "sJ"), "here", "J", "by")
+    rows = []
+    for cell, scope in pairs:
+        each = [f(demand(cell, scope)) for m in machines() for f in (m.seconds, m.joules)]
+        found = here.get((cell, scope))
+        own = (si(found.seconds, "s"), si(found.joules, "J"), found.how) if found else ("-", "-", "-")
+        rows.append((f"{cell.name}, {scope.value}", *(f"{value:.3g}" for value in each), *own))
+    return table(heads, rows)
+
+
+def _notes(lines: Sequence[Line]) -> list[str]:
+    """What a reader has to know of some lines."""
+    long = sorted(
+        {c.model for c in (line.cell for line in lines) if c.context > CONFIGS[c.model].max_positions}
+    )
+    notes = [
+        "x ideal, x flexgen: CIM (int8) over the CPU with a float16 cache and weights; x int8: the ideal one with int8"
+    ]
+    if any(line.way is Way.HYBRID and line.scope is Scope.WHOLE for line in lines):
+        notes.append("end-to-end of a hybrid is over the same GPU with attention on the CPU")
+    if long:
+        notes.append(f"beyond the trained positions, shapes only: {', '.join(long)}")
+    return notes
+
+
+def data(lines: Sequence[Line], targets: Targets, here: Here) -> object:
+    """Everything as JSON values."""
+    return {
+        "published": {name: published(name).model_dump() for name in (SEED, POSTER, AIM)},
+        "machines": [asdict(m) for m in machines()],
+        "systems": {way.value: _system(target) for way, target in targets.items()},
+        "lines": [_values(line, targets[line.way]) for line in lines],
+        "measured": [
+            {"model": cell.model, "context": cell.context, "batch": cell.batch, "scope": scope.value}
+            | asdict(found)
+            for (cell, scope), found in here.items()
+        ],
+    }
+
+
+def _system(target: Hardware) -> dict[str, object]:
+    area = chip_area(target)
+    return {
+        "target": target.name,
+        "target_hash": target.hash,
+        "most_chips": int(target.system.chips_x.value * target.system.chips_y.value),
+        "chip_mm2": area.total,
+        "chip_mm2_by_component": {c.value: mm2 for c, mm2 in area.by_component.items()}
+        | {"other": area.other},
+    }
+
+
+def _values(line: Line, target: Hardware) -> dict[str, object]:
+    charge, size = line.charge, line.built
+    named = {**asdict(line.cell), "scope": line.scope.value, "way": line.way.value, "verdict": line.verdict}
+    if charge is None or size is None:
+        return {**named, "reason": line.reason}
+    kept = {key: value for key, value in asdict(charge).items() if key not in ("way", "scope")}
+    return {
+        **named,
+        "reason": line.reason,
+        **kept,
+        "energy_j": charge.energy_j,
+        "system": asdict(size) | {"mm2": size.chips * chip_area(target).total},
+        "against": [asdict(against) for against in line.all_against()],
+    }
