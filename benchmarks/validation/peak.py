@@ -8,6 +8,7 @@ whole numbers, and what all parts of the chip draw while they are on.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 from isa import instructions as t
@@ -111,8 +112,14 @@ def peak_program(target: Hardware) -> Program:
     return program
 
 
+@cache
+def simulated(subject: PeakSubject) -> Peak:
+    """The chip of a row at its peak."""
+    return simulate(target_of(subject))
+
+
 def simulate(target: Hardware) -> Peak:
-    """Run it."""
+    """Run the program of a target."""
     program = peak_program(target)
     step = (Segment(1, 0, 0),)
     cost = timer_of(program, [step]).step(step)
@@ -138,7 +145,7 @@ def _vectors(program: Program) -> int:
 
 def predict(subject: PeakSubject, figure: Figure) -> tuple[float, tuple[str, ...]]:
     """A figure of a chip at its peak, and what else was found."""
-    found = simulate(target_of(subject))
+    found = simulated(subject)
     notes = (
         f"arrays work {found.arrays_busy:.1%} of the time and take {found.array_share:.0%} of the energy on the chip",
         f"{found.figure(Figure.TOPS):,.4g} TOPS, {found.joules / found.seconds:,.3g} W, {found.area_mm2:,.4g} mm2",

@@ -23,6 +23,8 @@ MACRO_VERDICTS = {
     "chih22-int4-tops": (Verdict.EXPLAINED, +0.116),
     "chih22-int4-tops-w": (Verdict.EXPLAINED, +0.111),
     "chih22-int4-tops-mm2": (Verdict.EXPLAINED, +0.112),
+    "fujiwara5-0.5V-int4-tops-w": (Verdict.WITHIN, -0.006),
+    "fujiwara5-0.9V-int4-tops-mm2": (Verdict.WITHIN, -0.003),
     "dong7-0.8V-mean": (Verdict.WITHIN, +0.045),
     "dong7-1.0V-0": (Verdict.WITHIN, +0.012),
     "dong7-1.0V-mean": (Verdict.EXPLAINED, -0.175),
@@ -109,6 +111,16 @@ def test_targets_name_rows_that_calibrate(target: Hardware) -> None:
 def test_calibration_rows_are_named_by_their_targets(row: Row) -> None:
     named = row.id in load_target(row.target).calibrated_by
     assert named is (row.use is Use.CALIBRATION)
+
+
+@pytest.mark.parametrize("target", [t for t in targets() if t.calibrated_by], ids=lambda target: target.name)
+def test_rows_that_a_target_names_are_met_by_its_own_macro(target: Hardware) -> None:
+    """Also by a target that is based on another and takes over its rows."""
+    for row in [IDS[name] for name in target.calibrated_by]:
+        if isinstance(row.subject, MacroSubject):
+            point = row.subject.target.partition("@")[2]
+            own = replace(row.subject, target=f"{target.name}@{point}" if point else target.name)
+            assert macros.predict(own, row.figure) == pytest.approx(row.value, rel=0.005), row.id
 
 
 def quantities(model: Model) -> list[Quantity]:
