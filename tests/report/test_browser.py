@@ -65,6 +65,23 @@ def test_everything_is_there_and_fits(opened: tuple[Page, Path], width: int, sch
     assert (ground == "rgb(246, 247, 249)") is (scheme == "light")
 
 
+def test_it_fits_on_paper(opened: tuple[Page, Path]) -> None:
+    """A4 with margins of a centimetre: 718 pixels; nothing scrolls there, so nothing may be wider."""
+    tab, _ = opened
+    tab.resize(718)
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    tab.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    try:
+        wide = tab.evaluate(
+            "[...document.querySelectorAll('table, svg')].filter((e) => e.getBoundingClientRect().right > 719)"
+            ".map((e) => e.caption?.textContent ?? e.getAttribute('class'))"
+        )
+        assert wide == []
+        assert tab.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    finally:
+        tab.call("Emulation.setEmulatedMedia", media="")
+
+
 _CELLS = """
 [...document.querySelectorAll('.plot.detail .cell')].slice(0, 64)
   .map((cell) => [cell.querySelector('[class*=fill-]'), cell.querySelector('text')])

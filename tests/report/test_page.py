@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,21 @@ def test_each_energy_line_links_to_its_constants(run_stats: Statistics) -> None:
         assert all(f'href="#constant-{path}"' in row for path in line.constants)
     for constant in run_stats.constants:
         assert f'id="constant-{constant.path}"' in text
+
+
+def test_drawings_and_tables_have_words(run_stats: Statistics) -> None:
+    """For people who listen: labels of drawings and fields, captions of tables, headings without gaps."""
+    text = page(run_stats, run_stats)
+    elements = Outline(text).elements
+    pictures = [found for name, found in elements if name == "svg" and found.get("role") == "img"]
+    assert len(pictures) > 30
+    assert all(found.get("aria-label") for found in pictures)
+    assert all(f.get("aria-hidden") for n, f in elements if n == "svg" and f not in pictures)
+    names = [name for name, _ in elements]
+    assert names.count("table") == names.count("caption")
+    assert names.count("h1") == names.count("main") == 1
+    levels = [int(name[1]) for name in names if re.fullmatch(r"h\d", name)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_nothing_is_fetched(run_stats: Statistics) -> None:
