@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compiler.collection import rare_collection
+from compiler.passes.attach_factors import AttachFactors
 from compiler.passes.attach_hosts import AttachHosts
 from compiler.passes.attach_interface import AttachInterface
 from compiler.passes.attach_workload import AttachWorkload
@@ -15,6 +16,7 @@ from compiler.passes.emit_program import EmitProgram
 from compiler.passes.explain_program import ExplainProgram
 from compiler.passes.partition_placement import PartitionPlacement
 from compiler.passes.place_blocks import PlaceBlocks
+from compiler.passes.smooth_channels import SmoothChannels
 from compiler.passes.take_lengths import TakeLengths
 from compiler.passes.verify_program import VerifyProgram
 from compiler.pipeline import Callback, Compilation, CompileOptions, Pass, run_pipeline
@@ -27,11 +29,13 @@ BACKEND_PIPELINE: tuple[Pass, ...] = (
     DropRoundings(),
     TakeLengths(),
     CentreRows(),
+    SmoothChannels(),
     PartitionPlacement(),
     PlaceBlocks(),
     EmitProgram(),
     AttachHosts(),
     AttachInterface(),
+    AttachFactors(),
     AttachWorkload(),
     VerifyProgram(),
     ExplainProgram(),

@@ -20,11 +20,20 @@ if TYPE_CHECKING:
     from compiler.ir.mapping import Mapping
     from compiler.ir.roundings import Roundings
     from compiler.optimisations import Optimisation
+    from compiler.smoothing import CacheFactors
     from isa.hardware import Hardware
     from isa.program import Program
 
 
 DEFAULT_CONTEXT = 512
+
+
+class Smoothing(Enum):
+    """Where channels are evened out before they are rounded (`--smooth`)."""
+
+    AUTO = "auto"
+    ALL = "all"
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,7 @@ class CompileOptions:
     """Rows of weights of 4 bits that share a scale in each column, 0: all; None: `mapping.rounding.WEIGHT_GROUP`."""
     kv_bits: int = 8
     """Of keys and values."""
+    smooth: Smoothing = Smoothing.AUTO
     dims: tuple[tuple[str, int], ...] = ()
     shapes_only: bool = False
     explain: bool = False
@@ -93,6 +103,8 @@ class Compilation:
     """The operator of each ONNX node of the file, by the node's name: for diagnostics."""
     is_trial: bool = False
     """Whether it only finds out if something fits."""
+    factors: dict[int, CacheFactors] = field(default_factory=dict)
+    """What keys and values were divided by, by the number of the graph's cache."""
     notes: list[Note] = field(default_factory=list)
     """What the compiler chose and why, for `--explain`."""
 

@@ -134,6 +134,8 @@ def _options(s: Statement, cache: KvCache) -> KvCache:
         rows=number(6, "rows in memory", 0),
         hot=number(7, "rows in arrays alone", 0),
         copies=number(8, "copies", 1),
+        key_factors="" if s.option(9) is None else name_of(s.token(9)),
+        value_factors="" if s.option(10) is None else name_of(s.token(10)),
     )
 
 

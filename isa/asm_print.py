@@ -276,11 +276,15 @@ def cache_lines(program: Program) -> Iterator[str]:
         ring = f" ring {cache.ring}" if cache.ring else ""
         copies = f" copies {cache.copies}" if cache.copies > 1 else ""
         dealt = f" ways {cache.ways} blocks {cache.blocks} rows {cache.block}" if cache.ways > 1 else ""
-        yield f".cache {cache.layer}{' cross' * cache.cross}{dealt}{ring}{_in_memory(cache)}{copies}"
+        yield f".cache {cache.layer}{' cross' * cache.cross}{dealt}{ring}{_in_memory(cache)}{copies}{_factors(cache)}"
         heads = (heads_text(program.tiles[h.tile].name, h.keys, h.values) for h in cache.heads)
         yield from wrap("  .heads", heads)
         if cache.rows:
             yield from wrap("  .regions", (word(program.memory[h.memory].name) for h in cache.heads))
+
+
+def _factors(cache: KvCache) -> str:
+    return f" factors {word(cache.key_factors)} {word(cache.value_factors)}" if cache.key_factors else ""
 
 
 def _in_memory(cache: KvCache) -> str:

@@ -241,9 +241,9 @@ DIRECTIVES = (
     Directive(
         "cache",
         "file",
-        ".cache LAYER [cross] [ways N blocks N rows N] [ring N] [memory N [hot N]] [copies N]",
+        ".cache LAYER [cross] [ways N blocks N rows N] [ring N] [memory N [hot N]] [copies N] [factors T T]",
         "a KV cache; cross: of the source's rows, not the tokens'; ways: heads lie in several arrays; ring: its rows; "
-        "copies: how many arrays hold the same",
+        "copies: how many arrays hold the same; factors: tensors with what keys and values were divided by",
     ),
     Directive("heads", "file", ".heads TILE.a0:a1 ...", "keys and values of the KV heads of the cache above"),
     Directive(

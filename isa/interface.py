@@ -68,6 +68,9 @@ class KvCache:
     With `rows` > 0 the cache has rows in memory, so many a sequence: sequence s has rows s * rows... of each plane
     (`memory_planes`) of a head's region. A sequence of n tokens has its rows 0..n - hot there; `hot` = 0 says that the
     arrays hold no rows from step to step.
+
+    Keys and values may lie there divided by factors, one for each channel of a head: then the two tensors
+    [heads, d] named here hold these.
     """
 
     layer: int
@@ -80,6 +83,8 @@ class KvCache:
     rows: int = 0
     hot: int = 0
     copies: int = 1
+    key_factors: str = ""
+    value_factors: str = ""
 
     @property
     def policy(self) -> KvPolicy:

@@ -41,6 +41,7 @@ def write_cache(
     if rows[0].shape[1] != rows[1].shape[1]:
         raise fail("E0601", f"cache {layer} is given {rows[0].shape[1]} keys and {rows[1].shape[1]} values")
     _check_room(program, tiles, cache, layer, rows[0].shape[1])
+    rows = [given / by for given, by in zip(rows, _factors(program, cache), strict=True)]
     with numerics.quiet():
         for side, given in enumerate(rows):
             for head, one in enumerate(given):
@@ -79,6 +80,16 @@ def read_cache(
         return rows
 
     keys, values = (np.stack([rows_of(side, head) for head in range(cache.count)]) for side in (0, 1))
+    by_keys, by_values = _factors(program, cache)
+    return keys * by_keys, values * by_values
+
+
+def _factors(program: Program, cache: KvCache) -> tuple[F32, F32]:
+    """What keys and values in the arrays were divided by: [heads, 1, d], or ones."""
+    names, one = (cache.key_factors, cache.value_factors), np.ones((1, 1, 1), np.float32)
+    if program.data is None or not cache.key_factors:
+        return one, one
+    keys, values = (np.asarray(program.data[name], np.float32)[:, None] for name in names)
     return keys, values
 
 

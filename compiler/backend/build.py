@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping as MappingType
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,14 @@ class LazyData(MappingType[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._makers)
+
+    def extended(self, more: MappingType[str, NDArray[Any]]) -> LazyData:
+        """The same tensors and some more."""
+        return LazyData(self._makers | {name: partial(_given, rows) for name, rows in more.items()})
+
+
+def _given(rows: NDArray[Any]) -> NDArray[Any]:
+    return rows
 
 
 def limits_with(mapping: Mapping, chunk: int) -> Limits:

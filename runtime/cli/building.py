@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def compile_options(options: argparse.Namespace) -> CompileOptions:
     """What the parsed arguments ask the compiler for."""
     from compiler.optimisations import optimisation
-    from compiler.pipeline import CompileOptions
+    from compiler.pipeline import CompileOptions, Smoothing
 
     return CompileOptions(
         max_context=options.max_context,
@@ -34,6 +34,7 @@ def compile_options(options: argparse.Namespace) -> CompileOptions:
         weights=options.weights,
         group=options.group,
         kv_bits=options.kv_bits,
+        smooth=Smoothing(options.smooth),
         dims=tuple(options.dim),
         shapes_only=getattr(options, "shapes_only", False),
         explain=getattr(options, "explain", False),

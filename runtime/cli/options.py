@@ -120,6 +120,13 @@ def _add_numbers(group: argparse._ArgumentGroup) -> None:
         metavar="B",
         help="bits of keys and values, 2 to 8, each row of a head with a scale of its own (default: %(default)s)",
     )
+    group.add_argument(
+        "--smooth",
+        choices=("auto", "all", "none"),
+        default="auto",
+        help="even out channels before they are rounded, by factors in the weights; auto: where there are outliers, "
+        "or fewer than 8 bits (default: %(default)s)",
+    )
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
