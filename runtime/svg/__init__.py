@@ -1,6 +1,6 @@
 """SVG written by hand: elements as text, scales with round ticks, one theme for light and dark, lines and bars."""
 
-from .bars import Bar, BarPlot, Segment, legend
+from .bars import Bar, BarPlot, Segment
 from .elements import (
     circle,
     document,
@@ -36,7 +36,6 @@ __all__ = [
     "escape",
     "group",
     "inline",
-    "legend",
     "line",
     "number",
     "path",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .elements import document, element, group, inline, line, rect, text, tooltip
+from .elements import document, element, group, line, rect, text, tooltip
 from .scales import Linear, number
 from .theme import colour
 
@@ -52,10 +52,6 @@ class BarPlot:
         """As a file of its own, under its title."""
         body = (text(14, 20, self.title, class_="head"), group(*self._body(), transform="translate(0 24)"))
         return document(WIDTH, self.height + 24, body, self.title)
-
-    def inline(self) -> str:
-        """As a part of a page."""
-        return inline(WIDTH, self.height, self._body(), self.title)
 
     def _scale(self) -> Linear:
         ups = [sum(s.value for s in bar.segments if s.value > 0) for bar in self.bars]
@@ -104,12 +100,3 @@ def _next(value: float, up: float, down: float) -> tuple[float, float, float]:
 
 def _cut(label: str) -> str:
     return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
-
-
-def legend(entries: Sequence[tuple[str, int]]) -> str:
-    """Names of colours in a line."""
-    parts, x = [], 0.0
-    for name, index in entries:
-        parts += [rect(x, 3, 11, 11, class_=f"fill-{colour(index)}", rx=2), text(x + 16, 13, name)]
-        x += 34 + _CHARACTER * len(name)
-    return inline(max(x, 1.0), 18, parts, ", ".join(name for name, _ in entries), "plot legend")
