@@ -30,7 +30,7 @@ def report_of(plot: Plot, options: Namespace) -> Report:
     """The curves as a table, as JSON values and, with `--output`, as an SVG."""
     xs = sorted({x for series in plot.series for x, _ in series.points})
     values = [dict(series.points) for series in plot.series]
-    rows = [(f"{x:,.0f}", *(f"{v[x]:,.4g}" if x in v else "-" for v in values)) for x in xs]
+    rows = [(f"{x:,.10g}", *(f"{v[x]:,.4g}" if x in v else "-" for v in values)) for x in xs]
     if options.output is not None:
         try:
             options.output.write_text(plot.svg(), encoding="utf-8")

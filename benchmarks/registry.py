@@ -178,6 +178,18 @@ def _most(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="up to so many layers, tokens, or heads")
 
 
+def _analog(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target",
+        action="append",
+        metavar="NAME|FILE.toml",
+        help="with weights on analog macros (repeatable; default: isaac32 and hermes14-system)",
+    )
+    parser.add_argument(
+        "--prompts", type=int, metavar="N", default=4, help="windows of the text (default: %(default)s)"
+    )
+
+
 def _plain(parser: argparse.ArgumentParser) -> None:
     """No options."""
 
@@ -269,6 +281,12 @@ BENCHMARKS = (
         "a cell of the headline with each constant at its least and its most: which move the ratios most",
         "benchmarks.headline.sensitivity:bench",
         (_headline_cell, _headline_systems),
+    ),
+    Benchmark(
+        "analog",
+        "perplexity of the trained model on analog macros, over ADC bits, read noise, programming error or drift",
+        "benchmarks.analog:bench",
+        (_over("adc-bits", "read-noise", "programming-error", "drift"), _analog, _output),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

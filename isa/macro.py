@@ -83,7 +83,7 @@ class Noise(Model):
     """What keeps the sums of an analog macro from being exact (docs/analog.md)."""
 
     programming_error: Share  # standard deviation of a conductance, of the range of a cell's conductances
-    read_noise: Share  # standard deviation of a sum, of the largest that its converter tells from others
+    read_noise: Share  # standard deviation of a sum, of the largest sum of a slice
     drift: Drift | None = None
 
 

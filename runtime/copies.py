@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from isa.diagnostics import CimError, Diagnostic, InstructionPlace
 from isa.program import Program, Segment
 
 from . import numerics
+from .activity import Meter
 from .analog.arithmetic import AnalogTarget
 from .engine.load import load_tile
 from .engine.memory import load_memories
@@ -24,11 +26,19 @@ from .segments import label
 Pick = Callable[[int], int]
 
 
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """How the cells of arrays compute, and who counts what they multiply."""
+
+    analog: AnalogTarget
+    meter: Meter | None = None
+
+
 class Copy:
     """The tiles, channels and memories of one copy. Raises `CimError` E0410 if the program does not fit together."""
 
     def __init__(
-        self, program: Program, host: HostEnd, observer: Observer | None, pick: Pick, analog: AnalogTarget
+        self, program: Program, host: HostEnd, observer: Observer | None, pick: Pick, cells: Cells
     ) -> None:
         assert program.data is not None
         self.program = program
@@ -36,9 +46,11 @@ class Copy:
         self.network = Network(program)
         memories = load_memories(program, program.data)
         self.tiles: list[TileState] = [
-            load_tile(program, number, program.data, self.network, memories, analog)
+            load_tile(program, number, program.data, self.network, memories, cells.analog)
             for number in range(len(program.tiles))
         ]
+        for tile in self.tiles:
+            tile.meter = cells.meter
 
     def picture(self) -> list[TileState]:
         """The tiles, as all engines can show them."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeVar
 
 from isa.events import Category, Component, Event, Static
@@ -130,21 +131,34 @@ def total_events(costs: Iterable[StepCost]) -> dict[tuple[Event, str], int]:
     return totals
 
 
-def energy(target: Hardware, program: Program, costs: Sequence[StepCost]) -> Energy:
+Factors = Mapping[tuple[Event, str], float]
+
+
+def energy(
+    target: Hardware, program: Program, costs: Sequence[StepCost], factors: Factors | None = None
+) -> Energy:
     """The energy of steps run one after another, with the constants of `target`.
 
-    `target` may differ from the program's own in its energies and powers: counts do not depend on them.
+    `target` may differ from the program's own in its energies and powers: counts do not depend on them. `factors`, by
+    event and node, are 1 where they are not given (`runtime/activity.py`).
     """
     seconds = sum(cost.cycles for cost in costs) / target.clock.si
-    return energy_of(target, total_events(costs), powered(program), seconds)
+    return energy_of(target, total_events(costs), powered(program), seconds, factors or {})
 
 
 def energy_of(
-    target: Hardware, events: Mapping[tuple[Event, str], int], pieces: Mapping[Static, int], seconds: float
+    target: Hardware,
+    events: Mapping[tuple[Event, str], int],
+    pieces: Mapping[Static, int],
+    seconds: float,
+    factors: Factors = MappingProxyType({}),
 ) -> Energy:
     """The energy of counted events and of pieces that were on for some time."""
     each = {event: event.joules(target) for event in Event}
-    exact = [Part(event, node, count, count * each[event]) for (event, node), count in events.items()]
+    exact = [
+        Part(event, node, count, count * each[event] * factors.get((event, node), 1.0))
+        for (event, node), count in events.items()
+    ]
     for static, count in pieces.items():
         exact.append(Part(static, STATIC_NODE, count, count * static.watts(target) * seconds))
     return Energy(_rounded([part for part in exact if part.joules > 0.0]))

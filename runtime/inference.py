@@ -21,6 +21,7 @@ from isa.interface import ModelValue, Use
 from isa.operands import Special
 from isa.program import Direction, HostPart, Moment, Program, Segment, segments_of
 
+from .activity import Meter
 from .analog.options import AnalogOptions
 from .borders import CACHED, interface_of, streams_of
 from .engine.reference import Observer
@@ -48,11 +49,12 @@ class Inference:
         engine: EngineKind = EngineKind.REFERENCE,
         observer: Observer | None = None,
         analog: AnalogOptions = AnalogOptions(),  # noqa: B008  (frozen)
+        meter: Meter | None = None,
     ) -> None:
         self.program, self.analog = program, analog
         self.steps: list[Step] = []
         self._interface = interface_of(program)
-        self._machine = Machine(program, engine=engine, observer=observer, analog=analog)
+        self._machine = Machine(program, engine=engine, observer=observer, analog=analog, meter=meter)
         self._pages: tuple[int, ...] = ()
         if program.limits.pages:  # one sequence at a time: the pages of the longest
             pool = PagePool(program.limits)

@@ -20,10 +20,11 @@ from isa.program import Program, Segment, Stream
 from isa.segments import dealt, replica_of
 
 from . import numerics
+from .activity import Meter
 from .analog.arithmetic import AnalogTarget
 from .analog.options import AnalogOptions
 from .caches import Holder, read_cache, write_cache
-from .copies import Copy, Pick
+from .copies import Cells, Copy, Pick
 from .engine.reference import Observer, decode_role
 from .engine.state import TileState
 from .hostend import HostEnd
@@ -46,7 +47,8 @@ class Machine:
     Raises `CimError` E0603 if the program carries no weights, E0410 if it does not fit together. `observer` is
     told of every instruction. `pick(n)` chooses which of n ready tiles runs next (the first, if not given). Both are
     the reference's; `reason` says why that runs where the fast engine was asked for. With `AUTO` small programs begin
-    on the reference, and go over to the fast engine when there is much to do. `analog` says how analog macros compute.
+    on the reference, and go over to the fast engine when there is much to do. `analog` says how analog macros compute;
+    `meter` counts what arrays multiply.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Machine:
         observer: Observer | None = None,
         pick: Pick | None = None,
         analog: AnalogOptions = AnalogOptions(),  # noqa: B008  (frozen)
+        meter: Meter | None = None,
     ) -> None:
         if program.data is None:
             raise fail(
@@ -69,7 +72,7 @@ class Machine:
         self._host = HostEnd(program)
         self._pick: Pick = pick or (lambda ready: 0)
         self._asked = engine
-        self._cells = AnalogTarget(program.target, analog)
+        self._cells = Cells(AnalogTarget(program.target, analog), meter)
         self.reason = self._why_reference()
         self._code = {role.name: decode_role(role) for role in program.roles}
         self.reset()

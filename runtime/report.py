@@ -71,6 +71,7 @@ def _summary(stats: Statistics) -> str:
         *_bound_lines(stats),
         *_kv_lines(stats),
         *_analog_lines(stats),
+        *_activity_lines(stats),
         ("area", _area(stats)),
         *(("wear", wear_text(item)) for item in stats.wear),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
@@ -137,6 +138,25 @@ def _analog_lines(stats: Statistics) -> list[tuple[str, str]]:
     """What analog macros computed with."""
     kinds = [str(Applied(**kind.model_dump())) for kind in stats.analog]
     return [("" if index else "analog", text) for index, text in enumerate(kinds)]
+
+
+def _activity_lines(stats: Statistics) -> list[tuple[str, str]]:
+    """What arrays multiplied, in the mean over counted inputs, and what that does to their energy."""
+    found = stats.activity
+    if found is None:
+        return []
+    whole = sum(one.inputs for one in found.nodes)
+    zeros, inputs, cells, factor = (
+        sum(one.inputs * getattr(one, name) for one in found.nodes) / whole
+        for name in ("zeros", "input_ones", "cell_ones", "factor")
+    )
+    data = f"inputs {share(zeros, 1)} zero, {share(inputs, 1)} ones; cells {share(cells, 1)} ones"
+    effect = (
+        f"energy of MACs x {factor:.3f}"
+        if found.is_scaled
+        else "the target does not say what that does to energy"
+    )
+    return [("activity", f"every {found.every}th activation counted: {data}; {effect}")]
 
 
 def kv_text(kv: KvRecord) -> str:

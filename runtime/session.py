@@ -19,6 +19,7 @@ from isa.interface import Use
 from isa.program import Direction, Program, Segment, segments_of
 
 from . import numerics
+from .activity import Meter
 from .analog.options import AnalogOptions
 from .borders import ids_of, interface_of, is_numbers, logits_of, streams_of
 from .engine.reference import Observer
@@ -121,6 +122,7 @@ class Session:
         on_step: Callable[[Step], None] | None = None,
         observer: Observer | None = None,
         analog: AnalogOptions = AnalogOptions(),  # noqa: B008  (frozen)
+        meter: Meter | None = None,
     ) -> None:
         ends = _ends_of(program)
         if ends is None:
@@ -133,7 +135,7 @@ class Session:
         self.steps: list[Step] = []
         self.uses: list[KvUse] = []
         self._on_step = on_step
-        self._machine = Machine(program, engine=engine, observer=observer, analog=analog)
+        self._machine = Machine(program, engine=engine, observer=observer, analog=analog, meter=meter)
         self._positions = [0] * program.step_limits.sequences
         self.pool = PagePool(program.step_limits)
         self._sources = [_Source() for _ in self._positions]

@@ -77,9 +77,10 @@ def model_of(macro: Macro, options: AnalogOptions) -> AnalogModel | None:
     levels = 1 << (options.adc_bits or int(macro.adc.bits.value)) - 1
     covered = 1.0 if macro.adc.range is None else macro.adc.range.si
     # No step is finer than a level: sums that the converter has room for are exact.
-    step = max(1.0, round(covered * rows * drive * level / levels, 6))
+    largest = rows * drive * level
+    step = max(1.0, round(covered * largest / levels, 6))
     units, noise = math.ceil(step * (1 << fraction)), macro.noise
-    read_noise = noise.read_noise.si * levels * units / DEVIATION if noise else 0.0
+    read_noise = noise.read_noise.si * largest * (1 << fraction) / DEVIATION if noise else 0.0
     error = noise.programming_error.si * level * (1 << fraction) / DEVIATION if noise else 0.0
     drift, gain = _drift(macro, options)
     return AnalogModel(

@@ -32,7 +32,7 @@ class Applied:
     macros: str  # `weights`, or `keys and values`
     adc_bits: int
     adc_range: float  # of a slice's largest sum
-    read_noise: float  # of the range of the converter
+    read_noise: float  # of the same
     programming_error: float  # of the range of a cell's conductances
     drift_s: float | None  # seconds since cells were programmed
     seed: int

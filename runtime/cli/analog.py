@@ -12,6 +12,8 @@ from .options import fraction, natural
 
 if TYPE_CHECKING:
     from isa.hardware import Hardware
+    from isa.program import Program
+    from runtime.activity import Meter
     from runtime.analog.options import AnalogOptions
 
 LEAST_BITS, MOST_BITS = 2, 24
@@ -41,6 +43,24 @@ def add_analog_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds since weights were programmed (default: the target's)",
     )
+
+
+def add_activity_option(parser: argparse.ArgumentParser) -> None:
+    """`--activity reference|measured`."""
+    parser.add_argument(
+        "--activity",
+        choices=("reference", "measured"),
+        default="reference",
+        help="data that the energy of arrays is for: that of the constants' sources, or the zeros and ones of what is"
+        " multiplied, counted in every 16th activation (default: %(default)s)",
+    )
+
+
+def meter_of(options: argparse.Namespace, program: Program) -> Meter | None:
+    """Who counts what arrays multiply, if that is asked for."""
+    from runtime.activity import Meter
+
+    return Meter(program) if options.activity == "measured" else None
 
 
 def _bits(text: str) -> int:

@@ -14,6 +14,7 @@ from .console import Console
 
 if TYPE_CHECKING:
     from isa.program import Program, Segment
+    from runtime.activity import Meter
     from runtime.analog.options import Applied
     from runtime.paging import KvUse
     from runtime.sinks.schema import Statistics
@@ -71,9 +72,11 @@ class Costing:
         wall_s: float,
         uses: Sequence[KvUse] = (),
         analog: Sequence[Applied] = (),
+        meter: Meter | None = None,
     ) -> Statistics:
-        """The statistics of the steps, of how full KV arrays were in them, and of what analog macros computed with;
-        saved if that was asked for."""
+        """The statistics of the steps, of how full KV arrays were in them, of what analog macros computed with
+        and of what arrays multiplied; saved if that was asked for."""
+        from runtime.activity import activities
         from runtime.sinks.statistics import statistics, write_statistics
 
         stats = statistics(
@@ -85,6 +88,7 @@ class Costing:
             segments=self._segments,
             uses=uses,
             analog=analog,
+            activity=() if meter is None else activities(self.program, meter),
         )
         if self._options.stats is not None:
             write_statistics(self._options.stats, stats)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .analog import add_analog_options, analog_options
+from .analog import add_activity_option, add_analog_options, analog_options, meter_of
 from .console import Console
 from .costing import Costing, add_cost_options
 from .files import read_arrays
@@ -52,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_engine_option(parser)
     add_analog_options(parser)
+    add_activity_option(parser)
     parser.add_argument("--no-timing", action="store_true", help="only values: no cycles and joules")
     add_cost_options(parser)
     add_compile_options(parser)
@@ -77,11 +78,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     if options.no_timing and (options.stats or options.trace):
         options.usage_error("--stats and --trace need the timing that --no-timing leaves out")
+    if options.no_timing and options.activity == "measured":
+        options.usage_error("--activity measured needs the timing that --no-timing leaves out")
     prompts = given_prompts(options)
     options.batch = options.batch or len(prompts)
     program = program_or_model(options.model, options, console)
-    analog = analog_options(options, program.target, console)
-    session = Session(program, engine=EngineKind(options.engine), analog=analog)
+    analog, meter = analog_options(options, program.target, console), meter_of(options, program)
+    session = Session(program, engine=EngineKind(options.engine), analog=analog, meter=meter)
     if options.source:
         session.set_source_inputs(read_arrays(options.source))
     ids = [prompt_ids(prompt, session.vocabulary, options.model) for prompt in prompts]
@@ -99,6 +102,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         stats = costing.statistics(
             *(costs, session.engine.value, time.perf_counter() - began, session.uses),
             applied(program.target, analog),
+            meter,
         )
         say_costs(stats, console) if len(ids) == 1 else say_batch(stats, made, console)
     console.say(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .analog import add_analog_options, analog_options
+from .analog import add_activity_option, add_analog_options, analog_options, meter_of
 from .console import Console
 from .costing import Costing, add_cost_options, show
 from .decoding import add_decode_options, check_decode, run_decode
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from isa.program import Program, Segment
+    from runtime.activity import Meter
     from runtime.analog.options import Applied
 
 
@@ -60,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_decode_options(parser)
     add_engine_option(parser)
     add_analog_options(parser)
+    add_activity_option(parser)
     add_cost_options(parser)
     parser.set_defaults(usage_error=parser.error)
 
@@ -78,7 +80,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     costing = Costing(program, options, console)
     costs = costing.steps(made.steps)
     took = time.perf_counter() - began
-    show(costing.statistics(costs, made.engine, took, analog=made.analog), options, console)
+    show(costing.statistics(costs, made.engine, took, analog=made.analog, meter=made.meter), options, console)
     return 0
 
 
@@ -88,6 +90,8 @@ def _check_usage(options: argparse.Namespace) -> None:
         options.usage_error(
             "--timing-only computes no values: it takes --tokens, --position, --segments and --source, not files"
         )
+    if options.timing_only and options.activity == "measured":
+        options.usage_error("--timing-only computes no values: there is no activity to measure")
     if not options.timing_only and not options.inputs:
         options.usage_error("--inputs IN.npz is needed to compute values; or give --timing-only")
     place = (options.tokens, options.position)
@@ -113,6 +117,7 @@ class _Made:
     steps: list[tuple[Segment, ...]]
     engine: str
     analog: tuple[Applied, ...] = ()
+    meter: Meter | None = None
 
 
 def _values(program: Program, options: argparse.Namespace, console: Console) -> _Made:
@@ -123,8 +128,8 @@ def _values(program: Program, options: argparse.Namespace, console: Console) -> 
     from runtime.inference import Inference
     from runtime.values import EngineKind
 
-    analog = analog_options(options, program.target, console)
-    inference = Inference(program, engine=EngineKind(options.engine), analog=analog)
+    analog, meter = analog_options(options, program.target, console), meter_of(options, program)
+    inference = Inference(program, engine=EngineKind(options.engine), analog=analog, meter=meter)
     with console.activity("computing") as activity:
         outputs = inference.run(read_arrays(options.inputs))
         activity.note = "writing"
@@ -133,7 +138,7 @@ def _values(program: Program, options: argparse.Namespace, console: Console) -> 
     for name, values in outputs.items():
         shape = " x ".join(str(extent) for extent in np.shape(values))
         console.say(f"{name}: {shape}" + (f", in {options.outputs}" if options.outputs else ""))
-    return _Made(list(inference.steps), inference.engine.value, applied(program.target, analog))
+    return _Made(list(inference.steps), inference.engine.value, applied(program.target, analog), meter)
 
 
 def _save(path: Path, outputs: dict[str, NDArray[Any]]) -> None:

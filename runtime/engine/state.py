@@ -18,6 +18,7 @@ from isa.instructions import Recv
 from isa.operands import WORD_BYTES, Addr, ArrayRef, PortRef, Reg, Space
 from isa.program import ArraySpec, Direction, Segment
 from isa.scalars import source_count, wrap
+from runtime.activity import Meter
 from runtime.analog.arithmetic import AnalogArray
 from runtime.numerics import F32, I8, I32, integer_product
 
@@ -43,17 +44,12 @@ class ArrayState:
     column_scales: F32
     analog: AnalogArray | None = None
 
-    def sums(self, x: I8, window: slice) -> I32:
-        """int32 sums of int8 vectors [n, rows] times the rows of a window: [n, cols]."""
-        if self.analog is not None:
-            return self.analog.product(x, self.cells[window], window.start, is_across=False)
-        return integer_product(x, self.cells[window])
-
-    def sums_across(self, x: I8, window: slice) -> I32:
-        """int32 sums of int8 vectors [n, cols] times the rows of a window, transposed: [n, rows]."""
-        if self.analog is not None:
-            return self.analog.product(x, self.cells[window], window.start, is_across=True)
-        return integer_product(x, self.cells[window].T)
+    def product(self, x: I8, window: slice, is_across: bool) -> I32:
+        """int32 sums of int8 vectors [n, ...] times the rows of a window, or (`is_across`) times their transpose."""
+        cells = self.cells[window]
+        if self.analog is None:
+            return integer_product(x, cells.T if is_across else cells)
+        return self.analog.product(x, cells, window.start, is_across)
 
     def group_scales(self, group: int) -> F32:
         """The column scales of a group of rows, checked."""
@@ -139,6 +135,7 @@ class TileState:
         self.params = params
         self.arrays = arrays
         self.loop_depth = loop_depth
+        self.meter: Meter | None = None
         self._ends = ends
         self._memories = memories
         self._bytes = np.zeros(buffer_bytes, np.uint8)
@@ -253,7 +250,7 @@ class TileState:
 
     def column(self, at: Addr, rows: int) -> F32:
         """`rows` float32 values, one a row: [rows]."""
-        values: F32 = self.read(at, DType.F32, 1, rows)[0]
+        values: F32 = self.f32(at, 1, rows)[0]
         return values
 
     def i32(self, at: Addr, rows: int, cols: int) -> I32:

@@ -6,17 +6,24 @@ import numpy as np
 
 from isa import instructions as t
 from isa.instruction import DType
-from runtime.engine.state import TileState
-from runtime.numerics import I8, ideal_product
+from runtime.engine.state import ArrayState, TileState
+from runtime.numerics import I8, I32, ideal_product
 
 from .registry import semantics
+
+
+def _product(tile: TileState, array: ArrayState, x: I8, window: slice, is_across: bool = False) -> I32:
+    """What an array makes of vectors (`ArrayState.product`); counted, if that is asked for."""
+    if tile.meter is not None:
+        tile.meter.note(tile.number, tile.index, x, array.cells[window])
+    return array.product(x, window, is_across)
 
 
 @semantics(t.Mvm)
 def _(tile: TileState, i: t.Mvm) -> None:
     array, n, rows = tile.array(i.a, DType.I8), tile.count(i.n), tile.count(i.rows)
     window = array.window(tile.value(i.row), rows)
-    sums = array.sums(tile.i8(i.src, n, rows), window)
+    sums = _product(tile, array, tile.i8(i.src, n, rows), window)
     tile.write(i.dst, tile.i32(i.dst, n, array.spec.cols) + sums if i.acc else sums)
 
 
@@ -24,7 +31,7 @@ def _(tile: TileState, i: t.Mvm) -> None:
 def _(tile: TileState, i: t.Mvmw) -> None:
     array, n, rows = tile.array(i.a, DType.I8), tile.count(i.n), tile.count(i.rows)
     window = array.window(tile.value(i.row), rows)
-    sums = array.sums(tile.i8_rows(i.src, n, rows, i.pitch), window)
+    sums = _product(tile, array, tile.i8_rows(i.src, n, rows, i.pitch), window)
     tile.write(i.dst, tile.i32(i.dst, n, array.spec.cols) + sums if i.acc else sums)
 
 
@@ -32,7 +39,7 @@ def _(tile: TileState, i: t.Mvmw) -> None:
 def _(tile: TileState, i: t.Mvmt) -> None:
     array, n, rows = tile.array(i.a, DType.I8), tile.count(i.n), tile.count(i.rows)
     window = array.window(tile.value(i.row), rows)
-    sums = array.sums_across(tile.i8(i.src, n, array.spec.cols), window)
+    sums = _product(tile, array, tile.i8(i.src, n, array.spec.cols), window, is_across=True)
     tile.write(i.dst, tile.i32(i.dst, n, rows) + sums if i.acc else sums)
 
 

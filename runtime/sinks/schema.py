@@ -210,12 +210,36 @@ class AnalogRecord(_Model):
     macros: str
     adc_bits: int
     adc_range: float = Field(description="what converters cover, of the largest sum of a slice")
-    read_noise: float = Field(description="standard deviation of a sum, of the converter's range")
+    read_noise: float = Field(description="standard deviation of a sum, of the same largest sum")
     programming_error: float = Field(description="standard deviation, of the range of a cell's conductances")
     drift_s: float | None = Field(
         description="seconds since cells were programmed; null if they do not drift"
     )
     seed: int
+
+
+class NodeActivityRecord(_Model):
+    """What arrays multiplied on behalf of a node, in the activations that were counted (docs/energy.md, Activity)."""
+
+    event: str
+    node: str
+    inputs: int = Field(description="elements of vectors that were counted")
+    zeros: float = Field(description="share of inputs that are 0")
+    input_ones: float = Field(
+        description="share of ones of their bits; of slices of more bits, the mean level"
+    )
+    cell_ones: float = Field(description="the same of cells")
+    factor: float = Field(description="of the energy of a multiply-accumulate")
+
+
+class ActivityRecord(_Model):
+    """The data that the energy of multiply-accumulates is for."""
+
+    every: int = Field(
+        description="each such activation of an instruction of a tile was counted, from the first on"
+    )
+    is_scaled: bool = Field(description="false: the target does not say how energy depends on data")
+    nodes: list[NodeActivityRecord]
 
 
 class DecodeStep(_Model):
@@ -288,6 +312,9 @@ class Statistics(_Model):
     wear: list[WearRecord] = Field(description="empty if the target's cells do not wear out")
     per_step: list[StepRecord] | None = None
     kv_cache: KvRecord | None = Field(default=None, description="null if the program keeps none in arrays")
+    activity: ActivityRecord | None = Field(
+        default=None, description="null: energy is that of the data of the constants' sources"
+    )
     analog: list[AnalogRecord] = Field(
         default=[], description="empty if all macros computed exactly, or no values were computed"
     )

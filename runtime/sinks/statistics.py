@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 from isa.events import Bound, Category, Event, Resource, Static
+from isa.hardware import Hardware
 from isa.instruction import Unit
 from isa.program import Limits, Program, Segment
+from runtime.activity import SAMPLE, NodeActivity, factors_of
 from runtime.analog.options import Applied
 from runtime.bounds import Beside, Phase
 from runtime.decoding import Decoding
@@ -26,12 +28,14 @@ from .occupancy import area_record, occupancy, tile_map, uses_of, wear_records
 from .places import place_records
 from .schema import (
     VERSION,
+    ActivityRecord,
     AnalogRecord,
     CriticalPath,
     DecodeRecord,
     DecodeStep,
     EnergyJoules,
     KvRecord,
+    NodeActivityRecord,
     PhaseRecord,
     PhaseWork,
     Statistics,
@@ -142,10 +146,12 @@ def statistics(
     segments: Sequence[tuple[Segment, ...]] = (),
     uses: Sequence[KvUse] = (),
     analog: Sequence[Applied] = (),
+    activity: Sequence[NodeActivity] = (),
 ) -> Statistics:
     """The statistics of steps run one after another; with their segments, beside their lower bounds.
 
-    `uses` say how full the KV arrays were in each, where the session knows; `analog`, what analog macros computed with.
+    `uses` say how full the KV arrays were in each, where the session knows; `analog`, what analog macros computed with;
+    `activity`, what arrays multiplied, by which their energy is scaled.
     """
     beside = Beside(program)
     for own, step in zip(segments, steps, strict=bool(segments)):
@@ -161,6 +167,7 @@ def statistics(
         per_step=_records(steps) if per_step else None,
         kv_cache=kv_record(program.step_limits, known) if known else None,
         analog=[AnalogRecord(**asdict(found)) for found in analog],
+        activity=tuple(activity),
     )
     return _statistics(program, run)
 
@@ -209,13 +216,14 @@ class _Run:
     per_step: list[StepRecord] | None = None
     kv_cache: KvRecord | None = None
     analog: list[AnalogRecord] = field(default_factory=list)
+    activity: tuple[NodeActivity, ...] = ()
     decode: DecodeRecord | None = None
 
 
 def _statistics(program: Program, run: _Run) -> Statistics:
     """The statistics of a run."""
     total, target = run.total, program.target
-    spent = energy(target, program, [total])
+    spent = energy(target, program, [total], factors_of(run.activity))
     lines = energy_lines(spent)
     return Statistics(
         target=target.name,
@@ -259,8 +267,17 @@ def _statistics(program: Program, run: _Run) -> Statistics:
         per_step=run.per_step,
         kv_cache=run.kv_cache,
         analog=run.analog,
+        activity=_activity(target, run.activity),
         decode=run.decode,
     )
+
+
+def _activity(target: Hardware, found: Sequence[NodeActivity]) -> ActivityRecord | None:
+    if not found:
+        return None
+    is_scaled = any(macro.activity is not None for macro in (target.macro, target.written))
+    nodes = [NodeActivityRecord(**asdict(one) | {"event": one.event.key}) for one in found]
+    return ActivityRecord(every=SAMPLE, is_scaled=is_scaled, nodes=nodes)
 
 
 def write_statistics(path: Path, stats: Statistics) -> None:

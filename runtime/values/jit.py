@@ -39,7 +39,7 @@ def fingerprint() -> str:
     digest = hashlib.sha256(shared.fingerprint().encode())
     here = Path(__file__).parent
     rooms = [path for room in (here.parent / "analog", here) for path in sorted(room.glob("*.py"))]
-    for path in (here.parent / "numerics.py", *rooms):
+    for path in (here.parent / "activity.py", here.parent / "numerics.py", *rooms):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -113,8 +113,9 @@ LANES: Final = 64
     V_PENDING_COUNT,
     V_PENDING,  # where its receives that wait lie, in an arena of their own
     V_PENDING_ROOM,
+    V_METER,  # where the tile's products are counted; 0: they are not
     V_END,
-) = range(shared.T_SIZE, shared.T_SIZE + 20)
+) = range(shared.T_SIZE, shared.T_SIZE + 21)
 V_SIZE: Final = V_END
 # A receive whose message has not come. Its span covers `rows` runs of `words` words, `pitch` apart.
 P_INDEX, P_PORT, P_INBOX, P_FIRST, P_ROWS, P_WORDS, P_PITCH, P_N, P_COLS, P_SIZE = range(10)

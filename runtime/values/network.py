@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isa.program import Program
+from runtime.activity import Meter
 from runtime.engine.network import host_end
 from runtime.engine.trap import TrapError
 from runtime.fast.words import Words
@@ -23,10 +24,11 @@ Message = NDArray[np.int32]
 class Arenas:
     """What a copy's steps work on: the memory stays from step to step, all else begins anew."""
 
-    def __init__(self, template: Template, messages: int) -> None:
+    def __init__(self, template: Template, messages: int, meter: Meter | None) -> None:
         self.template = template
         self._messages = np.zeros(messages, np.int32)
         self._words = np.zeros(0, np.int64)
+        self._counts = np.zeros(1, np.int64) if meter is None else meter.arena
         self._receives = np.zeros(len(template.tiles) * at.FIRST_PENDING * at.P_SIZE, np.int64)
         self.state = self._with(self._words)
 
@@ -45,6 +47,7 @@ class Arenas:
             written=self.template.written,
             p=self._receives,
             q=messages,
+            a=self._counts,
             qf=messages.view(np.float32),
         )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from runtime.activity import CODES, SAMPLE
+
 from . import layout as at
 from .analog import analog_product
 from .dots import dots
@@ -75,6 +77,33 @@ def activate(
 
 
 @compiled
+def count_codes(s: State, first: int, size: int, counts: int) -> None:
+    """Count the codes of `size` bytes of the memory."""
+    for j in range(first, first + size):
+        s.a[counts + (np.int64(s.b[j]) & 255)] += 1
+
+
+@compiled
+def count_product(
+    s: State, tile: int, code: int, array: int, x: int, pitch: int, n: int, size: int, row: int, rows: int
+) -> None:
+    """Count n vectors of `size` bytes at byte `x` and the cells that they are multiplied with (runtime/activity.py)."""
+    entry = s.m[tile + at.V_METER] + 2 * s.k[code + at.C_INDEX]
+    slot, done = s.a[entry], s.a[entry + 1]
+    s.a[entry + 1] = done + 1
+    if not slot or done % SAMPLE:
+        return
+    for i in range(n):
+        count_codes(s, x + i * pitch, size, slot)
+    cols, all_rows, cells = s.k[array + at.A_COLS], s.k[array + at.A_ROWS], s.k[array + at.A_CELLS]
+    if s.k[array + at.A_IS_TURNED]:
+        for col in range(cols):
+            count_codes(s, cells + col * all_rows + row, rows, slot + CODES)
+    else:
+        count_codes(s, cells + row * cols, rows * cols, slot + CODES)
+
+
+@compiled
 def vectors(s: State, tile: int, code: int, n: int, size: int, pitch: int) -> int:
     """Where n int8 vectors begin, `pitch` words apart (0: dense); -1 if something is amiss."""
     if not pitch:
@@ -120,6 +149,8 @@ def run_product(s: State, tile: int, code: int, kind: int) -> int:
         sums = s.i[d : d + words]
         for j in range(words):
             sums[j] = 0
+    if s.m[tile + at.V_METER]:
+        count_product(s, tile, code, array, 4 * x, 4 * pitch if pitch else size, n, size, row, rows)
     activate(s, array, kind == MVMT, d, 4 * x, 4 * pitch if pitch else size, n, row, rows)
     mark(s, d, words)
     return at.DONE

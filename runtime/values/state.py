@@ -30,3 +30,4 @@ class State(NamedTuple):
     p: Words  # receives that wait
     q: I32  # the messages
     qf: F32
+    a: Words  # how often codes were multiplied (runtime/activity.py)

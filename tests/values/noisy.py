@@ -22,7 +22,7 @@ class Cells:
 
     bits: int = 8
     covered: float | None = 0.5
-    read_noise: float = 0.01
+    read_noise: float = 0.002
     programming_error: float = 0.02
     drift_s: float | None = None
     weight_slices: int = 4

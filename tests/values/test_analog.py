@@ -37,7 +37,7 @@ CELLS = st.builds(
     Cells,
     bits=st.integers(2, 12),
     covered=st.sampled_from([None, 0.05, 0.3333, 1.0]),
-    read_noise=st.sampled_from([0.0, 0.003, 0.05]),
+    read_noise=st.sampled_from([0.0, 0.001, 0.02]),
     programming_error=st.sampled_from([0.0, 0.01, 0.3]),
     drift_s=st.sampled_from([None, 20.0, 1e6]),
     weight_slices=st.sampled_from([1, 2, 3, 4, 8]),
@@ -179,7 +179,7 @@ def test_more_bits_are_never_worse() -> None:
 
 def test_more_noise_is_never_better() -> None:
     quiet = Cells(bits=10, read_noise=0.0, programming_error=0.0)
-    _rising(lambda noise: replace(quiet, read_noise=noise), (0.002, 0.005, 0.01, 0.05))
+    _rising(lambda noise: replace(quiet, read_noise=noise), (0.001, 0.002, 0.005, 0.02))
     _rising(lambda noise: replace(quiet, programming_error=noise), (0.005, 0.01, 0.02, 0.1))
     _rising(lambda time: replace(quiet, drift_s=time), (20.0, 1e3, 1e6, 1e9))
 
