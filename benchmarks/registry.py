@@ -142,7 +142,7 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", action="append", type=int, metavar="N", help="512, 2048, 8192, 32768")
     parser.add_argument("--batch", action="append", type=int, metavar="N", help="1, 8, 32")
     parser.add_argument("--scope", action="append", choices=_SCOPES, help="default: all")
-    parser.add_argument("--way", action="append", choices=_WAYS, help="default: both")
+    parser.add_argument("--way", action="append", choices=_WAYS, help="default: all")
     parser.add_argument("--full", action="store_true", help="the whole matrix (hours)")
     parser.add_argument(
         "--no-measure", dest="measure", action="store_false", help="do not measure the CPU of this machine"
@@ -171,7 +171,7 @@ def _headline_cell(parser: argparse.ArgumentParser) -> None:
 
 
 _SCOPES = ("attention", "attention+ffn", "end-to-end")
-_WAYS = ("hybrid", "all-cim")
+_WAYS = ("hybrid", "hybrid+ffn", "all-cim")
 
 
 def _most(parser: argparse.ArgumentParser) -> None:

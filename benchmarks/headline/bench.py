@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.headline.cases import Cell, Scope, Way, every, some
+from benchmarks.headline.cases import SCOPES, Cell, Scope, Way, every, some
 from benchmarks.headline.compare import Line
 from benchmarks.headline.measured import Measured, measured
 from benchmarks.headline.plot import plot_of
 from benchmarks.headline.programs import NoRoomError, model_file, program_of
-from benchmarks.headline.simulate import built, cim_charge, host_of, hybrid_charge, run_of
-from benchmarks.headline.systems import Place, needed_bytes
+from benchmarks.headline.simulate import built, charge_of, host_of, run_of
+from benchmarks.headline.systems import PLACES, needed_bytes
 from benchmarks.headline.table import data, text
 from benchmarks.registry import Report, Say
 from isa.diagnostics import NamedPlace, fail
@@ -52,16 +52,12 @@ def cells_of(options: Namespace) -> list[Cell]:
 
 
 def jobs_of(cells: Sequence[Cell], scopes: Sequence[Scope], ways: Sequence[Way]) -> list[Job]:
-    """The programs that the cells need: of a hybrid one for attention and one with feed-forward layers, else one."""
+    """The programs that the cells need: one for each way that has a scope of those."""
     made = []
     for cell in cells:
-        if Way.HYBRID in ways:
-            plain = tuple(s for s in (Scope.ATTENTION, Scope.WHOLE) if s in scopes)
-            wide = tuple(s for s in (Scope.FFN,) if s in scopes)
-            made += [Job(cell, Place.ATTENTION, Way.HYBRID, plain)] if plain else []
-            made += [Job(cell, Place.FFN, Way.HYBRID, wide)] if wide else []
-        if Way.CIM in ways:
-            made.append(Job(cell, Place.ALL, Way.CIM, tuple(scopes)))
+        for way in ways:
+            own = tuple(scope for scope in SCOPES[way] if scope in scopes)
+            made += [Job(cell, PLACES[way], way, own)] if own else []
     return sorted(made, key=lambda job: -job.effort)
 
 
@@ -73,8 +69,7 @@ def done(job: Job, stated: Hardware, folder: Path) -> list[Line]:
     except NoRoomError as error:
         return [Line(cell, scope, way, refused=str(error)) for scope in job.scopes]
     run, size = run_of(program, cell.context, way), built(cell, job.place, program)
-    charge, host = (cim_charge, (0.0, 0.0)) if way is Way.CIM else (hybrid_charge, host_of(run))
-    return [Line(cell, scope, way, "", charge(run, scope), size, host) for scope in job.scopes]
+    return [Line(cell, s, way, "", charge_of(run, s, way), size, host_of(run)) for s in job.scopes]
 
 
 @contextmanager
@@ -119,7 +114,8 @@ def bench(options: Namespace, say: Say) -> Report:
         raise fail("E0001", "no cell of the matrix is asked for", help="see `cim bench headline --help`")
     scopes = [scope for scope in Scope if not options.scope or scope.value in options.scope]
     ways = [way for way in Way if not options.way or way.value in options.way]
-    targets = {Way.HYBRID: load_target(options.hybrid), Way.CIM: load_target(options.target)}
+    hybrid, whole = load_target(options.hybrid), load_target(options.target)
+    targets = {way: whole if way is Way.CIM else hybrid for way in ways}
     lines = lines_of(jobs_of(cells, scopes, ways), targets, options, say)
     here: dict[tuple[Cell, Scope], Measured] = {}
     if options.measure:  # when nothing else runs

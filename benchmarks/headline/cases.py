@@ -20,10 +20,19 @@ class Scope(Enum):
 
 
 class Way(Enum):
-    """Where the rest of the model is: a GPU beside the CIM chips, or the chips as well."""
+    """What is on the CIM chips; the rest is a GPU's beside them."""
 
-    HYBRID = "hybrid"
-    CIM = "all-cim"
+    HYBRID = "hybrid"  # attention
+    FFN = "hybrid+ffn"  # attention and feed-forward layers
+    CIM = "all-cim"  # everything
+
+
+SCOPES = {
+    Way.HYBRID: (Scope.ATTENTION, Scope.WHOLE),
+    Way.FFN: (Scope.ATTENTION, Scope.FFN),
+    Way.CIM: tuple(Scope),
+}
+"""The scopes that each way is compared in."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from benchmarks.headline.baselines import IDEAL, Machine, machine
 from benchmarks.headline.bench import folder_for, write
-from benchmarks.headline.cases import Cell, Scope, Way
+from benchmarks.headline.cases import SCOPES, Cell, Scope, Way
 from benchmarks.headline.compare import Line
 from benchmarks.headline.constants import Constant, constants, with_constant, with_cpu_constant
 from benchmarks.headline.programs import NoRoomError, program_of
-from benchmarks.headline.simulate import Run, cim_charge, host_of, hybrid_charge, run_of
-from benchmarks.headline.systems import Place
+from benchmarks.headline.simulate import Run, charge_of, host_of, run_of
+from benchmarks.headline.systems import PLACES
 from benchmarks.registry import Report, Say
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware, load_target
@@ -43,9 +43,7 @@ class Case:
     @property
     def place(self) -> str:
         """What is on the chips."""
-        if self.way is Way.CIM:
-            return Place.ALL
-        return Place.FFN if self.scope is Scope.FFN else Place.ATTENTION
+        return PLACES[self.way]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +61,8 @@ class Moved:
 
 def ratios(case: Case, run: Run, cpu: Machine) -> tuple[float, float]:
     """Latency and energy over the CPU's."""
-    charge = cim_charge if case.way is Way.CIM else hybrid_charge
-    host = (0.0, 0.0) if case.way is Way.CIM else host_of(run)
-    against = Line(case.cell, case.scope, case.way, "", charge(run, case.scope), None, host).against(cpu)
+    charge = charge_of(run, case.scope, case.way)
+    against = Line(case.cell, case.scope, case.way, "", charge, None, host_of(run)).against(cpu)
     return against.latency, against.energy
 
 
@@ -118,6 +115,9 @@ def bench(options: Namespace, say: Say) -> Report:
     """`cim bench sensitivity [--model M] [--context N] [--batch N] [--scope S] [--way W] [--most N] ...`."""
     way = Way(options.way)
     stated = load_target(options.target if way is Way.CIM else options.hybrid)
+    if Scope(options.scope) not in SCOPES[way]:
+        known = ", ".join(scope.value for scope in SCOPES[way])
+        raise fail("E0001", f"{way.value} has no scope {options.scope!r}", help=f"it has: {known}")
     case = Case(Cell(options.model, options.context, options.batch), Scope(options.scope), way, stated)
     with folder_for(options.keep) as folder:
         say(f"compiling {case.cell.name}")

@@ -96,43 +96,63 @@ def run_of(program: Program, context: int, way: Way) -> Run:
     """Simulate a step."""
     whole = cost_of(program, context)
     chips = whole
-    if way is Way.HYBRID:
+    if way is not Way.CIM:
         chips = cost_of(program, context, with_instant_host(program.target))
     return Run(program, whole, chips)
 
 
-def hybrid_charge(run: Run, scope: Scope, token_s: float | None = None) -> Charge:
-    """A hybrid system: what its chips and their link take for what is on them; end to end, with the host.
+def charge_of(run: Run, scope: Scope, way: Way) -> Charge:
+    """What a scope is charged on a system."""
+    if way is Way.CIM:
+        return cim_charge(run, scope)
+    return (
+        part_charge(run, scope)
+        if (way, scope) == (Way.FFN, Scope.ATTENTION)
+        else hybrid_charge(run, scope, way)
+    )
 
-    Static power is charged for `token_s`, or for the hybrid's own token.
+
+def hybrid_charge(run: Run, scope: Scope, way: Way = Way.HYBRID) -> Charge:
+    """A hybrid system: what its chips and their link take for all that is on them; end to end, with the host.
+
+    Static power is charged for the hybrid's own token.
     """
     target, is_whole = run.program.target, scope is Scope.WHOLE
-    own = run.whole.cycles / target.clock.si
+    token = run.whole.cycles / target.clock.si
     cost = run.whole if is_whole else run.chips
     events = {
         key: n for key, n in cost.events.items() if is_whole or key[0].info.component is not Component.HOST
     }
-    token = own if token_s is None or is_whole else token_s
     energy = energy_of(target, events, powered(run.program), token)
     critical = {bound: n for bound, n in cost.critical.items() if is_whole or bound is not Bound.HOST}
-    return _charge(Way.HYBRID, scope, cost.cycles / target.clock.si, token, energy, critical)
+    return _charge(way, scope, cost.cycles / target.clock.si, token, energy, critical)
 
 
 def cim_charge(run: Run, scope: Scope) -> Charge:
-    """A system with the whole model on its chips: the critical path and the events of the scope's nodes, and of the
-    static power for the whole token the share of the cells that hold what the scope needs.
+    """A system with the whole model on its chips."""
+    return _share_charge(run, run.whole, scope, Way.CIM)
 
-    Where several sequences share a step, one is in a scope while others are in another: then the whole token counts as
-    the scope's time, which is more than it takes.
+
+def part_charge(run: Run, scope: Scope) -> Charge:
+    """A part of what is on a hybrid's chips, with a host that takes no time."""
+    return _share_charge(run, run.chips, scope, Way.FFN)
+
+
+def _share_charge(run: Run, cost: StepCost, scope: Scope, way: Way) -> Charge:
+    """A part of what is on chips: the critical path and the events of the scope's nodes, and of the static power for
+    the whole token the share of the cells that hold what the scope needs.
+
+    Where several sequences share a step, one is in a scope while others are in another: then all that the chips take
+    counts as the scope's time, which is more than it takes.
     """
-    target, cost = run.program.target, run.whole
-    token = cost.cycles / target.clock.si
+    target = run.program.target
+    token = run.whole.cycles / target.clock.si
     events = {key: count for key, count in cost.events.items() if is_in(scope, key[1])}
     cycles = sum(n for nodes, n in cost.critical_nodes.items() if is_in(scope, nodes))
     cycles = cost.cycles if run.program.step_limits.sequences > 1 else cycles
     share = 1.0 if scope is Scope.WHOLE else share_of(run.program, scope)
     energy = energy_of(target, events, powered(run.program), token * share)
-    return _charge(Way.CIM, scope, cycles / target.clock.si, token, energy, cost.critical)
+    return _charge(way, scope, cycles / target.clock.si, token, energy, cost.critical)
 
 
 def _charge(
@@ -165,6 +185,3 @@ def host_of(run: Run) -> tuple[float, float]:
         n * event.joules(target) for (event, _), n in events.items() if event.info.component is Component.HOST
     ]
     return busy * 1e-9, sum(spent)
-
-
-__all__ = ["Built", "Charge", "Run", "built", "cim_charge", "cost_of", "host_of", "hybrid_charge", "run_of"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.headline.cases import Cell
+from benchmarks.headline.cases import Cell, Way
 from benchmarks.headline.demand import cache_elements, ffn_weights, other_weights
 from isa.hardware import Hardware
 from models.configs import CONFIGS
@@ -21,6 +21,10 @@ class Place:
     ATTENTION = "attention"
     FFN = "attention+ffn"
     ALL = "all"
+
+
+PLACES = {Way.HYBRID: Place.ATTENTION, Way.FFN: Place.FFN, Way.CIM: Place.ALL}
+"""What is on the chips of a way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +72,13 @@ def grid(chips: int, most_x: int, most_y: int) -> tuple[int, int]:
 
 
 def sized(cell: Cell, place: str, stated: Hardware) -> Iterator[Hardware]:
-    """Systems with just enough chips for a cell, fuller ones first; the last is all of the stated system."""
+    """Systems with just enough chips for a cell, fuller ones first; then twice as many, four times, up to all of the
+    stated system, for cells that need tiles rather than room (a head of a layer is on a tile of its own)."""
     most_x, most_y = (int(q.value) for q in (stated.system.chips_x, stated.system.chips_y))
+    fair = [math.ceil(needed_bytes(cell, place) / (fill * chip_bytes(stated))) for fill in FILLS]
+    more = [fair[-1] << n for n in range(1, (most_x * most_y).bit_length() + 1)]
     seen: set[tuple[int, int]] = set()
-    for fill in FILLS:
-        chips = max(1, math.ceil(needed_bytes(cell, place) / (fill * chip_bytes(stated))))
+    for chips in (*fair, *more):
         shape = grid(min(chips, most_x * most_y), most_x, most_y)
         if shape not in seen:
             seen.add(shape)

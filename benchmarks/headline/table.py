@@ -48,7 +48,7 @@ def text(lines: Sequence[Line], targets: Targets, here: Here) -> str:
 
 def _systems(targets: Targets) -> str:
     said = [
-        f"{way.value:<9}{target.name}: up to {int(target.system.chips_x.value * target.system.chips_y.value)} chips "
+        f"{way.value:<12}{target.name}: up to {int(target.system.chips_x.value * target.system.chips_y.value)} chips "
         f"of {chip_area(target).total:,.0f} mm2, just enough for each cell"
         for way, target in targets.items()
     ]

@@ -19,7 +19,8 @@ from isa.hardware import load_target
 
 CELL = Cell("llama-2-7b", 2048, 1)
 IDEAL_S, IDEAL_J = 4.36836e-3, 1.65777
-TARGETS = {Way.HYBRID: load_target("dcim3-hybrid"), Way.CIM: load_target("dcim3-system")}
+HYBRID = load_target("dcim3-hybrid")
+TARGETS = {Way.HYBRID: HYBRID, Way.FFN: HYBRID, Way.CIM: load_target("dcim3-system")}
 
 
 def line(

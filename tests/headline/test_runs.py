@@ -14,7 +14,7 @@ from benchmarks.headline.graphs import attention_session, ffn_session
 from benchmarks.headline.measured import Rapl, attention, attention_data, feed_forward, measured
 from benchmarks.headline.parts import Part, part_of, share_of
 from benchmarks.headline.programs import program_of
-from benchmarks.headline.simulate import cim_charge, hybrid_charge, run_of
+from benchmarks.headline.simulate import charge_of, cim_charge, hybrid_charge, run_of
 from benchmarks.headline.systems import Place, chip_bytes, grid, needed_bytes, sized, with_instant_host
 from isa.events import Component
 from isa.hardware import load_target
@@ -73,9 +73,16 @@ def test_a_hybrids_chips_leak_while_its_host_works(folder: Path) -> None:
     assert Component.HOST.value not in attention_s.components
     assert whole.components[Component.HOST.value] > whole.energy_j / 2
     assert attention_s.static_j == pytest.approx(whole.static_j)
-    longer = hybrid_charge(run, Scope.ATTENTION, 2 * attention_s.token_s)
-    assert longer.static_j == pytest.approx(2 * attention_s.static_j)
-    assert longer.dynamic_j == pytest.approx(attention_s.dynamic_j)
+
+
+def test_attention_is_a_part_of_what_a_hybrid_with_feed_forward_layers_has_on_its_chips(folder: Path) -> None:
+    program = program_of(LLAMA, Place.FFN, load_target("dcim3-hybrid"), folder)
+    run = run_of(program, 64, Way.FFN)
+    part, both = (charge_of(run, scope, Way.FFN) for scope in (Scope.ATTENTION, Scope.FFN))
+    assert 0 < part.latency_s < both.latency_s < both.token_s == part.token_s
+    assert 0 < part.dynamic_j < both.dynamic_j
+    assert part.static_j == pytest.approx(both.static_j * share_of(program, Scope.ATTENTION))
+    assert part.write_j == pytest.approx(both.write_j)
 
 
 def test_with_batches_the_whole_token_is_charged(folder: Path) -> None:
@@ -112,6 +119,7 @@ def test_systems_are_just_large_enough() -> None:
     chips = [int(s.system.chips_x.value * s.system.chips_y.value) for s in systems]
     assert chips[0] == 2  # 512 MiB on chips of 288 MiB
     assert chips == sorted(set(chips))
+    assert chips[-1] == 144
     assert needed_bytes(cell, Place.ATTENTION) == 2 * 32 * 4096 * 2048
     assert grid(5, 12, 12) == (5, 1)
     assert grid(25, 12, 12) == (5, 5)
@@ -127,10 +135,10 @@ def test_which_cells_and_programs() -> None:
     jobs = jobs_of([LLAMA], list(Scope), list(Way))
     assert {(job.place, job.scopes) for job in jobs} == {
         ("attention", (Scope.ATTENTION, Scope.WHOLE)),
-        ("attention+ffn", (Scope.FFN,)),
+        ("attention+ffn", (Scope.ATTENTION, Scope.FFN)),
         ("all", tuple(Scope)),
     }
-    assert [job.place for job in jobs_of([LLAMA], [Scope.FFN], [Way.HYBRID])] == ["attention+ffn"]
+    assert [job.place for job in jobs_of([LLAMA], [Scope.FFN], list(Way))] == ["all", "attention+ffn"]
 
 
 def test_numpy_and_onnxruntime_compute_the_same_here() -> None:
