@@ -174,6 +174,13 @@ _SCOPES = ("attention", "attention+ffn", "end-to-end")
 _WAYS = ("hybrid", "hybrid+ffn", "all-cim")
 
 
+def _accuracy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--windows", type=int, metavar="N", help="of 512 tokens of the held-out text (default: all of it)"
+    )
+    parser.add_argument("--target", default="dcim22", metavar="NAME|FILE.toml", help="default: %(default)s")
+
+
 def _most(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--most", type=int, metavar="N", help="up to so many layers, tokens, or heads")
 
@@ -287,6 +294,12 @@ BENCHMARKS = (
         "perplexity of the trained model on analog macros, over ADC bits, read noise, programming error or drift",
         "benchmarks.analog:bench",
         (_over("adc-bits", "read-noise", "programming-error", "drift"), _analog, _output),
+    ),
+    Benchmark(
+        "accuracy",
+        "perplexity of the trained model with weights, keys and values of few bits, and with outlier channels",
+        "benchmarks.accuracy:bench",
+        (_suite, _accuracy, _output),
     ),
     Benchmark(
         "onnx-nodes", "the standard ONNX node tests through our backend", "benchmarks.onnx_nodes:bench"

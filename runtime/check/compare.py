@@ -65,6 +65,8 @@ class Comparison:
     reference_perplexity: float
     largest_difference: float
     """Between logits, on the scale of the reference's standard deviation."""
+    change_error: float
+    """Standard error of `perplexity_change`: how far it moves with which windows of the text are taken."""
 
     @property
     def perplexity_change(self) -> float:
@@ -80,7 +82,7 @@ def compare(
 ) -> Comparison:
     """Run every window through both. `on_window(number)` is called before each."""
     same = tokens = 0
-    ours = theirs = difference = 0.0
+    difference, ours, theirs = 0.0, list[float](), list[float]()
     for number, window in enumerate(windows):
         if on_window is not None:
             on_window(number)
@@ -88,12 +90,31 @@ def compare(
         want = window.predictions(oracle.logits(window.inputs))
         same += int((got.argmax(axis=1) == want.argmax(axis=1)).sum())
         tokens += len(window.truth)
-        ours += surprise(got, window.truth)
-        theirs += surprise(want, window.truth)
+        ours.append(surprise(got, window.truth))
+        theirs.append(surprise(want, window.truth))
         difference = max(difference, float(np.abs(got - want).max() / want.std()))
     return Comparison(
-        len(windows), tokens, same / tokens, math.exp(ours / tokens), math.exp(theirs / tokens), difference
+        len(windows),
+        tokens,
+        same / tokens,
+        math.exp(sum(ours) / tokens),
+        math.exp(sum(theirs) / tokens),
+        difference,
+        change_error(ours, theirs, tokens),
     )
+
+
+def change_error(ours: Sequence[float], theirs: Sequence[float], tokens: int) -> float:
+    """The standard error of a change of perplexity, from the surprise of each of several windows of equal length, of
+    `tokens` tokens in all: the spread of their differences. 0 of a single window, which says nothing of it.
+
+    With d_w the difference a token of window w, the change is exp(mean d) - 1, its error exp(mean d) std(d) / sqrt(n).
+    """
+    count = len(ours)
+    if count < 2:
+        return 0.0
+    apart = (np.asarray(ours) - np.asarray(theirs)) / (tokens / count)
+    return float(np.exp(apart.mean()) * apart.std(ddof=1) / math.sqrt(count))
 
 
 def surprise(logits: Logits, truth: Sequence[int]) -> float:

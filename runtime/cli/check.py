@@ -209,7 +209,8 @@ def _text(
         f"agreement    {100 * found.agreement:.2f} % of next tokens equal ONNX Runtime's "
         f"(at least {100 * options.min_agreement:g} %)",
         f"perplexity   {found.perplexity:.4f}, ONNX Runtime's {found.reference_perplexity:.4f}: "
-        f"{100 * found.perplexity_change:+.2f} % (at most {100 * options.max_perplexity_change:g} %)",
+        f"{100 * found.perplexity_change:+.2f} +- {100 * found.change_error:.2f} % "
+        f"(at most {100 * options.max_perplexity_change:g} %)",
         f"logits       differ by at most {found.largest_difference:.3g} standard deviations",
         "passed" if passed else "failed: the results differ",
     ]
