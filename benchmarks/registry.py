@@ -139,8 +139,10 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", action="append", metavar="NAME", help="this model's cells (may be repeated)"
     )
-    parser.add_argument("--context", action="append", type=int, metavar="N", help="512, 2048, 8192, 32768")
-    parser.add_argument("--batch", action="append", type=int, metavar="N", help="1, 8, 32")
+    parser.add_argument(
+        "--context", action="append", type=int, metavar="N", help="default: 512, 2048, 8192, 32768"
+    )
+    parser.add_argument("--batch", action="append", type=int, metavar="N", help="default: 1, 8, 32")
     parser.add_argument("--scope", action="append", choices=_SCOPES, help="default: all")
     parser.add_argument("--way", action="append", choices=_WAYS, help="default: all")
     parser.add_argument("--full", action="store_true", help="the whole matrix (hours)")

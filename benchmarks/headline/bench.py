@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.headline.cases import SCOPES, Cell, Scope, Way, every, some
+from benchmarks.headline.cases import BATCHES, CONTEXTS, MODELS, SCOPES, Cell, Scope, Way, every, some
 from benchmarks.headline.compare import Line
 from benchmarks.headline.measured import Measured, measured
 from benchmarks.headline.plot import plot_of
@@ -21,6 +21,7 @@ from benchmarks.headline.table import data, text
 from benchmarks.registry import Report, Say
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware, load_target
+from models.configs import CONFIGS, LlamaConfig, OptConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,24 @@ class Job:
 
 
 def cells_of(options: Namespace) -> list[Cell]:
-    """The cells that the options ask for: a selection, or all; or those of given models, contexts and batches."""
-    asked = bool(options.model or options.context or options.batch)
-    chosen = every() if options.full or asked else some()
-    return [
-        cell
-        for cell in chosen
-        if (not options.model or cell.model in options.model)
-        and (not options.context or cell.context in options.context)
-        and (not options.batch or cell.batch in options.batch)
-    ]
+    """The cells that the options ask for: a selection, or all; or those of given models, contexts and batches.
+
+    Raises `CimError` E0001 for a model that is not there, or whose nodes have other names.
+    """
+    if not (options.model or options.context or options.batch):
+        return list(every() if options.full else some())
+    models = tuple(options.model or MODELS)
+    for name in models:
+        known_model(name)
+    contexts, batches = options.context or CONTEXTS, options.batch or BATCHES
+    return [Cell(model, context, batch) for model in models for context in contexts for batch in batches]
+
+
+def known_model(name: str) -> None:
+    """Whether a model can be compared. Raises `CimError` E0001."""
+    if not isinstance(CONFIGS.get(name), LlamaConfig | OptConfig):
+        known = ", ".join(n for n, config in CONFIGS.items() if isinstance(config, LlamaConfig | OptConfig))
+        raise fail("E0001", f"there is no model {name!r} to compare", help=f"known are {known}")
 
 
 def jobs_of(cells: Sequence[Cell], scopes: Sequence[Scope], ways: Sequence[Way]) -> list[Job]:
@@ -110,8 +119,6 @@ def lines_of(jobs: Sequence[Job], targets: dict[Way, Hardware], options: Namespa
 def bench(options: Namespace, say: Say) -> Report:
     """`cim bench headline [--model M] [--context N] [--batch N] [--scope S] [--full] ...`."""
     cells = cells_of(options)
-    if not cells:
-        raise fail("E0001", "no cell of the matrix is asked for", help="see `cim bench headline --help`")
     scopes = [scope for scope in Scope if not options.scope or scope.value in options.scope]
     ways = [way for way in Way if not options.way or way.value in options.way]
     hybrid, whole = load_target(options.hybrid), load_target(options.target)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.headline.baselines import IDEAL, Machine, machine
-from benchmarks.headline.bench import folder_for, write
+from benchmarks.headline.bench import folder_for, known_model, write
 from benchmarks.headline.cases import SCOPES, Cell, Scope, Way
 from benchmarks.headline.compare import Line
 from benchmarks.headline.constants import Constant, constants, with_constant, with_cpu_constant
@@ -113,6 +113,7 @@ def sweep(case: Case, folder: Path, processes: int, say: Say) -> tuple[tuple[flo
 
 def bench(options: Namespace, say: Say) -> Report:
     """`cim bench sensitivity [--model M] [--context N] [--batch N] [--scope S] [--way W] [--most N] ...`."""
+    known_model(options.model)
     way = Way(options.way)
     stated = load_target(options.target if way is Way.CIM else options.hybrid)
     if Scope(options.scope) not in SCOPES[way]:
@@ -160,7 +161,8 @@ def tornado(case: Case, base: tuple[float, float], found: Sequence[Moved], of: s
     """The largest swings as bars to both sides of what the ratio is."""
     index = ("latency", "energy").index(of)
     first = sorted(found, key=lambda m: (-m.swing(index), m.constant.path))[:most]
-    title = f"{of} of {case.cell.name}, {case.scope.value}, {case.way.value}, over an ideal CPU's: {base[index]:.3g}"
+    what = f"{case.cell.name}, {case.scope.value}, {case.way.value}"
+    title = f"{what}: {of} {base[index]:.3g} of an ideal CPU's; blue: least, orange: most"
     return BarPlot(title, tuple(_bar(m, base[index], index) for m in first), "%")
 
 
