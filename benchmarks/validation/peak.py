@@ -34,6 +34,7 @@ from runtime.energy import energy
 from runtime.fast import timer_of
 
 from .rows import Figure, PeakSubject
+from .stacks import stack
 
 PASSES = 256
 """Activations of each array: what comes before the loop is then a thousandth at most."""
@@ -146,8 +147,11 @@ def _vectors(program: Program) -> int:
 def predict(subject: PeakSubject, figure: Figure) -> tuple[float, tuple[str, ...]]:
     """A figure of a chip at its peak, and what else was found."""
     found = simulated(subject)
-    notes = (
+    tops = found.figure(Figure.TOPS)
+    notes = [
         f"arrays work {found.arrays_busy:.1%} of the time and take {found.array_share:.0%} of the energy on the chip",
-        f"{found.figure(Figure.TOPS):,.4g} TOPS, {found.joules / found.seconds:,.3g} W, {found.area_mm2:,.4g} mm2",
-    )
-    return found.figure(figure), notes
+        f"{tops:,.4g} TOPS, {found.joules / found.seconds:,.3g} W, {found.area_mm2:,.4g} mm2",
+    ]
+    if figure is Figure.TOPS:
+        notes.append(stack(subject.target).note(tops))
+    return found.figure(figure), tuple(notes)

@@ -31,6 +31,14 @@ VERDICTS = {
 }
 
 
+def test_efficiency_of_a_chip_that_nobody_tuned_to() -> None:
+    (one,) = judged(r for r in published() if r.id == "hermes-1phase-tops-w")
+    verdict, error = VERDICTS["hermes-1phase-tops-w"]
+    assert one.verdict is verdict
+    assert one.error == pytest.approx(error, abs=0.005)
+
+
+@pytest.mark.slow
 def test_rows_of_chips() -> None:
     found = {j.row.id: j for j in judged(r for r in published() if r.level is Level.CHIP) if j.prediction}
     assert {name: j.verdict for name, j in found.items()} == {name: v for name, (v, _) in VERDICTS.items()}
