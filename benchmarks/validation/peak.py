@@ -34,7 +34,7 @@ from runtime.energy import energy
 from runtime.fast import timer_of
 
 from .rows import Figure, PeakSubject
-from .stacks import stack
+from .stacks import note
 
 PASSES = 256
 """Activations of each array: what comes before the loop is then a thousandth at most."""
@@ -153,5 +153,5 @@ def predict(subject: PeakSubject, figure: Figure) -> tuple[float, tuple[str, ...
         f"{tops:,.4g} TOPS, {found.joules / found.seconds:,.3g} W, {found.area_mm2:,.4g} mm2",
     ]
     if figure is Figure.TOPS:
-        notes.append(stack(subject.target).note(tops))
+        notes.append(note(subject.target, tops))
     return found.figure(figure), tuple(notes)

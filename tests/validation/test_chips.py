@@ -7,6 +7,7 @@ import pytest
 from benchmarks.validation.judged import Verdict, judged
 from benchmarks.validation.peak import PASSES, grid, peak_program, simulate, target_of
 from benchmarks.validation.rows import Figure, Level, PeakSubject, published
+from benchmarks.validation.stacks import note, stack
 from isa.events import Event
 from isa.hardware import load_target
 from isa.program import Segment
@@ -76,6 +77,18 @@ def test_the_grid_has_least_to_pass_the_port() -> None:
     high, wide = grid(target)
     assert high * wide == target.macros_per_tile
     assert max(high * target.macro_rows, 4 * wide * target.macro_cols) == 2048
+
+
+def test_a_decoder_that_does_not_fit_is_not_compared() -> None:
+    assert "does not fit" in note("rcw22", 3.28)
+
+
+@pytest.mark.slow
+def test_a_decoder_that_fits_stands_beside_the_peak() -> None:
+    found = stack("isaac32")
+    assert found is not None
+    assert 0.5 < found.tops < 8.0
+    assert f"{found.tops / 160:.1%} of the peak" in note("isaac32", 160.0)
 
 
 def test_narrow_weights_go_through_the_macro_model() -> None:
