@@ -47,7 +47,9 @@ def _check_host(c: Compilation) -> None:
     place = NamedPlace(str(c.model))
     if not c.options.shapes_only:
         why = "--place host says what a decoder costs on the host alone, and computes no values"
-        raise fail("E0305", why, place, "add --shapes-only; ONNX Runtime computes the model as it is")
+        raise fail(
+            "E0305", why, place, "`cim compile` with --shapes-only; ONNX Runtime computes the model as it is"
+        )
     if c.options.batch > 1:
         raise fail("E0305", "--place host takes one sequence", place, "leave out --batch")
 

@@ -113,8 +113,15 @@ def quantity_rows(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, ...
 
 def describe(target: Hardware) -> str:
     """A target in full, as `cim targets NAME` prints it."""
-    head = f"{target.name}: {target.description}\nhash {target.hash}\n\n"
+    head = f"{target.name}: {target.description}\nhash {target.hash}\n{calibration(target)}\n\n"
     return head + columns(QUANTITY_HEADS, quantity_rows(target), right=(1,)) + "\n\n" + area_table(target)
+
+
+def calibration(target: Hardware) -> str:
+    """Which published results set numbers of the target, as a sentence."""
+    if not target.calibrated_by:
+        return "No published result of `cim validate` sets a number of it."
+    return f"Published results that set its numbers (`cim validate`): {', '.join(target.calibrated_by)}."
 
 
 def area_table(target: Hardware) -> str:

@@ -21,7 +21,7 @@ def test_refusals(cim: Cim, tmp_path: Path) -> None:
         assert "E0305" in done.err
         return done.err
 
-    assert "add --shapes-only" in refused(decoder)
+    assert "with --shapes-only" in refused(decoder)
     assert "takes one sequence" in refused(decoder, "--shapes-only", "--batch", 2)
     assert "for plain decoders" in refused(encoder, "--shapes-only")
 

@@ -35,6 +35,8 @@ def test_targets_show_every_number_with_its_source(cim: Cim) -> None:
     target = load_target("dcim22")
     assert target.macro.mvm_latency.source in full
     assert "macro.transposable" in full
+    assert "set its numbers (`cim validate`): chih22-int8-tops, chih22-int8-tops-w." in full
+    assert "No published result" in cim("targets", "isaac32").out
     assert cim("targets", "dcim22", "--json").data["macro"]["rows"]["confidence"] == "silicon"
 
 
