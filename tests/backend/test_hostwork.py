@@ -138,3 +138,23 @@ def test_an_axis_of_unknown_size_is_named() -> None:
     with pytest.raises(CimError, match="height") as caught:
         work_of(_definition(["batch", "height", 6]), 11)
     assert caught.value.diagnostics[0].help == "compile with --dim height=SIZE"
+
+
+@pytest.mark.parametrize("by_head", [False, True], ids=["features", "heads"])
+def test_attention_reads_its_cache_once_and_appends_to_it(by_head: bool) -> None:
+    """3 queries of 4 heads x 8 on 2 KV heads, 20 tokens in the cache: both products with 23 keys."""
+
+    def rows(heads: int) -> list[int | str]:
+        return [1, heads, 3, 8] if by_head else [1, 3, heads * 8]
+
+    heads = {} if by_head else {"q_num_heads": 4, "kv_num_heads": 2}
+    node = helper.make_node(
+        "Attention", ["q", "k", "v", "", "pk", "pv"], ["y"], name="n", is_causal=1, **heads
+    )
+    inputs = {"q": rows(4), "k": rows(2), "v": rows(2), "pk": [1, 2, 20, 8], "pv": [1, 2, 20, 8]}
+    model = _model([node], inputs, {})
+    model.opset_import[0].version = 24
+    (work,) = count(model)
+    query, new, cached = 3 * 32, 3 * 16, 20 * 16
+    assert work.flops == 2 * 2 * 23 * query
+    assert work.bytes == 4 * (2 * query + 2 * cached + 2 * 2 * new)
