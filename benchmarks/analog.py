@@ -34,13 +34,13 @@ HALVINGS = 4
 """Ranges of a converter that are tried at each resolution: the target's, half of it, ..."""
 
 _HOUR, _DAY, _YEAR = 3600.0, 86400.0, 31557600.0
-AXES: Mapping[str, tuple[str, tuple[float, ...], bool]] = {
-    "adc-bits": ("bits of the converter", (4, 5, 6, 7, 8, 9, 10), False),
-    "read-noise": ("read noise, % of the largest sum", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5), True),
-    "programming-error": ("programming error, % of a cell's range", (0.5, 1, 2, 5, 10), True),
-    "drift": ("seconds since programming", (20, _HOUR, _DAY, 30 * _DAY, _YEAR, 10 * _YEAR), True),
+AXES: Mapping[str, tuple[str, tuple[float, ...]]] = {
+    "adc-bits": ("bits of the converter", (4, 5, 6, 7, 8, 9, 10)),
+    "read-noise": ("read noise, % of the largest sum", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)),
+    "programming-error": ("programming error, % of a cell's range", (0.5, 1, 2, 5, 10)),
+    "drift": ("seconds since programming", (20, _HOUR, _DAY, 30 * _DAY, _YEAR, 10 * _YEAR)),
 }
-"""What is swept: the axis, its points, whether it is logarithmic."""
+"""What is swept: the axis and its points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Point:
 
 def bench(options: Namespace, say: Say) -> Report:
     """`cim bench analog`. Raises `CimError` E0601 if a target has nothing that could be swept."""
-    label, xs, is_log = AXES[options.over]
+    label, xs = AXES[options.over]
     targets = [_fitting(name, options.over) for name in options.target or TARGETS]
     ids = path(HELD_OUT).read_bytes()
     judge = Judge(Oracle(path(PYTINY)), windows_of(tuple(ids), options.prompts, PROMPT, TOKENS))
@@ -76,13 +76,14 @@ def bench(options: Namespace, say: Say) -> Report:
         program = _compiled(target)
         exact[target.name] = judge(program, AnalogOptions(is_ideal=True))
         for name, sweep in _SWEEPS.get(options.over, {"": _at_target}).items():
-            found = curves[target.name + name] = []
+            curve = target.name.removesuffix("-system") + name
+            found = curves[curve] = []
             for x in xs:
-                say(f"{target.name}{name}, {x:g}")
+                say(f"{curve}, {x:g}")
                 found.append(sweep(program, options.over, x, judge))
     plot = Plot(
         f"The trained model on analog macros, {options.prompts} x {TOKENS} tokens",
-        Axis(label, xs, is_log=is_log),
+        Axis(label, xs),
         Axis("perplexity"),
         tuple(
             Series(name, tuple((p.x, p.found.perplexity) for p in found)) for name, found in curves.items()
@@ -162,7 +163,7 @@ def _at_best_range(program: Program, over: str, x: float, judge: Judge) -> Point
     return min(found.values(), key=lambda point: point.found.perplexity)
 
 
-_SWEEPS = {"adc-bits": {"": _at_target, ", best range": _at_best_range}}
+_SWEEPS = {"adc-bits": {"": _at_target, ", tuned": _at_best_range}}
 
 
 # --------------------------------------------------------------------------------------------------------- results
@@ -176,6 +177,8 @@ def _lines(
     yield f"perplexity over {count:,} tokens of held-out text; ONNX Runtime's (float32) {reference:.4f}"
     for name, found in exact.items():
         yield f"{name} with exact sums: {found.perplexity:.4f} ({100 * found.perplexity_change:+.2f} %)"
+    if any(name.endswith(", tuned") for name in curves):
+        yield f"tuned: of {HALVINGS} ranges of the converter, each half of the one before, the best at each resolution"
     for name, points in curves.items():
         changes = ", ".join(f"{p.x:g}: {100 * p.found.perplexity_change:+.2f} %" for p in points)
         yield f"{name}: {changes}"

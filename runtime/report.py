@@ -70,8 +70,8 @@ def _summary(stats: Statistics) -> str:
         ),
         *_bound_lines(stats),
         *_kv_lines(stats),
-        *_analog_lines(stats),
-        *_activity_lines(stats),
+        *analog_lines(stats),
+        *activity_lines(stats),
         ("area", _area(stats)),
         *(("wear", wear_text(item)) for item in stats.wear),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
@@ -134,17 +134,22 @@ def _kv_lines(stats: Statistics) -> list[tuple[str, str]]:
     return [] if stats.kv_cache is None else [("KV cache", kv_text(stats.kv_cache))]
 
 
-def _analog_lines(stats: Statistics) -> list[tuple[str, str]]:
+def analog_lines(stats: Statistics) -> list[tuple[str, str]]:
     """What analog macros computed with."""
     kinds = [str(Applied(**kind.model_dump())) for kind in stats.analog]
     return [("" if index else "analog", text) for index, text in enumerate(kinds)]
 
 
-def _activity_lines(stats: Statistics) -> list[tuple[str, str]]:
+def activity_lines(stats: Statistics) -> list[tuple[str, str]]:
     """What arrays multiplied, in the mean over counted inputs, and what that does to their energy."""
     found = stats.activity
     if found is None:
-        return []
+        reference = next((c for c in stats.constants if c.path == "macro.activity.reference"), None)
+        if reference is None:
+            return []
+        return [
+            ("activity", f"that of the constants: {share(reference.value, 1)} of pairs of bits are both ones")
+        ]
     whole = sum(one.inputs for one in found.nodes)
     zeros, inputs, cells, factor = (
         sum(one.inputs * getattr(one, name) for one in found.nodes) / whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.amounts import count, share
-from runtime.report import exposures, kv_text, wear_text
+from runtime.report import activity_lines, analog_lines, exposures, kv_text, wear_text
 from runtime.sinks.schema import Statistics
 
 from .tags import Row, amount, details, section, table, tag, text
@@ -95,6 +95,8 @@ def _facts(stats: Statistics) -> str:
         ("messages", f"{stats.messages:,} of {stats.message_bytes:,} bytes"),
         *_decode(stats),
         *([] if stats.kv_cache is None else [("KV cache", kv_text(stats.kv_cache))]),
+        *(("analog macros", line) for _, line in analog_lines(stats)),
+        *activity_lines(stats),
         ("engine", f"{stats.engine}, {stats.wall_s:.2f} s of wall time"),
         *((f"compiler option {name}", value) for name, value in stats.options.items()),
     ]
