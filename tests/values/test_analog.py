@@ -261,6 +261,20 @@ def test_cutting_a_sequence_into_steps_changes_nothing(kv: str) -> None:
 
 
 @pytest.mark.slow
+def test_rows_that_are_given_conduct_as_those_that_are_written() -> None:
+    """Cells are filled behind the engines' backs, before and after they were used; both notice (conftest.py)."""
+    program, random = compiled("resident"), np.random.default_rng(5)
+    machine, ids = Machine(program), random.integers(32, 90, (1, 1)).astype(np.int32)
+    made = []
+    for _ in range(2):
+        for layer in range(len(program.caches)):
+            keys, values = random.standard_normal((2, 2, 6, 32)).astype(np.float32)
+            machine.write_cache(layer, 0, keys, values)
+        made.append(machine.step(segments_of(1, 6, program.limits.chunk), {"input_ids": ids})["logits"])
+    assert (made[0] != made[1]).any()
+
+
+@pytest.mark.slow
 def test_sequences_that_share_steps_change_nothing() -> None:
     program = compiled()
     ids = np.random.default_rng(4).integers(32, 90, 10).astype(np.int32)
