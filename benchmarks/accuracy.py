@@ -40,6 +40,7 @@ SIZE = 512  # tokens of a window: the model's context
 OUTLIER = 64.0  # how many times as large the outlier channels of the second model are
 LIMIT_INT8, LIMIT_INT4 = 0.005, 0.03
 KV_BITS = range(2, 9)
+PLAIN = "W8 A8 KV8"
 PLAIN_GAINS = frozenset({Optimisation.FOLD_GAINS})
 
 
@@ -87,7 +88,7 @@ def variants() -> tuple[Variant, ...]:
     four = {group: replace(chip, weights="int4", group=group) for group in (32, 128, 0)}
     narrow = [bits for bits in reversed(KV_BITS) if bits != 8]
     return (
-        Variant("W8 A8 KV8", chip, limit=LIMIT_INT8),
+        Variant(PLAIN, chip, limit=LIMIT_INT8),
         Variant("W4 g32", four[32], limit=LIMIT_INT4),
         Variant("W4 g128", four[128], limit=LIMIT_INT4),
         Variant("W4, a scale a column", four[0]),
@@ -228,6 +229,8 @@ def _plotted(found: Sequence[Measured], perplexity: float, options: Namespace) -
     if options.output is None:
         return []
     of = {one.name: one.perplexity for one in found}
+    if PLAIN in of:  # at 8 bits, without outliers, nothing is smoothed
+        of |= dict.fromkeys((kv_name(8), kv_name(8, smooth=False)), of[PLAIN])
     curves = {
         "smoothed": [(float(b), of[kv_name(b)]) for b in KV_BITS if kv_name(b) in of],
         "not smoothed": [
