@@ -170,7 +170,7 @@ def bench(options: Namespace, say: Say) -> Report:
         table_of(found),
         "",
         f"outliers: channels {OUTLIER:g} times as large, of which float values know nothing (docs/accuracy.md)",
-        *_plotted(found, perplexity, options),
+        *_plotted(found, options),
     ]
     data = {
         "tokens": tokens,
@@ -224,22 +224,18 @@ def table_of(found: Sequence[Measured]) -> str:
     return table(("", "perplexity", "change", "+-", "same token", "limit"), rows)
 
 
-def _plotted(found: Sequence[Measured], perplexity: float, options: Namespace) -> list[str]:
-    """The sweep over bits of keys and values, drawn; as text where it is."""
+def _plotted(found: Sequence[Measured], options: Namespace) -> list[str]:
+    """The sweep over bits of keys and values, drawn; as text where it is. A logarithm shows no change below 0."""
     if options.output is None:
         return []
-    of = {one.name: one.perplexity for one in found}
+    of = {one.name: 100 * one.change for one in found if one.change > 0}
     if PLAIN in of:  # at 8 bits, without outliers, nothing is smoothed
         of |= dict.fromkeys((kv_name(8), kv_name(8, smooth=False)), of[PLAIN])
-    curves = {
-        "smoothed": [(float(b), of[kv_name(b)]) for b in KV_BITS if kv_name(b) in of],
-        "not smoothed": [
-            (float(b), of[kv_name(b, smooth=False)]) for b in KV_BITS if kv_name(b, smooth=False) in of
-        ],
-        "float32": [(float(b), perplexity) for b in KV_BITS],
-    }
-    ticks = tuple(map(float, KV_BITS))
-    axis = Axis("bits of keys and values", ticks, is_log=False)
-    plot = Plot("Perplexity of the trained model", axis, Axis("perplexity"), series_of(curves))
+    curves = {}
+    for curve, smooth in (("smoothed", True), ("not smoothed", False)):
+        names = {bits: kv_name(bits, smooth=smooth) for bits in KV_BITS}
+        curves[curve] = [(float(bits), of[name]) for bits, name in names.items() if name in of]
+    axis = Axis("bits of keys and values", tuple(map(float, KV_BITS)), is_log=False)
+    plot = Plot("Perplexity beside float32", axis, Axis("change, %"), series_of(curves))
     report_of(plot, options)
     return [f"written: {options.output}"]
