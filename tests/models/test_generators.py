@@ -29,7 +29,7 @@ def shrunk(name: str) -> Config:
     small = replace(config, vocab=96, hidden=64, layers=2, ffn=80, max_positions=32)
     if isinstance(small, LlamaConfig):
         group = small.heads // small.kv_heads
-        return replace(small, heads=4, kv_heads=4 // group)
+        return replace(small, heads=max(group, 4), kv_heads=max(group, 4) // group)
     return replace(small, heads=4)
 
 
