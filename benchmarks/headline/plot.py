@@ -91,6 +91,7 @@ def _cross(
 
 def _points(lines: Sequence[Line], x: Log, y: Log) -> Iterator[str]:
     kinds = [(way, scope) for way in Way for scope in Scope]
+    rows = 0
     for index, (way, scope) in enumerate(kinds):
         own = [n for n in lines if n.way is way and n.scope is scope]
         for found in own:
@@ -98,6 +99,6 @@ def _points(lines: Sequence[Line], x: Log, y: Log) -> Iterator[str]:
             hint = f"{found.name}: {against.latency:.3g}, {against.energy:.3g} ({found.verdict})"
             yield circle(x(against.latency), y(against.energy), 5, tooltip(hint), class_=f"fill-{index}")
         if own:
-            at = _TOP + 14 + 20 * index
+            at, rows = _TOP + 14 + 20 * rows, rows + 1
             yield circle(WIDTH - _RIGHT + 20, at - 4, 5, class_=f"fill-{index}")
             yield text(WIDTH - _RIGHT + 32, at, f"{scope.value}, {way.value}")

@@ -162,7 +162,7 @@ def tornado(case: Case, base: tuple[float, float], found: Sequence[Moved], of: s
     index = ("latency", "energy").index(of)
     first = sorted(found, key=lambda m: (-m.swing(index), m.constant.path))[:most]
     what = f"{case.cell.name}, {case.scope.value}, {case.way.value}"
-    title = f"{what}: {of} {base[index]:.3g} of an ideal CPU's; blue: least, orange: most"
+    title = f"{of} of {what}: {base[index]:.3g} (blue: least)"
     return BarPlot(title, tuple(_bar(m, base[index], index) for m in first), "%")
 
 

@@ -36,8 +36,9 @@ class Run:
 class Charge:
     """What a scope is charged on a CIM system: time, energy by category and component, and why.
 
-    `latency_s` is the scope's, `token_s` that of the whole token, for which static power is charged. `joules` are by
-    component (`arrays`) and category. `bound_by` are shares of the scope's critical path.
+    `latency_s` is the scope's, `token_s` that of the whole token, for which static power is charged. Joules are of
+    `components` (`arrays`) and of kinds of static power (`statics`). `bound_by` are shares of the critical path of all
+    that was simulated for it: the chips' step, or the token.
     """
 
     way: Way
