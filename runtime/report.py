@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from isa.quantities import Confidence
 
 from .amounts import count as _count
-from .amounts import duration, share
-from .amounts import si as si
-from .amounts import table as table
+from .amounts import duration, share, si, table
 from .analog.options import Applied
 from .comparison import (
     changed_constants,

@@ -24,7 +24,7 @@ from benchmarks.headline.systems import PLACES
 from benchmarks.registry import Report, Say
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware, load_target
-from runtime.report import table
+from runtime.amounts import table
 from runtime.svg import Bar, BarPlot, Segment
 
 PIECE = 4

@@ -22,7 +22,7 @@ from benchmarks.headline.measured import Measured
 from isa.area import chip_area
 from isa.hardware import Hardware
 from models.configs import CONFIGS
-from runtime.report import si, table
+from runtime.amounts import si, table
 
 Here = Mapping[tuple[Cell, Scope], Measured]
 Targets = Mapping[Way, Hardware]
