@@ -156,8 +156,13 @@ class Macro(Model):
 
     def passes(self, rows: int, cols: int) -> int:
         """Passes that an activation of rows x cols of its weights takes."""
-        at_once = (self.pass_rows or self.rows).value, (self.pass_cols or self.cols).value
-        return math.ceil(rows / at_once[0]) * math.ceil(cols / at_once[1])
+        row_passes, col_passes = self._sides(rows, cols)
+        return row_passes * col_passes
+
+    def _sides(self, rows: int, cols: int) -> tuple[int, int]:
+        """Passes along the rows, and along the columns."""
+        high, wide = (self.pass_rows or self.rows).value, (self.pass_cols or self.cols).value
+        return math.ceil(rows / high), math.ceil(cols / wide)
 
     def mvm_seconds(self, rows: int, cols: int, transposed: bool = False) -> float:
         """Time of one vector through rows x cols of its weights. Conversions run beside the next step of the cells, so
@@ -173,7 +178,8 @@ class Macro(Model):
         """Conversions one after another at the busiest converter, in a step. As many lines share one in both
         directions, and lines in use are spread over converters."""
         assert self.adc is not None
-        in_use = rows if transposed else cols * self.weight_slices.value
+        high, wide = (self.pass_rows or self.rows).value, (self.pass_cols or self.cols).value
+        in_use = min(rows, high) if transposed else min(cols, wide) * self.weight_slices.value
         lines = self.rows.value if transposed else self.cols.value * self.weight_slices.value
         return math.ceil(in_use / max(1.0, lines / self.adc.lines.value))
 
@@ -194,10 +200,8 @@ class Macro(Model):
             return 0
         outputs = rows if transposed else cols
         steps = self.input_slices.value * self.weight_slices.value
-        return int(outputs * steps) * (1 if transposed else self._row_passes(rows))
-
-    def _row_passes(self, rows: int) -> int:
-        return math.ceil(rows / (self.pass_rows or self.rows).value)
+        row_passes, col_passes = self._sides(rows, cols)
+        return int(outputs * steps) * (col_passes if transposed else row_passes)
 
     def drives(self, rows: int, cols: int, transposed: bool = False) -> int:
         """Steps on lines of cells for one vector through rows x cols of its weights; 0 if not charged apart."""

@@ -61,6 +61,14 @@ def test_lines_that_share_a_converter_take_turns() -> None:
     assert m.mvm_seconds(64, 1) == pytest.approx(8 * 1.25e-9)
 
 
+def test_each_pass_over_a_sum_is_converted() -> None:
+    m = macro(adc=adc(lines=16), pass_rows=q(16), pass_cols=q(4))
+    assert m.conversions(64, 16) == 16 * 8 * 8 * 4
+    assert m.conversions(64, 16, transposed=True) == 64 * 8 * 8 * 4
+    # 4 columns of 8 slices a pass, on 8 converters
+    assert m.mvm_seconds(64, 16) == pytest.approx(16 * 8 * 4e-9)
+
+
 def test_refreshing_takes_time_and_power() -> None:
     m = macro(retention=q(2.56, "us"))  # 64 rows x (2 + 2) ns: a tenth of it
     assert m.refresh_share == pytest.approx(0.1)
