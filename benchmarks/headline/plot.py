@@ -10,7 +10,7 @@ from benchmarks.headline.baselines import AIM, H100, IDEAL, POSTER, SEED, machin
 from benchmarks.headline.cases import Scope, Way
 from benchmarks.headline.compare import Line
 from benchmarks.headline.demand import demand
-from runtime.svg import Log, circle, document, line, number, path, text, tooltip
+from runtime.svg import Frame, Log, circle, document, line, path, text, tooltip
 
 WIDTH, HEIGHT = 860, 520
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 250, 50, 56
@@ -47,18 +47,9 @@ def _scales(lines: Sequence[Line]) -> tuple[Log, Log]:
 
 def _body(lines: Sequence[Line]) -> Iterator[str]:
     x, y = _scales(lines)
-    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     yield text(_LEFT, 22, TITLE, class_="head")
-    for tick in x.ticks():
-        yield line(x(tick), _TOP, x(tick), bottom)
-        yield text(x(tick), bottom + 16, number(tick), anchor="middle", class_="small")
-    for tick in y.ticks():
-        yield line(_LEFT, y(tick), right, y(tick))
-        yield text(_LEFT - 6, y(tick) + 4, number(tick), anchor="end", class_="small")
-    yield text(
-        (_LEFT + right) / 2, HEIGHT - 14, "latency, CIM over ideal CPU", anchor="middle", class_="muted"
-    )
-    yield text(_LEFT, _TOP - 8, "energy, CIM over ideal CPU", class_="muted")
+    frame = Frame(_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
+    yield from frame.axes(x, y, "latency, CIM over ideal CPU", "energy, CIM over ideal CPU")
     yield from _limits(x, y)
     if lines:
         yield from _cross(*_gpu(lines), "H100, attention (TDP x time)", x, y, is_left=True)

@@ -15,6 +15,7 @@ from .elements import (
     text,
     tooltip,
 )
+from .frame import Frame
 from .plot import Axis, Plot, Series
 from .scales import Linear, Log, Scale, number
 from .theme import COLOURS, stylesheet
@@ -24,6 +25,7 @@ __all__ = [
     "Axis",
     "Bar",
     "BarPlot",
+    "Frame",
     "Linear",
     "Log",
     "Plot",

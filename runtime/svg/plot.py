@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .elements import circle, document, inline, line, polyline, text, tooltip
+from .frame import Frame
 from .scales import Linear, Log, Scale, number
 from .theme import colour
 
@@ -81,7 +82,7 @@ class Plot:
         x = self.x.scale([x for s in self.series for x, _ in s.points], _LEFT, self._end)
         y = self.y.scale([y for s in self.series for _, y in s.points], HEIGHT - _BOTTOM, _TOP)
         yield text(_LEFT, 22, self.title, class_="head")
-        yield from self._axes(x, y)
+        yield from Frame(_LEFT, _TOP, self._end, HEIGHT - _BOTTOM).axes(x, y, self.x.label, self.y.label)
         for index, series in enumerate(self.series):
             yield from _drawn(index, series, x, y)
             if len(self.series) > 1:
@@ -91,17 +92,6 @@ class Plot:
     def _end(self) -> float:
         """Where the x axis ends: a legend of several series is to its right."""
         return WIDTH - (_RIGHT if len(self.series) > 1 else _MARGIN)
-
-    def _axes(self, x: Scale, y: Scale) -> Iterator[str]:
-        right, bottom = self._end, HEIGHT - _BOTTOM
-        for tick in x.ticks():
-            yield line(x(tick), _TOP, x(tick), bottom)
-            yield text(x(tick), bottom + 16, number(tick), anchor="middle", class_="small")
-        for tick in y.ticks():
-            yield line(_LEFT, y(tick), right, y(tick))
-            yield text(_LEFT - 6, y(tick) + 4, number(tick), anchor="end", class_="small")
-        yield text((_LEFT + right) / 2, HEIGHT - 12, self.x.label, anchor="middle", class_="muted")
-        yield text(_LEFT, _TOP - 6, self.y.label, class_="muted")
 
 
 def _drawn(index: int, series: Series, x: Scale, y: Scale) -> Iterator[str]:
