@@ -212,9 +212,10 @@ class Event(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StaticInfo:
-    """What draws power all the time: `constant` is its power, a piece or a byte."""
+    """What draws power all the time: `constant` is its power for one `unit`."""
 
     description: str
+    unit: str
     component: Component
     constant: str
 
@@ -223,22 +224,24 @@ class StaticInfo:
 class Static(Enum):
     """Everything that leaks, refreshes or stands by while a program runs."""
 
-    MACRO = StaticInfo("cells of all macros of a used tile, a byte", Component.ARRAYS, "macro.leakage")
-    MACRO_REFRESH = StaticInfo("refreshing the same cells, a byte", Component.ARRAYS, "macro.refresh_power")
+    MACRO = StaticInfo("cells of all macros of a used tile", "byte", Component.ARRAYS, "macro.leakage")
+    MACRO_REFRESH = StaticInfo("refreshing the same cells", "byte", Component.ARRAYS, "macro.refresh_power")
     KV_MACRO = StaticInfo(
-        "cells of all macros for keys and values of a used tile, a byte", Component.ARRAYS, "kv.leakage"
+        "cells of all macros for keys and values of a used tile", "byte", Component.ARRAYS, "kv.leakage"
     )
-    KV_REFRESH = StaticInfo("refreshing the same cells, a byte", Component.ARRAYS, "kv.refresh_power")
-    BUFFER = StaticInfo("the buffer of a used tile, a byte", Component.BUFFERS, "buffer.leakage")
-    VECTOR_UNIT = StaticInfo("the vector unit of a used tile", Component.VECTOR, "vector.leakage")
-    SEQUENCER = StaticInfo("the sequencer of a used tile", Component.SEQUENCERS, "tile.sequencer_leakage")
-    ROUTER = StaticInfo("a router of a used chip", Component.NETWORK, "network.leakage")
+    KV_REFRESH = StaticInfo("refreshing the same cells", "byte", Component.ARRAYS, "kv.refresh_power")
+    BUFFER = StaticInfo("the buffer of a used tile", "byte", Component.BUFFERS, "buffer.leakage")
+    VECTOR_UNIT = StaticInfo("the vector unit of a used tile", "tile", Component.VECTOR, "vector.leakage")
+    SEQUENCER = StaticInfo(
+        "the sequencer of a used tile", "tile", Component.SEQUENCERS, "tile.sequencer_leakage"
+    )
+    ROUTER = StaticInfo("a router of a used chip", "router", Component.NETWORK, "network.leakage")
     CHIP_LINK = StaticInfo(
-        "a tile-wide link between two used chips", Component.CHIP_LINKS, "chip_link.static_power"
+        "a tile-wide link between two used chips", "link", Component.CHIP_LINKS, "chip_link.static_power"
     )
-    HOST_LINK = StaticInfo("the host link", Component.HOST_LINK, "host_link.static_power")
-    DRAM = StaticInfo("the DRAM of a used chip", Component.DRAM, "dram.static_power")
-    GBUF = StaticInfo("the global buffer of a used chip", Component.GBUF, "gbuf.static_power")
+    HOST_LINK = StaticInfo("the host link", "link", Component.HOST_LINK, "host_link.static_power")
+    DRAM = StaticInfo("the DRAM of a used chip", "chip", Component.DRAM, "dram.static_power")
+    GBUF = StaticInfo("the global buffer of a used chip", "chip", Component.GBUF, "gbuf.static_power")
 
     @property
     def key(self) -> str:
@@ -252,7 +255,7 @@ class Static(Enum):
         return found
 
     def watts(self, target: Hardware) -> float:
-        """The power of one piece or byte, in watts."""
+        """The power of one unit of it, in watts."""
         return constant(target, self.info.constant).si
 
 

@@ -205,7 +205,7 @@ def _lines(stats: Statistics) -> str:
         (
             line.key,
             f"{line.count:,}",
-            line.unit or "pieces or bytes",
+            line.unit,
             si(line.joules, "J"),
             share(line.joules, stats.energy_j.total),
             formula(line, known),

@@ -163,13 +163,12 @@ def _line(line: EnergyLine, known: dict[str, ConstantRecord], most: float, total
         link(line.component, component_anchor(line.component)),
         class_="note",
     )
-    of = tag("span", text(line.unit), class_="note") if line.unit else ""
     return (
         line_anchor(line.key),
         (
             Cell(head),
             Cell(bar([Piece(line.joules, CATEGORIES.get(line.category, 0), hint)], most, hint), "drawn"),
-            Cell(text(f"{line.count:,}") + of, "number", line.count),
+            Cell(text(f"{line.count:,}") + tag("span", text(line.unit), class_="note"), "number", line.count),
             number(line.joules, amount(line.joules, "J")),
             number(line.joules, share(line.joules, total)),
             Cell(" ×\u00a0".join(_factors(line, known)), "constants"),

@@ -28,7 +28,7 @@ def quantities(table: object, prefix: str = "") -> Iterator[tuple[str, Quantity]
 
 
 def paths_of(cause: Event | Static) -> tuple[str, ...]:
-    """The paths of the constants whose product is the energy of one count (or the power of one piece)."""
+    """The paths of the constants whose product is the energy of one count (or the power of one)."""
     factor = cause.info.factor if isinstance(cause, Event) else None
     return (cause.info.constant,) if factor is None else (cause.info.constant, factor)
 
@@ -45,7 +45,7 @@ def energy_lines(spent: Energy) -> list[EnergyLine]:
             component=cause.info.component.value,
             category=found[0].category.value,
             count=sum(part.count for part in found),
-            unit=cause.info.unit if isinstance(cause, Event) else "",
+            unit=cause.info.unit,
             joules=sum((part.joules for part in found), 0.0),
             constants=list(paths_of(cause)),
         )

@@ -50,8 +50,8 @@ class EnergyLine(_Model):
     description: str
     component: str
     category: str = Field(description="dynamic, write or static")
-    count: int = Field(description="how often it happened; of static lines: pieces or bytes that were on")
-    unit: str = Field(description="what is counted; empty for static lines, whose description says it")
+    count: int = Field(description="how often it happened; of static lines: how many `unit`s were on")
+    unit: str = Field(description="what is counted")
     joules: float
     constants: list[str] = Field(description="paths of the constants behind it, in `constants`")
 
