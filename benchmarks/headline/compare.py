@@ -92,9 +92,9 @@ class Line:
 
 
 def _path(charge: Charge) -> str:
-    """What the critical path is spent on, the first two."""
+    """What the critical path of the step that was simulated is spent on, the first two."""
     parts = [f"{name} {100 * share:.0f} %" for name, share in list(charge.bound_by.items())[:2]]
-    return f"its path is {', '.join(parts)}"
+    return f"the step's path is {', '.join(parts)}"
 
 
 def _energy(charge: Charge) -> str:

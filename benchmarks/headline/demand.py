@@ -25,10 +25,15 @@ class Demand:
     weight_flops: float
 
 
+def cache_heads(config: Config) -> int:
+    """Heads of one layer's cache. Encoders have none, and are refused before this (`bench.known_model`)."""
+    assert not isinstance(config, BertConfig)
+    return config.kv_heads
+
+
 def cache_elements(config: Config, context: int, batch: int) -> int:
     """Keys and values of all layers: 2 x layers x heads of the cache x width x context x batch."""
-    heads = config.heads if isinstance(config, BertConfig) else config.kv_heads
-    return 2 * config.layers * heads * config.head_dim * context * batch
+    return 2 * config.layers * cache_heads(config) * config.head_dim * context * batch
 
 
 def ffn_weights(config: Config) -> int:
@@ -39,8 +44,7 @@ def ffn_weights(config: Config) -> int:
 
 def other_weights(config: Config) -> int:
     """Weights of q, k, v and output projections, and of the output layer."""
-    heads = config.heads if isinstance(config, BertConfig) else config.kv_heads
-    projections = 2 * config.hidden * (config.heads + heads) * config.head_dim
+    projections = 2 * config.hidden * (config.heads + cache_heads(config)) * config.head_dim
     return config.layers * projections + config.hidden * config.vocab
 
 
@@ -48,7 +52,7 @@ def demand(cell: Cell, scope: Scope, element_bytes: int = HALF) -> Demand:
     """What the scope of a cell asks for, with cache and weights of so many bytes an element."""
     config = CONFIGS[cell.model]
     cached = cache_elements(config, cell.context, cell.batch)
-    groups = config.heads // (config.heads if isinstance(config, BertConfig) else config.kv_heads)
+    groups = config.heads // cache_heads(config)
     weights = 0 if scope is Scope.ATTENTION else ffn_weights(config)
     weights += other_weights(config) if scope is Scope.WHOLE else 0
     return Demand(

@@ -1,8 +1,9 @@
 """The CPU here: attention and feed-forward layer of a token by ONNX Runtime and by NumPy, in float32.
 
-One layer is measured, on data larger than caches where the layer's are, and multiplied by the number of layers. Of what
-is too large for that, a part is measured and the rest scaled with it: the time is that of streaming bytes. Energy is
-read from RAPL where the system lets us; else it is a thermal design power times time, and says so.
+One layer is measured and multiplied by the number of layers. A token passes through all of them before it comes to the
+first again, so small layers are measured in turn, on data of their own each, as many as caches cannot hold together. Of
+what is too large for that, a part is measured and the rest scaled with it: the time is that of streaming bytes. Energy
+is read from RAPL where the system lets us; else it is a thermal design power times time, and says so.
 """
 
 from __future__ import annotations
@@ -12,20 +13,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.headline.cases import Cell, Scope
+from benchmarks.headline.demand import cache_heads
 from benchmarks.headline.graphs import attention_session, ffn_session
 from benchmarks.registry import Say
-from models.configs import CONFIGS, BertConfig, Config, LlamaConfig
+from models.configs import CONFIGS, Config, LlamaConfig
 
 F32 = NDArray[np.float32]
 Work = Callable[[], object]
 LARGEST = 1 << 28
-"""Bytes of keys, or of values, of a layer that are measured at most; of longer ones the first so many."""
+"""Bytes of keys, or of values, of a layer that are measured at most; of longer ones the first so many. Layers with less
+are measured in turn until they have as much together."""
 SPAN_S = 0.3
 """How long something is repeated at least."""
 
@@ -138,21 +143,31 @@ def _fastest(candidates: Sequence[tuple[str, Work]]) -> _Layer:
     return min(found, key=lambda layer: layer.seconds)
 
 
-def kv_heads(config: Config) -> int:
-    """Heads of the cache."""
-    return config.heads if isinstance(config, BertConfig) else config.kv_heads
+def in_turn(works: Sequence[Work]) -> Work:
+    """Each call does the next of these, and after the last the first again."""
+    turns = cycle(works)
+    return lambda: next(turns)()
+
+
+def copies(config: Config, layer_bytes: int) -> int:
+    """How many layers are measured in turn: all together at least `LARGEST` bytes, where the model has so many."""
+    return max(1, min(config.layers, -(-LARGEST // layer_bytes)))
 
 
 def _attention(config: Config, cell: Cell) -> tuple[_Layer, float]:
     """One layer's attention, over as many tokens as are measured, and how many times these the cell has."""
-    heads, dim, tokens = kv_heads(config), config.head_dim, cell.context * cell.batch
+    heads, dim, tokens = cache_heads(config), config.head_dim, cell.context * cell.batch
     most = max(min(tokens, LARGEST // (4 * heads * dim)), 1)
     batch = max(1, min(cell.batch, most // cell.context))
     context = min(cell.context, most)
-    q, k, v = attention_data(batch, heads, config.heads // heads, context, dim)
-    candidates: list[tuple[str, Work]] = [("NumPy", lambda: attention(q, k, v))]
-    run = attention_session(q, k, v)
-    candidates.append(("ONNX Runtime", run))
+    data = [
+        attention_data(batch, heads, config.heads // heads, context, dim)
+        for _ in range(copies(config, 4 * heads * dim * batch * context))
+    ]
+    candidates = [
+        ("NumPy", in_turn([partial(attention, *layer) for layer in data])),
+        ("ONNX Runtime", in_turn([attention_session(*layer) for layer in data])),
+    ]
     return _fastest(candidates), tokens / (batch * context)
 
 
@@ -196,9 +211,17 @@ def _ffn(config: Config, batch: int) -> _Layer:
     rng = np.random.default_rng(0)
     gated = isinstance(config, LlamaConfig)
     shapes = [(config.hidden, config.ffn)] * (2 if gated else 1) + [(config.ffn, config.hidden)]
-    weights = [rng.random(shape, np.float32) / np.float32(shape[0]) for shape in shapes]
     x = rng.standard_normal((batch, config.hidden), np.float32)
-    return _fastest([("NumPy", lambda: feed_forward(x, weights)), ("ONNX Runtime", ffn_session(x, weights))])
+    data = [
+        [rng.random(shape, np.float32) / np.float32(shape[0]) for shape in shapes]
+        for _ in range(copies(config, 4 * sum(rows * cols for rows, cols in shapes)))
+    ]
+    return _fastest(
+        [
+            ("NumPy", in_turn([partial(feed_forward, x, weights) for weights in data])),
+            ("ONNX Runtime", in_turn([ffn_session(x, weights) for weights in data])),
+        ]
+    )
 
 
 def feed_forward(x: F32, weights: Sequence[F32]) -> F32:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
+import compiler
+import isa
+import models
 from benchmarks.headline.cases import Cell
 from benchmarks.headline.systems import room_of, sized
 from benchmarks.mapping.measure import streams_weights
@@ -26,6 +31,16 @@ class NoRoomError(Exception):
     """A cell that the stated system has no place for; the text says why, with numbers."""
 
 
+@cache
+def compiler_hash() -> str:
+    """Of the sources of what makes programs: those that another version made are not taken for this one's."""
+    digest = hashlib.sha256()
+    for package in (compiler, isa, models):
+        for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 def model_file(cell: Cell, folder: Path) -> Path:
     """The model's shapes in float16. Where the context goes beyond its learned positions, the table is longer."""
     path = folder / f"{cell.model}-{max(cell.context, CONFIGS[cell.model].max_positions)}.onnx"
@@ -40,7 +55,8 @@ def model_file(cell: Cell, folder: Path) -> Path:
 def program_of(cell: Cell, place: str, stated: Hardware, folder: Path) -> Program:
     """The program of a cell on just enough chips, from the folder if it is there.
 
-    Raises `NoRoomError` if the stated system cannot hold weights, keys and values in its arrays.
+    Raises `NoRoomError` if the stated system cannot hold weights, keys and values in its arrays, `CimError` if it does
+    not compile for another reason.
     """
     room = room_of(cell, place, stated)
     if not room.is_enough:
@@ -49,16 +65,18 @@ def program_of(cell: Cell, place: str, stated: Hardware, folder: Path) -> Progra
         )
     reason = ""
     for hardware in sized(cell, place, stated):
-        path = folder / f"{cell.model}-{cell.context}x{cell.batch}-{place}-{hardware.hash}.cim"
+        path = (
+            folder / f"{cell.model}-{cell.context}x{cell.batch}-{place}-{hardware.hash}-{compiler_hash()}.cim"
+        )
         kept = _kept(path)
         if kept is not None:
             return kept
         try:
             program = _compiled(cell, place, hardware, folder)
         except CimError as error:
-            reason = error.diagnostics[0].message
             if error.diagnostics[0].code not in TOO_SMALL:
-                break
+                raise
+            reason = error.diagnostics[0].message
             continue
         if not streams_weights(program):
             part = path.with_suffix(f".{os.getpid()}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from benchmarks.headline.cases import Cell, Scope, Way
-from benchmarks.headline.parts import is_in, share_of
+from benchmarks.headline.parts import Parts
 from benchmarks.headline.systems import chip_bytes, chips_of, needed_bytes, with_instant_host
 from isa.events import Bound, Category, Component, Event, Static
 from isa.hardware import Hardware
@@ -148,10 +148,11 @@ def _share_charge(run: Run, cost: StepCost, scope: Scope, way: Way) -> Charge:
     """
     target = run.program.target
     token = run.whole.cycles / target.clock.si
-    events = {key: count for key, count in cost.events.items() if is_in(scope, key[1])}
-    cycles = sum(n for nodes, n in cost.critical_nodes.items() if is_in(scope, nodes))
+    parts = Parts(run.program)
+    events = {key: count for key, count in cost.events.items() if parts.is_in(scope, key[1])}
+    cycles = sum(n for nodes, n in cost.critical_nodes.items() if parts.is_in(scope, nodes))
     cycles = cost.cycles if run.program.step_limits.sequences > 1 else cycles
-    share = 1.0 if scope is Scope.WHOLE else share_of(run.program, scope)
+    share = 1.0 if scope is Scope.WHOLE else parts.share(scope)
     energy = energy_of(target, events, powered(run.program), token * share)
     return _charge(way, scope, cycles / target.clock.si, token, energy, cost.critical)
 

@@ -55,7 +55,7 @@ def test_verdicts(latency: float, dynamic: float, static: float, verdict: str) -
 
 
 def test_reasons_say_what_binds() -> None:
-    assert line(0.05, 1e-4, 1e-4).reason == "latency 0.05 > 0.026: its path is vector 75 %, cim 25 %"
+    assert line(0.05, 1e-4, 1e-4).reason == "latency 0.05 > 0.026: the step's path is vector 75 %, cim 25 %"
     assert (
         line(0.01, 1e-4, 1.9e-3).reason
         == "energy 0.002 > 0.001199: static 95 % (chip_link 95 %), over a token of 5 ms"

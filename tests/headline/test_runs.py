@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.headline import programs
 from benchmarks.headline.bench import Job, done, jobs_of
 from benchmarks.headline.cases import Cell, Scope, Way, every, some
 from benchmarks.headline.graphs import attention_session, ffn_session
-from benchmarks.headline.measured import Rapl, attention, attention_data, feed_forward, measured
-from benchmarks.headline.parts import Part, part_of, share_of
+from benchmarks.headline.measured import (
+    Rapl,
+    attention,
+    attention_data,
+    copies,
+    feed_forward,
+    in_turn,
+    measured,
+)
+from benchmarks.headline.parts import Part, Parts, part_of
 from benchmarks.headline.programs import program_of
 from benchmarks.headline.simulate import charge_of, cim_charge, hybrid_charge, run_of
 from benchmarks.headline.systems import Place, chip_bytes, grid, needed_bytes, sized, with_instant_host
+from isa.diagnostics import CimError, NamedPlace, fail
 from isa.events import Component
 from isa.hardware import load_target
+from isa.program import Program
 from models.configs import CONFIGS, OptConfig
 from runtime.energy import energy
 
@@ -58,7 +70,7 @@ def test_scopes_of_a_whole_model_on_chips_are_parts_of_it(
         assert 0 < values[0] <= 1.0000001 * values[1] <= 1.0000002 * values[2]
     assert narrow.write_j == pytest.approx(whole.write_j)  # keys and values are all that is written
     assert whole.energy_j == pytest.approx(energy(program.target, program, [run.whole]).total)
-    shares = [share_of(program, scope) for scope in Scope]
+    shares = [Parts(program).share(scope) for scope in Scope]
     assert 0 < shares[0] < shares[1] < shares[2] <= 1
     assert narrow.static_j == pytest.approx(whole.static_j * shares[0])
     assert narrow.bound_by == whole.bound_by
@@ -81,8 +93,19 @@ def test_attention_is_a_part_of_what_a_hybrid_with_feed_forward_layers_has_on_it
     part, both = (charge_of(run, scope, Way.FFN) for scope in (Scope.ATTENTION, Scope.FFN))
     assert 0 < part.latency_s < both.latency_s < both.token_s == part.token_s
     assert 0 < part.dynamic_j < both.dynamic_j
-    assert part.static_j == pytest.approx(both.static_j * share_of(program, Scope.ATTENTION))
+    assert part.static_j == pytest.approx(both.static_j * Parts(program).share(Scope.ATTENTION))
     assert part.write_j == pytest.approx(both.write_j)
+
+
+def test_rows_on_their_way_to_feed_forward_layers_are_theirs(folder: Path) -> None:
+    program = program_of(LLAMA, Place.FFN, load_target("dcim3-hybrid"), folder)
+    run, parts = run_of(program, 64, Way.FFN), Parts(program)
+    found = {nodes: parts.of(nodes) for nodes in run.chips.critical_nodes if nodes.startswith("(")}
+    assert found["(attention input)"] is Part.ATTENTION
+    assert found["(residual input)"] is Part.FFN
+    assert not parts.is_in(Scope.ATTENTION, "(residual input)")
+    assert parts.is_in(Scope.FFN, "(residual input)")
+    assert parts.of("(something else)") is Part.ROLE
 
 
 def test_with_batches_the_whole_token_is_charged(folder: Path) -> None:
@@ -109,6 +132,26 @@ def test_programs_are_taken_from_the_folder(folder: Path) -> None:
     assert kept[0].stat().st_mtime_ns == stamp
     kept[0].write_bytes(b"of another version")
     assert program_of(LLAMA, Place.ATTENTION, target, folder) == first
+
+
+def test_what_another_compiler_made_is_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = load_target("dcim3-hybrid")
+    program_of(LLAMA, Place.ATTENTION, target, folder)
+    known = set(folder.glob("llama-tiny-64x1-attention-*.cim"))
+    monkeypatch.setattr(programs, "compiler_hash", lambda: "another")
+    program_of(LLAMA, Place.ATTENTION, target, folder)
+    assert len(set(folder.glob("llama-tiny-64x1-attention-*.cim")) - known) == 1
+
+
+def test_that_a_cell_does_not_compile_is_not_that_it_does_not_fit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> Program:
+        raise fail("E0203", "an operator is missing", NamedPlace("node"))
+
+    monkeypatch.setattr(programs, "_compiled", refuse)
+    with pytest.raises(CimError, match="an operator is missing"):
+        program_of(Cell("llama-tiny", 32, 1), Place.ALL, load_target("dcim3-system"), folder)
 
 
 def test_systems_are_just_large_enough() -> None:
@@ -163,6 +206,18 @@ def test_the_cpu_here_is_measured_layer_by_layer() -> None:
     assert 0 < narrow.seconds < wide.seconds
     if "TDP" in narrow.how:
         assert narrow.joules == pytest.approx(100 * narrow.seconds)
+
+
+def test_small_layers_are_measured_in_turn() -> None:
+    calls: list[int] = []
+    work = in_turn([partial(calls.append, number) for number in range(3)])
+    for _ in range(4):
+        work()
+    assert calls == [0, 1, 2, 0]
+    config = CONFIGS["llama-2-7b"]
+    assert copies(config, 1 << 27) == 2
+    assert copies(config, 1) == config.layers
+    assert copies(config, 1 << 30) == 1
 
 
 def test_energy_counters_may_start_again(tmp_path: Path) -> None:
