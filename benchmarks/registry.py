@@ -135,6 +135,16 @@ def _headline_systems(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE.svg", help="write the drawing")
 
 
+def _capacity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--capacity",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tokens of each sequence that systems have room for (default: the context, all of it in use)",
+    )
+
+
 def _headline_cells(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", action="append", metavar="NAME", help="this model's cells (may be repeated)"
@@ -143,6 +153,7 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
         "--context", action="append", type=int, metavar="N", help="default: 512, 2048, 8192, 32768"
     )
     parser.add_argument("--batch", action="append", type=int, metavar="N", help="default: 1, 8, 32")
+    _capacity(parser)
     parser.add_argument("--scope", action="append", choices=_SCOPES, help="default: all")
     parser.add_argument("--way", action="append", choices=_WAYS, help="default: all")
     parser.add_argument("--full", action="store_true", help="the whole matrix (hours)")
@@ -152,9 +163,9 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tdp",
         type=float,
-        default=350.0,
         metavar="W",
-        help="of this machine's CPU, where its energy cannot be read (default: %(default)g)",
+        help="of this machine's CPU, where its energy cannot be read (default: for each of its threads, as many as for"
+        " each of the ideal CPU's)",
     )
 
 
@@ -162,6 +173,7 @@ def _headline_cell(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="llama-2-7b", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--context", type=int, default=2048, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="default: %(default)s")
+    _capacity(parser)
     parser.add_argument("--scope", choices=_SCOPES, default="attention", help="default: %(default)s")
     parser.add_argument("--way", choices=_WAYS, default="all-cim", help="default: %(default)s")
     parser.add_argument(

@@ -6,13 +6,13 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.headline.cases import BATCHES, CONTEXTS, MODELS, SCOPES, Cell, Scope, Way, every, some
 from benchmarks.headline.compare import Line
-from benchmarks.headline.measured import Measured, measured
+from benchmarks.headline.measured import Measured, measured, tdp_of_threads
 from benchmarks.headline.plot import plot_of
 from benchmarks.headline.programs import NoRoomError, model_file, program_of
 from benchmarks.headline.simulate import built, charge_of, host_of, run_of
@@ -45,12 +45,18 @@ def cells_of(options: Namespace) -> list[Cell]:
     Raises `CimError` E0001 for a model that is not there, or whose nodes have other names.
     """
     if not (options.model or options.context or options.batch):
-        return list(every() if options.full else some())
+        found = every() if options.full else some()
+        return [replace(cell, capacity=options.capacity) for cell in found]
     models = tuple(options.model or MODELS)
     for name in models:
         known_model(name)
     contexts, batches = options.context or CONTEXTS, options.batch or BATCHES
-    return [Cell(model, context, batch) for model in models for context in contexts for batch in batches]
+    return [
+        Cell(model, context, batch, options.capacity)
+        for model in models
+        for context in contexts
+        for batch in batches
+    ]
 
 
 def known_model(name: str) -> None:
@@ -126,7 +132,7 @@ def bench(options: Namespace, say: Say) -> Report:
     lines = lines_of(jobs_of(cells, scopes, ways), targets, options, say)
     here: dict[tuple[Cell, Scope], Measured] = {}
     if options.measure:  # when nothing else runs
-        here = measured(cells, scopes, options.tdp, say)
+        here = measured(cells, scopes, options.tdp or tdp_of_threads(), say)
     if options.output is not None:
         write(options.output, plot_of(lines))
     return Report(text(lines, targets, here), data(lines, targets, here))

@@ -37,16 +37,26 @@ SCOPES = {
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
-    """A step of the matrix: `batch` sequences, each with a token that sees `context` tokens."""
+    """A step of the matrix: `batch` sequences, each with a token that sees `context` tokens.
+
+    The system has room for so many, or for `capacity` tokens a sequence if that is more.
+    """
 
     model: str
     context: int
     batch: int
+    capacity: int = 0
+
+    @property
+    def room(self) -> int:
+        """Tokens of each sequence that the system has room for."""
+        return max(self.context, self.capacity)
 
     @property
     def name(self) -> str:
-        """`llama-2-7b 2048x8`."""
-        return f"{self.model} {self.context}x{self.batch}"
+        """`llama-2-7b 2048x8`; `llama-2-7b 2048x8 of 8192`, on a system that is made for more."""
+        more = f" of {self.capacity}" if self.room > self.context else ""
+        return f"{self.model} {self.context}x{self.batch}{more}"
 
 
 def every() -> Iterator[Cell]:

@@ -8,6 +8,7 @@ from benchmarks.headline.baselines import AIM, IDEAL, SEED, Machine, machine, ma
 from benchmarks.headline.cases import Cell, Scope, Way
 from benchmarks.headline.demand import BYTE, HALF, demand
 from benchmarks.headline.simulate import Built, Charge
+from models.configs import CONFIGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,33 @@ class Line:
     @property
     def verdict(self) -> str:
         """Against the ideal CPU: `aim` (what is aimed at), `pass` (what the seed reports), `fail`."""
+        return self.verdict_with(HALF)
+
+    def verdict_with(self, element_bytes: int) -> str:
+        """The same, if the ideal CPU's cache and weights had so many bytes an element."""
         if self.charge is None:
             return "fail"
-        ratios = self.ideal.latency, self.ideal.energy
-        if published(AIM).holds(*ratios):
+        found = self.against(machine(IDEAL), element_bytes)
+        if published(AIM).holds(found.latency, found.energy):
             return "aim"
-        return "pass" if published(SEED).holds(*ratios) else "fail"
+        return "pass" if published(SEED).holds(found.latency, found.energy) else "fail"
+
+    @property
+    def spare_s(self) -> float | None:
+        """How much longer each layer may take before the line fails: seconds, below 0 if it takes too long already."""
+        if self.charge is None:
+            return None
+        left = published(SEED).latency * self.ideal.seconds - self.charge.latency_s
+        return left / CONFIGS[self.cell.model].layers
+
+    @property
+    def spare_w(self) -> float | None:
+        """How many watts more each chip may draw for the whole token, all of them charged to the scope, before the line
+        fails; below 0 if it spends too much already."""
+        if self.charge is None or self.built is None:
+            return None
+        left = published(SEED).energy * self.ideal.joules - self.charge.energy_j
+        return left / self.charge.token_s / self.built.chips
 
     @property
     def reason(self) -> str:

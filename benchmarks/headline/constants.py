@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.headline.baselines import Machine
 from isa.hardware import Hardware
+from isa.macro import Cell as CellKind
 from isa.quantities import Confidence, Quantity
 
 RANGES = {
@@ -22,6 +23,12 @@ STATED = {
     "host.dispatch": (1.0, 5.0),  # us, usual launches of kernels
 }
 """Ranges in the constant's own unit where its source states one."""
+
+SRAM_LEAKAGE = (
+    19.35,
+    49000.0,
+)  # pW/bit: half of low-leakage cells at 22 nm, and high-performance cells (CACTI)
+"""The same for leakage of SRAM, in macros and in buffers: which cells a chip has matters most."""
 
 CPU = {
     "cpu bandwidth": (0.75 / 0.8, 0.85 / 0.8),  # sustained share, 0.75 to 0.85 of the peak
@@ -56,20 +63,26 @@ def constants(target: Hardware) -> Iterator[Constant]:
     yield _constant("clock", target.clock, is_time=True)
     for section in type(target).model_fields:
         table = getattr(target, section)
+        is_sram = section == "buffer" or getattr(table, "cell", None) is CellKind.SRAM
         for name in getattr(type(table), "model_fields", {}):
             quantity, path = getattr(table, name), f"{section}.{name}"
             if not isinstance(quantity, Quantity) or not quantity.value:
                 continue
             if quantity.unit in _ENERGY | _TIME or path in _FACTORS:
-                yield _constant(path, quantity, is_time=_FACTORS.get(path, quantity.unit in _TIME))
+                stated = SRAM_LEAKAGE if is_sram and name == "leakage" else None
+                is_time = _FACTORS.get(path, quantity.unit in _TIME)
+                yield _constant(path, quantity, is_time=is_time, stated=stated)
     for path, (low, high) in CPU.items():
         yield Constant(path, low, high, False, "assumed")
 
 
-def _constant(path: str, quantity: Quantity, *, is_time: bool) -> Constant:
+def _constant(
+    path: str, quantity: Quantity, *, is_time: bool, stated: tuple[float, float] | None = None
+) -> Constant:
     low, high = RANGES[quantity.confidence]
-    if path in STATED:
-        low, high = (end / quantity.value for end in STATED[path])
+    stated = STATED.get(path, stated)
+    if stated is not None:
+        low, high = (end / quantity.value for end in stated)
     return Constant(path, low, high, is_time, quantity.confidence.value)
 
 

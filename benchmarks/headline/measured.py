@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.headline.baselines import IDEAL, machine
 from benchmarks.headline.cases import Cell, Scope
 from benchmarks.headline.demand import cache_heads
 from benchmarks.headline.graphs import attention_session, ffn_session
@@ -31,6 +32,8 @@ Work = Callable[[], object]
 LARGEST = 1 << 28
 """Bytes of keys, or of values, of a layer that are measured at most; of longer ones the first so many. Layers with less
 are measured in turn until they have as much together."""
+IDEAL_THREADS = 112
+"""Of the ideal CPU (Xeon Platinum 8480+: 56 cores)."""
 SPAN_S = 0.3
 """How long something is repeated at least."""
 
@@ -87,6 +90,11 @@ class Rapl:
         return sum((b - a) % most for (a, most), (b, _) in zip(before, after, strict=True))
 
 
+def tdp_of_threads() -> float:
+    """Watts of this machine's threads, each drawing what one of the ideal CPU does."""
+    return machine(IDEAL).power / IDEAL_THREADS * _threads()
+
+
 def measured(
     cells: Sequence[Cell], scopes: Sequence[Scope], tdp: float, say: Say
 ) -> dict[tuple[Cell, Scope], Measured]:
@@ -116,7 +124,7 @@ def _whole(parts: Sequence[tuple[_Layer, float]], layers: int, tdp: float) -> Me
     seconds = sum(layer.seconds * times for layer, times in parts) * layers
     watts = [layer.watts for layer, _ in parts]
     if any(w is None for w in watts):
-        joules, source = seconds * tdp, f"TDP {tdp:g} W"
+        joules, source = seconds * tdp, f"TDP {tdp:.3g} W"
     else:
         joules = sum(p.seconds * times * (p.watts or 0.0) for p, times in parts) * layers
         source = "RAPL"

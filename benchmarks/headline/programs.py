@@ -43,11 +43,11 @@ def compiler_hash() -> str:
 
 def model_file(cell: Cell, folder: Path) -> Path:
     """The model's shapes in float16. Where the context goes beyond its learned positions, the table is longer."""
-    path = folder / f"{cell.model}-{max(cell.context, CONFIGS[cell.model].max_positions)}.onnx"
+    path = folder / f"{cell.model}-{max(cell.room, CONFIGS[cell.model].max_positions)}.onnx"
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=folder) as made:
             part = Path(made) / path.name
-            make(cell.model, part, shapes_only=True, positions=cell.context, half=True)
+            make(cell.model, part, shapes_only=True, positions=cell.room, half=True)
             os.replace(part, path)
     return path
 
@@ -65,9 +65,7 @@ def program_of(cell: Cell, place: str, stated: Hardware, folder: Path) -> Progra
         )
     reason = ""
     for hardware in sized(cell, place, stated):
-        path = (
-            folder / f"{cell.model}-{cell.context}x{cell.batch}-{place}-{hardware.hash}-{compiler_hash()}.cim"
-        )
+        path = folder / f"{cell.model}-{cell.room}x{cell.batch}-{place}-{hardware.hash}-{compiler_hash()}.cim"
         kept = _kept(path)
         if kept is not None:
             return kept
@@ -97,6 +95,6 @@ def _kept(path: Path) -> Program | None:
 
 def _compiled(cell: Cell, place: str, hardware: Hardware, folder: Path) -> Program:
     options = CompileOptions(
-        max_context=cell.context, batch=cell.batch, kv="resident", place=place, shapes_only=True
+        max_context=cell.room, batch=cell.batch, kv="resident", place=place, shapes_only=True
     )
     return compile_model(model_file(cell, folder), options, hardware).require_program()

@@ -119,7 +119,12 @@ def bench(options: Namespace, say: Say) -> Report:
     if Scope(options.scope) not in SCOPES[way]:
         known = ", ".join(scope.value for scope in SCOPES[way])
         raise fail("E0001", f"{way.value} has no scope {options.scope!r}", help=f"it has: {known}")
-    case = Case(Cell(options.model, options.context, options.batch), Scope(options.scope), way, stated)
+    case = Case(
+        Cell(options.model, options.context, options.batch, options.capacity),
+        Scope(options.scope),
+        way,
+        stated,
+    )
     with folder_for(options.keep) as folder:
         say(f"compiling {case.cell.name}")
         base, found = sweep(case, folder, options.jobs, say)

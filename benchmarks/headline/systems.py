@@ -43,7 +43,7 @@ class Room:
 def needed_bytes(cell: Cell, place: str) -> int:
     """Cells, int8, for keys and values, and for the weights that are on the chips."""
     config = CONFIGS[cell.model]
-    kept = cache_elements(config, cell.context, cell.batch)
+    kept = cache_elements(config, cell.room, cell.batch)
     kept += ffn_weights(config) if place != Place.ATTENTION else 0
     return kept + (other_weights(config) if place == Place.ALL else 0)
 

@@ -17,7 +17,7 @@ from benchmarks.headline.baselines import (
 )
 from benchmarks.headline.cases import Cell, Scope, Way
 from benchmarks.headline.compare import Line
-from benchmarks.headline.demand import BYTE, demand
+from benchmarks.headline.demand import BYTE, HALF, demand
 from benchmarks.headline.measured import Measured
 from isa.area import chip_area
 from isa.hardware import Hardware
@@ -38,6 +38,7 @@ def text(lines: Sequence[Line], targets: Targets, here: Here) -> str:
     parts = [
         _systems(targets),
         _matrix(lines),
+        _counts(lines),
         *_reasons(lines),
         _energies(lines, targets),
         _others(lines, here),
@@ -58,11 +59,11 @@ def _systems(targets: Targets) -> str:
 def _matrix(lines: Sequence[Line]) -> str:
     """CIM over the CPU: the ideal one with float16 and with int8, FlexGen's."""
     each = ("x ideal", "x int8", "x flexgen")
-    heads = ("cell, scope, system", "latency", *each, "energy", *each, "verdict")
+    heads = ("cell, scope, system", "latency", *each, "energy", *each, "verdict", "int8")
     rows = [_row(line) for line in lines]
     for name in (SEED, POSTER, AIM):
         known = published(name)
-        said = (f"{known.latency:g}", "", "", "", f"{known.energy:g}", "", "", "")
+        said = (f"{known.latency:g}", "", "", "", f"{known.energy:g}", "", "", "", "")
         rows.append((f"{name}: {known.source.split(',')[0]}", "", *said))
     return table(heads, rows)
 
@@ -70,12 +71,25 @@ def _matrix(lines: Sequence[Line]) -> str:
 def _row(line: Line) -> tuple[str, ...]:
     charge = line.charge
     if charge is None:
-        return (line.name, *["-"] * 8, line.verdict)
+        return (line.name, *["-"] * 8, line.verdict, line.verdict)
     ideal, narrow = line.ideal, line.against(machine(IDEAL), BYTE)
     flexgen = line.against(machine(FLEXGEN))
     times = (si(charge.latency_s, "s"), *(ratio(a.latency) for a in (ideal, narrow, flexgen)))
     joules = (si(charge.energy_j, "J"), *(ratio(a.energy) for a in (ideal, narrow, flexgen)))
-    return (line.name, *times, *joules, line.verdict)
+    return (line.name, *times, *joules, line.verdict, line.verdict_with(BYTE))
+
+
+def _counts(lines: Sequence[Line]) -> str:
+    """How many lines of each way and scope are as good as what was published, against float16 and against int8."""
+    rows = []
+    for way in Way:
+        for scope in Scope:
+            own = [line for line in lines if line.way is way and line.scope is scope]
+            if own:
+                met = [sum(line.verdict_with(size) != "fail" for line in own) for size in (HALF, BYTE)]
+                held = sum(line.charge is not None for line in own)
+                rows.append((f"{scope.value}, {way.value}", *map(str, (len(own), held, *met))))
+    return table(("scope, system", "cells", "fit", "pass", "pass, CPU in int8"), rows)
 
 
 def _reasons(lines: Sequence[Line]) -> list[str]:
@@ -96,6 +110,8 @@ def _energies(lines: Sequence[Line], targets: Targets) -> str:
         "area mm2",
         "cells",
         "needed",
+        "W/chip to spare",
+        "a layer",
     )
     rows = []
     for line in lines:
@@ -106,7 +122,8 @@ def _energies(lines: Sequence[Line], targets: Targets) -> str:
         area = size.chips * chip_area(targets[line.way]).total
         room = (f"{size.cell_bytes / 2**30:.2f} GiB", f"{size.needed_bytes / 2**30:.2f} GiB")
         sizes = (f"{size.chips}", f"{size.tiles:,}", f"{area:,.0f}", *room)
-        rows.append((line.name, *each, si(charge.token_s, "s"), *sizes))
+        spare = (f"{line.spare_w:.3g}", f"{1e6 * (line.spare_s or 0):.3g} us")
+        rows.append((line.name, *each, si(charge.token_s, "s"), *sizes, *spare))
     return table(heads, rows) if rows else ""
 
 
@@ -125,11 +142,10 @@ def _others(lines: Sequence[Line], here: Here) -> str:
 
 def _notes(lines: Sequence[Line]) -> list[str]:
     """What a reader has to know of some lines."""
-    long = sorted(
-        {c.model for c in (line.cell for line in lines) if c.context > CONFIGS[c.model].max_positions}
-    )
+    long = sorted({c.model for c in (line.cell for line in lines) if c.room > CONFIGS[c.model].max_positions})
     notes = [
-        "x ideal, x flexgen: CIM (int8) over the CPU with a float16 cache and weights; x int8: the ideal one with int8"
+        "x ideal, x flexgen: CIM (int8) over the CPU with a float16 cache and weights; x int8: the ideal one with int8",
+        "to spare: what each chip may draw all the time, and each layer may take, in addition before a line fails",
     ]
     if any(line.way is Way.HYBRID and line.scope is Scope.WHOLE for line in lines):
         notes.append("end-to-end of a hybrid is over the same GPU with attention on the CPU")
@@ -168,6 +184,7 @@ def _system(target: Hardware) -> dict[str, object]:
 def _values(line: Line, target: Hardware) -> dict[str, object]:
     charge, size = line.charge, line.built
     named = {**asdict(line.cell), "scope": line.scope.value, "way": line.way.value, "verdict": line.verdict}
+    named["verdict_int8"] = line.verdict_with(BYTE)
     if charge is None or size is None:
         return {**named, "reason": line.reason}
     kept = {key: value for key, value in asdict(charge).items() if key not in ("way", "scope")}
@@ -176,6 +193,8 @@ def _values(line: Line, target: Hardware) -> dict[str, object]:
         "reason": line.reason,
         **kept,
         "energy_j": charge.energy_j,
+        "spare_w_a_chip": line.spare_w,
+        "spare_s_a_layer": line.spare_s,
         "system": asdict(size) | {"mm2": size.chips * chip_area(target).total},
         "against": [asdict(against) for against in line.all_against()],
     }

@@ -69,6 +69,21 @@ def test_reasons_say_what_binds() -> None:
 def test_int8_on_both_sides_is_half_as_good() -> None:
     found = line(0.01, 1e-4, 1e-4)
     assert found.against(machine(IDEAL), BYTE).latency == pytest.approx(0.02, rel=1e-5)
+    assert found.verdict_with(BYTE) == "pass"
+    near = line(0.014, 1e-4, 1e-4)
+    assert (near.verdict, near.verdict_with(BYTE)) == ("pass", "fail")
+
+
+def test_what_is_to_spare_before_a_line_fails() -> None:
+    found = line(0.016, 0.0, 0.999e-3)
+    assert found.spare_s == pytest.approx(0.01 * IDEAL_S / 32, rel=1e-4)  # 32 layers
+    assert found.spare_w == pytest.approx(2e-4 * IDEAL_J / 5e-3 / 2, rel=1e-3)  # a token of 5 ms, two chips
+    slow = line(0.03, 0.0, 2e-3)
+    assert slow.spare_s is not None
+    assert slow.spare_w is not None
+    assert slow.spare_s < 0 > slow.spare_w
+    missing = Line(CELL, Scope.ATTENTION, Way.CIM, "too large")
+    assert (missing.spare_s, missing.spare_w) == (None, None)
 
 
 def test_a_hybrids_whole_token_is_compared_with_the_same_gpu_and_a_cpu() -> None:

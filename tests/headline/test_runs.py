@@ -123,6 +123,18 @@ def test_what_does_not_fit_is_a_line_with_numbers(folder: Path) -> None:
     assert not list(folder.glob("llama-2-7b*.cim"))
 
 
+def test_a_system_may_have_room_for_more_than_is_in_use(folder: Path) -> None:
+    full, partly = Cell("llama-tiny", 64, 1), Cell("llama-tiny", 64, 1, 256)
+    assert partly.name == "llama-tiny 64x1 of 256"
+    assert Cell("llama-tiny", 64, 1, 32).name == "llama-tiny 64x1"  # no less than what is in use
+    assert needed_bytes(partly, Place.ATTENTION) == 4 * needed_bytes(full, Place.ATTENTION)
+    target = load_target("dcim3-system")
+    programs_of = [program_of(cell, Place.ALL, target, folder) for cell in (full, partly)]
+    assert [program.step_limits.max_context for program in programs_of] == [64, 256]
+    one, other = (cim_charge(run_of(program, 64, Way.CIM), Scope.ATTENTION) for program in programs_of)
+    assert other.static_j / other.token_s >= one.static_j / one.token_s  # no fewer cells leak
+
+
 def test_programs_are_taken_from_the_folder(folder: Path) -> None:
     target = load_target("dcim3-hybrid")
     first = program_of(LLAMA, Place.ATTENTION, target, folder)
