@@ -39,6 +39,8 @@ def predict(subject: MacroSubject, figure: Figure) -> float:
     """What the macro model says of a figure."""
     macro = macro_of(subject)
     rows, cols = int(macro.rows.value), int(macro.cols.value)
+    if figure is Figure.DENSITY:
+        return rows * cols * 8 * 1e-6 / macro.area.si
     operations = 2 * rows * cols
     seconds = macro.mvm_seconds(rows, cols)
     if figure is Figure.NANOSECONDS:

@@ -49,6 +49,7 @@ class Figure(Enum):
     TOPS = "TOPS"
     TOPS_PER_WATT = "TOPS/W"
     TOPS_PER_MM2 = "TOPS/mm2"
+    DENSITY = "Mb/mm2"
     NANOSECONDS = "ns"
     SECONDS = "s"
     MILLISECONDS = "ms"
