@@ -268,7 +268,8 @@ def combinations() -> Iterator[Choices]:
     ]
     cuts = [{"hub_width": 256, "without": frozenset({Optimisation.FFN_GRID})}, {"hub_width": 32}]
     batches: list[dict[str, Any]] = [{}, {"sequences": 3}, _SHARED]
-    for cache, cut, batch, place, arithmetic in product(caches, cuts, batches, Placement, Arithmetic):
+    placed = [place for place in Placement if place is not Placement.HOST]  # which has no values
+    for cache, cut, batch, place, arithmetic in product(caches, cuts, batches, placed, Arithmetic):
         if "kv" in cache and cache["kv"].policy is not KvPolicy.RESIDENT and "kv_tokens" in batch:
             continue  # pages lie in arrays
         yield replace(DEFAULT, **cache, **cut, **batch, place=place, arithmetic=arithmetic)
