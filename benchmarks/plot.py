@@ -6,8 +6,8 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
 from benchmarks.registry import Report
-from isa.diagnostics import NamedPlace, fail
 from runtime.amounts import table
+from runtime.sinks.files import whole_file
 from runtime.svg import Axis, Plot, Series
 
 
@@ -27,15 +27,12 @@ def series_of(found: Mapping[str, Sequence[tuple[float, float]]]) -> tuple[Serie
 
 
 def report_of(plot: Plot, options: Namespace) -> Report:
-    """The curves as a table, as JSON values and, with `--output`, as an SVG."""
+    """The curves as a table, as JSON values and, with `--output`, as an SVG. Raises `CimError` E0003."""
     xs = sorted({x for series in plot.series for x, _ in series.points})
     values = [dict(series.points) for series in plot.series]
     rows = [(f"{x:,.10g}", *(f"{v[x]:,.4g}" if x in v else "-" for v in values)) for x in xs]
     if options.output is not None:
-        try:
-            options.output.write_text(plot.svg(), encoding="utf-8")
-        except OSError as error:
-            place = NamedPlace(str(options.output))
-            raise fail("E0003", f"cannot write it: {error.strerror}", place) from None
+        with whole_file(options.output) as file:
+            file.write(plot.svg())
     data = {series.name: [list(point) for point in series.points] for series in plot.series}
     return Report(table((plot.x.label, *(series.name for series in plot.series)), rows), data)

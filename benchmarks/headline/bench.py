@@ -22,6 +22,7 @@ from benchmarks.registry import Report, Say
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware, load_target
 from models.configs import CONFIGS, LlamaConfig, OptConfig
+from runtime.sinks.files import whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +135,6 @@ def bench(options: Namespace, say: Say) -> Report:
     if options.measure:  # when nothing else runs
         here = measured(cells, scopes, options.tdp or tdp_of_threads(), say)
     if options.output is not None:
-        write(options.output, plot_of(lines))
+        with whole_file(options.output) as file:
+            file.write(plot_of(lines))
     return Report(text(lines, targets, here), data(lines, targets, here))
-
-
-def write(path: Path, content: str) -> None:
-    """Write a drawing. Raises `CimError` E0003."""
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise fail("E0003", f"cannot write it: {error.strerror}", NamedPlace(str(path))) from None

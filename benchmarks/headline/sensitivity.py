@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.headline.baselines import IDEAL, Machine, machine
-from benchmarks.headline.bench import folder_for, known_model, write
+from benchmarks.headline.bench import folder_for, known_model
 from benchmarks.headline.cases import SCOPES, Cell, Scope, Way
 from benchmarks.headline.compare import Line
 from benchmarks.headline.constants import Constant, constants, with_constant, with_cpu_constant
@@ -25,6 +25,7 @@ from benchmarks.registry import Report, Say
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware, load_target
 from runtime.amounts import table
+from runtime.sinks.files import whole_file
 from runtime.svg import Bar, BarPlot, Segment
 
 PIECE = 4
@@ -129,7 +130,8 @@ def bench(options: Namespace, say: Say) -> Report:
         say(f"compiling {case.cell.name}")
         base, found = sweep(case, folder, options.jobs, say)
     if options.output is not None:
-        write(options.output, tornado(case, base, found, options.of, options.most).svg())
+        with whole_file(options.output) as file:
+            file.write(tornado(case, base, found, options.of, options.most).svg())
     data = {"case": f"{case.cell.name}, {case.scope.value}, {way.value}", "target": stated.name}
     ends = [asdict(m) | {"swing": {"latency": m.swing(0), "energy": m.swing(1)}} for m in found]
     return Report(

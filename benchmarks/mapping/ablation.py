@@ -6,7 +6,6 @@ import math
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.mapping.bench import run
 from benchmarks.mapping.cases import Phase, Setup, ablation, matching
@@ -14,7 +13,7 @@ from benchmarks.mapping.measure import FILLS, Result
 from benchmarks.mapping.table import geometric_mean
 from benchmarks.registry import Report, Say
 from compiler.optimisations import Optimisation
-from isa.diagnostics import NamedPlace, fail
+from runtime.sinks.files import whole_file
 
 COMMAND = "cim bench ablation --output docs/ablation.md"
 _SAME = 5e-4  # a relative change below this is none
@@ -60,7 +59,8 @@ def bench(options: Namespace, say: Say) -> Report:
     each = len(found) // len(choices)
     effects = [effect_of(o, ran, _flat(found[n * each : (n + 1) * each])) for n, o in enumerate(Optimisation)]
     if options.output is not None:
-        _write(options.output, document(effects, setups))
+        with whole_file(options.output) as file:
+            file.write(document(effects, setups))
     return Report(f"{table(effects)}\n\n{idle(effects)}", [_record(effect) for effect in effects])
 
 
@@ -148,13 +148,6 @@ def document(effects: Sequence[Effect], setups: Sequence[Setup]) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise fail("E0003", f"cannot write {path}: {error.strerror}", NamedPlace(str(path))) from None
 
 
 def _record(effect: Effect) -> dict[str, object]:

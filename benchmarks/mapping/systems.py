@@ -49,17 +49,7 @@ def with_chips(hardware: Hardware, chips: int) -> Hardware:
     """The target with at least so many chips: the smallest grid whose sides differ by one at most."""
     across = math.ceil(math.sqrt(chips))
     down = math.ceil(chips / across)
-    system = hardware.system
-    return hardware.model_copy(
-        update={
-            "system": system.model_copy(
-                update={
-                    "chips_x": system.chips_x.model_copy(update={"value": float(across)}),
-                    "chips_y": system.chips_y.model_copy(update={"value": float(down)}),
-                }
-            )
-        }
-    )
+    return hardware.with_chips(across, down)
 
 
 def hardware_for(system: System, work: Workload, context: int, batch: int, fill: float = FILL) -> Hardware:
