@@ -158,6 +158,13 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--way", action="append", choices=_WAYS, help="default: all")
     parser.add_argument("--full", action="store_true", help="the whole matrix (hours)")
     parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="keep results in this file, and do not run what is in it already",
+    )
+    parser.add_argument("--brief", action="store_true", help="a line for each cell: ratios and verdicts only")
+    parser.add_argument(
         "--no-measure", dest="measure", action="store_false", help="do not measure the CPU of this machine"
     )
     parser.add_argument(

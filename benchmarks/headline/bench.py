@@ -12,12 +12,13 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.headline.cases import BATCHES, CONTEXTS, MODELS, SCOPES, Cell, Scope, Way, every, some
 from benchmarks.headline.compare import Line
+from benchmarks.headline.kept import append_results, read_results
 from benchmarks.headline.measured import Measured, measured, tdp_of_threads
 from benchmarks.headline.plot import plot_of
 from benchmarks.headline.programs import NoRoomError, model_file, program_of
 from benchmarks.headline.simulate import built, charge_of, host_of, run_of
 from benchmarks.headline.systems import PLACES, needed_bytes
-from benchmarks.headline.table import data, text
+from benchmarks.headline.table import brief, data, text
 from benchmarks.registry import Report, Say
 from isa.diagnostics import NamedPlace, fail
 from isa.hardware import Hardware, load_target
@@ -103,24 +104,41 @@ def folder_for(kept: Path | None) -> Iterator[Path]:
 
 
 def lines_of(jobs: Sequence[Job], targets: dict[Way, Hardware], options: Namespace, say: Say) -> list[Line]:
-    """All lines, in the order of the matrix."""
-    found: list[Line] = []
+    """All lines, in the order of the matrix: those of jobs that were kept, and of the others, which are run."""
+    kept, found, to_run = read_results(options.resume), list[Line](), list[Job]()
+    for job in jobs:
+        known = kept.get((job.cell, job.way, targets[job.way].hash), ())
+        lines = [line for line in known if line.scope in job.scopes]
+        if len(lines) == len(job.scopes):
+            found += lines
+        else:
+            to_run.append(job)
+    for job, made in _run(to_run, targets, options, say):
+        found += made
+        if options.resume is not None:
+            append_results(options.resume, targets[job.way].hash, made)
+    scopes, ways = list(Scope), list(Way)
+    return sorted(found, key=lambda n: (n.cell, ways.index(n.way), scopes.index(n.scope)))
+
+
+def _run(
+    jobs: Sequence[Job], targets: dict[Way, Hardware], options: Namespace, say: Say
+) -> Iterator[tuple[Job, list[Line]]]:
+    """The lines of each job, as it is done."""
     with folder_for(options.keep) as folder:
         for job in jobs:
             model_file(job.cell, folder)
         if options.jobs == 1:
             for number, job in enumerate(jobs, 1):
                 say(f"{number} of {len(jobs)}: {job.cell.name}, {job.place}")
-                found += done(job, targets[job.way], folder)
-        else:
-            with ProcessPoolExecutor(options.jobs) as pool:
-                waiting = {pool.submit(done, job, targets[job.way], folder): job for job in jobs}
-                for number, future in enumerate(as_completed(waiting), 1):
-                    found += future.result()
-                    job = waiting[future]
-                    say(f"{number} of {len(jobs)}: {job.cell.name}, {job.place}")
-    scopes, ways = list(Scope), list(Way)
-    return sorted(found, key=lambda n: (n.cell, ways.index(n.way), scopes.index(n.scope)))
+                yield job, done(job, targets[job.way], folder)
+            return
+        with ProcessPoolExecutor(options.jobs) as pool:
+            waiting = {pool.submit(done, job, targets[job.way], folder): job for job in jobs}
+            for number, future in enumerate(as_completed(waiting), 1):
+                job = waiting[future]
+                yield job, future.result()
+                say(f"{number} of {len(jobs)}: {job.cell.name}, {job.place}")
 
 
 def bench(options: Namespace, say: Say) -> Report:
@@ -132,9 +150,10 @@ def bench(options: Namespace, say: Say) -> Report:
     targets = {way: whole if way is Way.CIM else hybrid for way in ways}
     lines = lines_of(jobs_of(cells, scopes, ways), targets, options, say)
     here: dict[tuple[Cell, Scope], Measured] = {}
-    if options.measure:  # when nothing else runs
+    if options.measure and not options.brief:  # when nothing else runs
         here = measured(cells, scopes, options.tdp or tdp_of_threads(), say)
     if options.output is not None:
         with whole_file(options.output) as file:
             file.write(plot_of(lines))
-    return Report(text(lines, targets, here), data(lines, targets, here))
+    shown = brief(lines, targets) if options.brief else text(lines, targets, here)
+    return Report(shown, data(lines, targets, here))

@@ -27,7 +27,7 @@ class Against:
 class Line:
     """A cell, scope and way. `refused` says why the system cannot hold it; `charge` and `built` are None then.
 
-    `host` are seconds and joules of a hybrid's host in the whole step.
+    `host` are seconds and joules of a hybrid's host in the whole step. `is_old`: of another version of the compiler.
     """
 
     cell: Cell
@@ -37,6 +37,7 @@ class Line:
     charge: Charge | None = None
     built: Built | None = None
     host: tuple[float, float] = (0.0, 0.0)
+    is_old: bool = False
 
     @property
     def name(self) -> str:

@@ -33,6 +33,12 @@ def ratio(value: float) -> str:
     return f"{value:.3g}" if value >= 1e-3 else f"{value:.2e}"
 
 
+_HEADS = (
+    "x ideal, x flexgen: CIM (int8) over the CPU with a float16 cache and weights; x int8: the ideal one with int8",
+    "to spare: what each chip may draw all the time, and each layer may take, in addition before a line fails",
+)
+
+
 def text(lines: Sequence[Line], targets: Targets, here: Here) -> str:
     """Everything for people."""
     parts = [
@@ -43,8 +49,8 @@ def text(lines: Sequence[Line], targets: Targets, here: Here) -> str:
         _energies(lines, targets),
         _others(lines, here),
     ]
-    notes = [f"* {note}" for note in _notes(lines)]
-    return "\n\n".join(part for part in (*parts, "\n".join(notes)) if part)
+    notes = "\n".join(f"* {note}" for note in (*_HEADS, *_notes(lines)))
+    return "\n\n".join(part for part in (*parts, notes) if part)
 
 
 def _systems(targets: Targets) -> str:
@@ -90,6 +96,33 @@ def _counts(lines: Sequence[Line]) -> str:
                 held = sum(line.charge is not None for line in own)
                 rows.append((f"{scope.value}, {way.value}", *map(str, (len(own), held, *met))))
     return table(("scope, system", "cells", "fit", "pass", "pass, CPU in int8"), rows)
+
+
+def brief(lines: Sequence[Line], targets: Targets) -> str:
+    """A row for each cell, a column for each way and scope: latency, energy over the ideal CPU's, and the verdict."""
+    kinds = list(dict.fromkeys((line.way, line.scope) for line in lines))
+    kinds.sort(key=lambda kind: (list(Way).index(kind[0]), list(Scope).index(kind[1])))
+    found = {(line.cell, line.way, line.scope): line for line in lines}
+    rows = [
+        (cell.name, *(_brief(found.get((cell, *kind))) for kind in kinds))
+        for cell in dict.fromkeys(line.cell for line in lines)
+    ]
+    heads = ("latency, energy over ideal CPU", *(f"{way.value}: {scope.value}" for way, scope in kinds))
+    notes = "\n".join(f"* {note}" for note in _notes(lines))
+    return "\n\n".join((_systems(targets), table(heads, rows), _counts(lines), notes))
+
+
+def _brief(line: Line | None) -> str:
+    if line is None:
+        return ""
+    if line.charge is None:
+        return "does not fit"
+    return f"{_short(line.ideal.latency)} {_short(line.ideal.energy)} {line.verdict}"
+
+
+def _short(value: float) -> str:
+    """A ratio in two digits: `0.0061`, `1.3e-4`."""
+    return f"{value:.2g}" if value >= 1e-3 else f"{value:.1e}".replace("e-0", "e-")
 
 
 def _reasons(lines: Sequence[Line]) -> list[str]:
@@ -143,12 +176,12 @@ def _others(lines: Sequence[Line], here: Here) -> str:
 def _notes(lines: Sequence[Line]) -> list[str]:
     """What a reader has to know of some lines."""
     long = sorted({c.model for c in (line.cell for line in lines) if c.room > CONFIGS[c.model].max_positions})
-    notes = [
-        "x ideal, x flexgen: CIM (int8) over the CPU with a float16 cache and weights; x int8: the ideal one with int8",
-        "to spare: what each chip may draw all the time, and each layer may take, in addition before a line fails",
-    ]
+    notes = []
     if any(line.way is Way.HYBRID and line.scope is Scope.WHOLE for line in lines):
         notes.append("end-to-end of a hybrid is over the same GPU with attention on the CPU")
+    old = len({(line.cell, line.way) for line in lines if line.is_old})
+    if old:
+        notes.append(f"{old} programs are kept results of another version of the compiler")
     if long:
         notes.append(f"beyond the trained positions, shapes only: {', '.join(long)}")
     return notes
