@@ -80,8 +80,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     model = existing(options.model)
     compilation = build(model, options, console)
-    target = compilation.require_program().target
-    analog = analog_options(options, target, console)
+    analog = analog_options(options, compilation.require_program(), console)
     if not _continues_text(compilation):
         return _check_outputs(model, compilation, analog, options, console)
     session = Session(compilation.require_program(), engine=EngineKind(options.engine), analog=analog)
@@ -137,7 +136,7 @@ def _check_outputs(
         + ("passed" if passed else "failed: the results differ")
     )
     found = {"outputs": [asdict(error) for error in errors], "max_error": allowed, "passed": passed}
-    console.data(found | {"analog": [asdict(kind) for kind in applied(program.target, analog)]})
+    console.data(found | {"analog": [asdict(kind) for kind in applied(program, analog)]})
     return OK if passed else DIFFERENT
 
 
@@ -166,7 +165,7 @@ def _check_text(
         and abs(found.perplexity_change) <= options.max_perplexity_change
     )
     console.result(_text(found, what, layers, options, passed))
-    kinds = applied(session.program.target, session.analog)
+    kinds = applied(session.program, session.analog)
     console.data(
         asdict(found)
         | {"text": what, "passed": passed, "layers": [asdict(layer) for layer in layers]}

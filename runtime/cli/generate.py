@@ -83,7 +83,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     prompts = given_prompts(options)
     options.batch = options.batch or len(prompts)
     program = program_or_model(options.model, options, console)
-    analog, meter = analog_options(options, program.target, console), meter_of(options, program)
+    analog, meter = analog_options(options, program, console), meter_of(options, program)
     session = Session(program, engine=EngineKind(options.engine), analog=analog, meter=meter)
     if options.source:
         session.set_source_inputs(read_arrays(options.source))
@@ -101,10 +101,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
         costs = costing.steps(session.steps)
         stats = costing.statistics(
             *(costs, session.engine.value, time.perf_counter() - began, session.uses),
-            applied(program.target, analog),
+            applied(program, analog),
             meter,
         )
         say_costs(stats, console) if len(ids) == 1 else say_batch(stats, made, console)
+        say_activity(stats, console)
     console.say(
         f"simulated in {seconds:.1f} s of values" + (f", {stats.wall_s:.1f} s in all" if stats else "")
     )
@@ -159,6 +160,15 @@ def say_costs(stats: Statistics, console: Console) -> None:
     console.say(
         f"energy: {si(stats.energy_j.total, 'J')}, {si(each, 'J')} a token; bound by {stats.bound_by}"
     )
+
+
+def say_activity(stats: Statistics, console: Console) -> None:
+    """What measured data did to the energy, if they were measured."""
+    from runtime.report import activity_lines
+
+    if stats.activity is not None:
+        for name, text in activity_lines(stats):
+            console.say(f"{name}: {text}")
 
 
 def _record(made: list[Generation], vocabulary: int, stats: Statistics | None) -> dict[str, object]:

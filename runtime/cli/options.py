@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 
 DEFAULT_TARGET = "dcim22"
+AUTO = "auto"
 
 
 def add_engine_option(parser: argparse.ArgumentParser) -> None:
     """`--engine auto|fast|reference`."""
     parser.add_argument(
         "--engine",
-        choices=("auto", "fast", "reference"),
-        default="auto",
+        choices=(AUTO, "fast", "reference"),
+        default=AUTO,
         help="which engine computes values: both find the same; auto takes the fast one for all but little work",
     )
 
