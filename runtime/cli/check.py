@@ -18,7 +18,7 @@ from .analog import add_analog_options, analog_options
 from .building import build
 from .console import Console, columns
 from .files import existing
-from .options import add_compile_options, add_engine_option, fraction, positive
+from .options import add_compile_options, add_engine_option, flag, fraction, positive
 
 if TYPE_CHECKING:
     from compiler.pipeline import Compilation
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 OK, DIFFERENT = 0, 3
 EXACT, NEAR = 1e-4, 0.06  # relative errors of outputs: of ideal arithmetic, and of int8
+_OF_TEXT = (
+    "every_layer",
+    "text",
+    "prompts",
+    "prompt_tokens",
+    "tokens",
+    "min_agreement",
+    "max_perplexity_change",
+)  # what is of comparisons on a text alone
 FAR_OFF = 0.1  # relative; int8 noise stays below it, a wrong weight or a wrong route does not
 
 
@@ -71,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_engine_option(parser)
     add_analog_options(parser)
     add_compile_options(parser)
+    parser.set_defaults(default_of=parser.get_default)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -111,13 +121,12 @@ def _check_outputs(
     from runtime.check.values import output_errors, random_inputs
     from runtime.values import EngineKind
 
-    if options.every_layer or options.text:
-        raise fail(
-            "E0601",
-            "--every-layer and --text are for decoders of tokens",
-            NamedPlace(options.model),
-            "leave them out",
+    given = [flag(name) for name in _OF_TEXT if getattr(options, name) != options.default_of(name)]
+    if given:
+        message = (
+            f"it is compared on random inputs; {', '.join(given)} can be had of decoders of tokens alone"
         )
+        raise fail("E0601", message, NamedPlace(options.model), f"leave out {', '.join(given)}")
     with console.activity("comparing"):
         program = compilation.require_program()
         engine = EngineKind(options.engine)
@@ -152,6 +161,10 @@ def _check_text(
     from runtime.check.compare import compare
     from runtime.check.oracle import Oracle
 
+    if options.max_error is not None:
+        message = "a decoder of tokens is judged by how it continues a text, not by the errors of its outputs"
+        hint = "leave it out, or give --min-agreement and --max-perplexity-change"
+        raise fail("E0601", message, NamedPlace("--max-error"), hint)
     windows, what = _windows(options, session.vocabulary)
     with console.activity("comparing") as activity:
 
@@ -179,6 +192,11 @@ def _windows(options: argparse.Namespace, vocabulary: int) -> tuple[tuple[Window
     import models
     from runtime.check.compare import BYTES, text_ids, windows_of
 
+    if options.text is not None and vocabulary != BYTES:
+        message = f"its vocabulary is {vocabulary:,}: tokens are not bytes, and no tokenizer is here"
+        raise fail(
+            "E0601", message, NamedPlace(options.model), "leave out --text: random tokens are compared"
+        )
     path = options.text or models.path(models.HELD_OUT)
     ids, what = text_ids(existing(str(path)).read_bytes(), vocabulary)
     size = options.prompt_tokens + options.tokens

@@ -81,8 +81,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     if options.no_timing and options.activity == "measured":
         options.usage_error("--activity measured needs the timing that --no-timing leaves out")
     prompts = given_prompts(options)
-    options.batch = options.batch or len(prompts)
-    program = program_or_model(options.model, options, console)
+    program = program_or_model(options.model, options, console, batch=len(prompts))
     analog, meter = analog_options(options, program, console), meter_of(options, program)
     session = Session(program, engine=EngineKind(options.engine), analog=analog, meter=meter)
     if options.source:

@@ -130,6 +130,18 @@ def _add_numbers(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def compile_defaults() -> dict[str, object]:
+    """What the options of `add_compile_options` are where they are not given, by their names in the arguments."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_compile_options(parser)
+    return vars(parser.parse_args([]))
+
+
+def flag(name: str) -> str:
+    """The option that an argument's name stands for: `--max-context` for `max_context`."""
+    return "--" + name.replace("_", "-")
+
+
 def add_compile_options(parser: argparse.ArgumentParser) -> None:
     """What decides how a model is compiled: the same words in `compile`, `generate` and `check`."""
     group = parser.add_argument_group("compilation")

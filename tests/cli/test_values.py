@@ -235,8 +235,26 @@ def test_check_of_an_encoder_compares_its_outputs(cim: Cim, tmp_path: Path) -> N
     assert strict.code == 3
     assert "failed: the results differ" in strict.out
     assert cim("check", path, "--max-context", 16, "--max-error", "1e-5", "--weights", "float32").code == 0
-    refused = cim("check", path, "--max-context", 16, "--every-layer")
-    assert refused.code == 1 and "decoders of tokens" in refused.err
+    refused = cim("check", path, "--max-context", 16, "--every-layer", "--tokens", 8)
+    assert (
+        refused.code == 1 and "--every-layer, --tokens can be had of decoders of tokens alone" in refused.err
+    )
+
+
+def test_check_refuses_what_it_would_not_look_at(cim: Cim, model: Path, tmp_path: Path) -> None:
+    done = cim("check", model, "--max-error", "1e-3")
+    assert done.code == 1 and "--max-error: error[E0601]" in done.err
+    path, text = write_small("llama", tmp_path / "words.onnx"), tmp_path / "text.txt"
+    text.write_text("words " * 100)
+    done = cim("check", path, "--max-context", 128, "--text", text)
+    assert done.code == 1 and "tokens are not bytes" in done.err
+
+
+@pytest.mark.parametrize("words", [["--max-context", 64], ["--without", "hub"], ["--batch", 2]])
+def test_a_program_is_not_compiled_again(cim: Cim, program: Path, words: list[object]) -> None:
+    done = cim("generate", program, "--prompt", "ab", "--max-new-tokens", 2, *words)
+    assert done.code == 1 and f"{words[0]}: error[E0601]" in done.err
+    assert "compiled already" in done.err
 
 
 def test_run_takes_and_gives_what_the_file_names(cim: Cim, tmp_path: Path) -> None:
