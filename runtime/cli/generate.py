@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         metavar="FILE.npz",
-        help="of an encoder-decoder: what the encoder made, under the names of the decoder's inputs",
+        help="of an encoder-decoder: what the encoder made, under the names of the decoder's inputs, for all prompts",
     )
     parser.add_argument(
         "--max-new-tokens", type=positive, default=64, metavar="N", help="default: %(default)s"
@@ -85,7 +85,9 @@ def run(options: argparse.Namespace, console: Console) -> int:
     analog, meter = analog_options(options, program, console), meter_of(options, program)
     session = Session(program, engine=EngineKind(options.engine), analog=analog, meter=meter)
     if options.source:
-        session.set_source_inputs(read_arrays(options.source))
+        rows = read_arrays(options.source)
+        for sequence in range(program.step_limits.sequences):
+            session.set_source_inputs(rows, sequence)
     ids = [prompt_ids(prompt, session.vocabulary, options.model) for prompt in prompts]
     began = time.perf_counter()
     made = (

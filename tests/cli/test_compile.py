@@ -141,6 +141,7 @@ def test_dis_shows_one_role_or_all(cim: Cim, program: Path) -> None:
     assert f".role {name}" in alone
     assert alone.count(".role ") == 1
     assert cim("dis", program).out.count(".role ") == len(roles)
+    assert cim("dis", program, "--role", name, "--complete").code == 2
     wrong = cim("dis", program, "--role", "nobody")
     assert wrong.code == 1
     assert "error[E0105]" in wrong.err

@@ -323,6 +323,10 @@ def test_generate_with_a_source(cim: Cim, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert len(done.data["tokens"]) == 3
     assert read_statistics(stats).cycles > 0
+    both = ("generate", path, "--max-context", 16, "--max-source", 7, *words[2:], "--prompt-ids", "3,4")
+    batch = cim(*both, "--source", tmp_path / "source.npz", "--json")
+    assert batch.code == 0, batch.err
+    assert batch.data["generations"][0]["tokens"] == done.data["tokens"]
     np.savez(tmp_path / "source.npz", encoder_hidden_states=np.zeros((1, 8, 16), np.float32))
     long = cim(*words, "--source", tmp_path / "source.npz")
     assert long.code == 1 and "--max-source 8" in long.err
