@@ -17,7 +17,7 @@ from .console import Console
 from .costing import Costing, add_cost_options
 from .files import read_arrays
 from .loading import program_or_model
-from .options import add_compile_options, add_engine_option, fraction, natural, positive
+from .options import AUTO, add_compile_options, add_engine_option, fraction, natural, positive
 from .prompts import BYTES, generate_batch, given_prompts, prompt_ids, say_batch
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from runtime.session import Session
     from runtime.values import EngineKind
 
-    if options.no_timing and (options.stats or options.trace):
-        options.usage_error("--stats and --trace need the timing that --no-timing leaves out")
+    if options.no_timing and (options.stats or options.trace or options.timing != AUTO):
+        options.usage_error("--stats, --trace and --timing need the timing that --no-timing leaves out")
     if options.no_timing and options.activity == "measured":
         options.usage_error("--activity measured needs the timing that --no-timing leaves out")
     prompts = given_prompts(options)
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
             applied(program, analog),
             meter,
         )
-        say_costs(stats, console) if len(ids) == 1 else say_batch(stats, made, console)
+        say_costs(stats, made[0], console) if len(ids) == 1 else say_batch(stats, made, console)
         say_activity(stats, console)
     console.say(
         f"simulated in {seconds:.1f} s of values" + (f", {stats.wall_s:.1f} s in all" if stats else "")
@@ -143,16 +143,16 @@ def _generate(
     return generation
 
 
-def say_costs(stats: Statistics, console: Console) -> None:
-    """Time of the prompt, speed of what follows, energy."""
+def say_costs(stats: Statistics, made: Generation, console: Console) -> None:
+    """Time of the prompt, which may take several steps, speed of what follows, energy."""
     from runtime.amounts import si
 
     steps = stats.per_step or []
-    prompt, rest = steps[0], steps[1:]
+    first = len(steps) - (len(made.tokens) - 1)  # the first new token comes out of the prompt's last step
+    prompt, rest = steps[:first], steps[first:]
     second = stats.latency_s / stats.cycles  # of a cycle
-    console.say(
-        f"prompt: {prompt.tokens} tokens, {prompt.cycles:,} cycles = {si(prompt.cycles * second, 's')}"
-    )
+    tokens, cycles = sum(step.tokens for step in prompt), sum(step.cycles for step in prompt)
+    console.say(f"prompt: {tokens} tokens, {cycles:,} cycles = {si(cycles * second, 's')}")
     if rest:
         cycles, tokens = sum(step.cycles for step in rest), sum(step.tokens for step in rest)
         rate = f"{tokens / (cycles * second):,.0f} tokens/s"

@@ -11,10 +11,15 @@ import pytest
 import models
 from benchmarks.registry import BENCHMARKS
 from compiler.frontend.importer import import_model
+from runtime.cli.console import Console
+from runtime.cli.generate import say_costs
+from runtime.session import Generation, Stopped
+from runtime.sinks.schema import StepRecord
 from runtime.sinks.statistics import read_statistics
 from tests.backend.test_caches import with_source
 from tests.cli.conftest import Cim, Result
 from tests.frontend.oracle import expected, feeds_for, write_small
+from tests.timing.test_report import stats
 
 
 @pytest.fixture
@@ -309,6 +314,16 @@ def test_bench_lists_and_measures(cim: Cim, tmp_path: Path) -> None:
 
 def test_every_benchmark_can_be_loaded() -> None:
     assert all(callable(benchmark.load()) for benchmark in BENCHMARKS)
+
+
+def test_a_prompt_may_take_several_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    step = StepRecord(cycles=100, tokens=7, instructions=1, bound_by="cim")
+    last = step.model_copy(update={"tokens": 1, "cycles": 50})
+    made = Generation(tuple(range(14)), (1, 2), (), Stopped.LENGTH)
+    found = stats().model_copy(update={"per_step": [step, step, last]})
+    say_costs(found, made, Console())
+    said = capsys.readouterr().err
+    assert "prompt: 14 tokens, 200 cycles" in said and "then: 1 tokens, 50 cycles" in said
 
 
 def test_generate_with_a_source(cim: Cim, tmp_path: Path) -> None:
