@@ -23,7 +23,6 @@ from isa.timing.tile import Group
 
 from .analog.model import slices_of
 
-Words = NDArray[np.int64]
 Counts = NDArray[np.int64]
 
 SAMPLE = 16
@@ -54,7 +53,7 @@ class Meter:
                 event = events.mac_transposed if isinstance(inst, t.Mvmt) else events.mac
                 slot = self._slots.setdefault((event, group.node(index)), top + SLOT * len(self._slots))
                 entries[table + 2 * index] = slot
-        self.arena: Words = np.zeros(top + SLOT * len(self._slots), np.int64)
+        self.arena: Counts = np.zeros(top + SLOT * len(self._slots), np.int64)
         for place, slot in entries.items():
             self.arena[place] = slot
 
@@ -92,7 +91,8 @@ class NodeActivity:
     node: str
     inputs: int  # elements of vectors
     zeros: float  # share of these
-    input_ones: float  # share of ones of their bits, or mean level of their slices
+    cells: int  # that these were multiplied with
+    input_ones: float  # share of ones of the bits of inputs, or mean level of their slices
     cell_ones: float  # the same of cells
     factor: float  # of the energy of a multiply-accumulate
 
@@ -128,8 +128,9 @@ def activities(program: Program, meter: Meter) -> tuple[NodeActivity, ...]:
             float(counts @ levels(macro, columns.value) / counts.sum())
             for counts, columns in ((inputs, macro.input_slices), (cells, macro.weight_slices))
         )
-        shares = int(inputs.sum()), float(inputs[0] / inputs.sum()), of_inputs, of_cells
-        found.append(NodeActivity(event, node, *shares, macro.activity_factor(of_inputs * of_cells)))
+        counted = int(inputs.sum()), float(inputs[0] / inputs.sum()), int(cells.sum())
+        factor = macro.activity_factor(of_inputs * of_cells)
+        found.append(NodeActivity(event, node, *counted, of_inputs, of_cells, factor))
     return tuple(found)
 
 

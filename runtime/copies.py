@@ -27,7 +27,7 @@ Pick = Callable[[int], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class ArrayOptions:
     """How the cells of arrays compute, and who counts what they multiply."""
 
     analog: AnalogTarget
@@ -38,7 +38,7 @@ class Copy:
     """The tiles, channels and memories of one copy. Raises `CimError` E0410 if the program does not fit together."""
 
     def __init__(
-        self, program: Program, host: HostEnd, observer: Observer | None, pick: Pick, cells: Cells
+        self, program: Program, host: HostEnd, observer: Observer | None, pick: Pick, arrays: ArrayOptions
     ) -> None:
         assert program.data is not None
         self.program = program
@@ -46,11 +46,11 @@ class Copy:
         self.network = Network(program)
         memories = load_memories(program, program.data)
         self.tiles: list[TileState] = [
-            load_tile(program, number, program.data, self.network, memories, cells.analog)
+            load_tile(program, number, program.data, self.network, memories, arrays.analog)
             for number in range(len(program.tiles))
         ]
         for tile in self.tiles:
-            tile.meter = cells.meter
+            tile.meter = arrays.meter
 
     def picture(self) -> list[TileState]:
         """The tiles, as all engines can show them."""

@@ -28,12 +28,14 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One addend: what caused it, on behalf of which node, how often (or for how many pieces), its joules."""
+    """One addend: what caused it, on behalf of which node, how often (or for how many pieces), its joules, and the
+    factor by which these are other than the constants say, because of the data."""
 
     cause: Event | Static
     node: str
     count: int
     joules: float
+    factor: float = 1.0
 
     @property
     def component(self) -> Component:
@@ -155,13 +157,16 @@ def energy_of(
 ) -> Energy:
     """The energy of counted events and of pieces that were on for some time."""
     each = {event: event.joules(target) for event in Event}
-    exact = [
-        Part(event, node, count, count * each[event] * factors.get((event, node), 1.0))
-        for (event, node), count in events.items()
-    ]
+    exact = []
+    for (event, node), count in events.items():
+        if count * each[event] > 0.0:
+            factor = factors.get((event, node), 1.0)
+            exact.append(Part(event, node, count, count * each[event] * factor, factor))
     for static, count in pieces.items():
-        exact.append(Part(static, STATIC_NODE, count, count * static.watts(target) * seconds))
-    return Energy(_rounded([part for part in exact if part.joules > 0.0]))
+        joules = count * static.watts(target) * seconds
+        if joules > 0.0:
+            exact.append(Part(static, STATIC_NODE, count, joules))
+    return Energy(_rounded(exact))
 
 
 def _rounded(parts: list[Part]) -> tuple[Part, ...]:
@@ -171,6 +176,4 @@ def _rounded(parts: list[Part]) -> tuple[Part, ...]:
         return ()
     # Rounding may add half a quantum a part; one bit to spare keeps the sum below 2**53 quanta.
     quantum = math.ldexp(1.0, math.frexp(total)[1] + 1 - _MANTISSA_BITS)
-    return tuple(
-        Part(part.cause, part.node, part.count, round(part.joules / quantum) * quantum) for part in parts
-    )
+    return tuple(Part(p.cause, p.node, p.count, round(p.joules / quantum) * quantum, p.factor) for p in parts)

@@ -24,7 +24,7 @@ from .activity import Meter
 from .analog.arithmetic import AnalogTarget
 from .analog.options import AnalogOptions
 from .caches import Holder, read_cache, write_cache
-from .copies import Cells, Copy, Pick
+from .copies import ArrayOptions, Copy, Pick
 from .engine.reference import Observer, decode_role
 from .engine.state import TileState
 from .hostend import HostEnd
@@ -72,7 +72,7 @@ class Machine:
         self._host = HostEnd(program)
         self._pick: Pick = pick or (lambda ready: 0)
         self._asked = engine
-        self._cells = Cells(AnalogTarget(program.target, analog), meter)
+        self._options = ArrayOptions(AnalogTarget(program.target, analog), meter)
         self.reason = self._why_reference()
         self._code = {role.name: decode_role(role) for role in program.roles}
         self.reset()
@@ -102,12 +102,12 @@ class Machine:
         return why_not(self.program)
 
     def _slow(self) -> Copy:
-        return Copy(self.program, self._host, self.observer, self._pick, self._cells)
+        return Copy(self.program, self._host, self.observer, self._pick, self._options)
 
     def _fast(self, before: Copy | None) -> FastCopy:
         from .values.copies import FastCopy
 
-        return FastCopy(self.program, self._host, self._cells, before)
+        return FastCopy(self.program, self._host, self._options, before)
 
     def _choose(self, segments: Sequence[Segment]) -> None:
         """Go over to the fast engine, if there is much to do with this step."""

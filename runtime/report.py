@@ -139,7 +139,7 @@ def analog_lines(stats: Statistics) -> list[tuple[str, str]]:
 
 
 def activity_lines(stats: Statistics) -> list[tuple[str, str]]:
-    """What arrays multiplied, in the mean over counted inputs, and what that does to their energy."""
+    """What arrays multiplied, in the mean over counted inputs and over counted cells, and what that does to energy."""
     found = stats.activity
     if found is None:
         reference = next((c for c in stats.constants if c.path == "macro.activity.reference"), None)
@@ -148,14 +148,13 @@ def activity_lines(stats: Statistics) -> list[tuple[str, str]]:
         return [
             ("activity", f"that of the constants: {share(reference.value, 1)} of pairs of bits are both ones")
         ]
-    whole = sum(one.inputs for one in found.nodes)
-    zeros, inputs, cells, factor = (
-        sum(one.inputs * getattr(one, name) for one in found.nodes) / whole
-        for name in ("zeros", "input_ones", "cell_ones", "factor")
-    )
+    vectors, held = sum(one.inputs for one in found.nodes), sum(one.cells for one in found.nodes)
+    zeros = sum(one.inputs * one.zeros for one in found.nodes) / vectors
+    inputs = sum(one.inputs * one.input_ones for one in found.nodes) / vectors
+    cells = sum(one.cells * one.cell_ones for one in found.nodes) / held
     data = f"inputs {share(zeros, 1)} zero, {share(inputs, 1)} ones; cells {share(cells, 1)} ones"
     effect = (
-        f"energy of MACs x {factor:.3f}"
+        f"energy of MACs x {found.factor:.4g}"
         if found.is_scaled
         else "the target does not say what that does to energy"
     )
@@ -217,9 +216,19 @@ def _lines(stats: Statistics) -> str:
 
 
 def formula(line: EnergyLine, known: dict[str, ConstantRecord]) -> str:
-    """`macro.mac_energy x macro.transpose_energy_factor*`; static lines are for all the time."""
+    """`macro.mac_energy x macro.transpose_energy_factor*`; static lines are for all the time, and measured data give a
+    factor that follows from other constants (`macro.activity`)."""
     factors = [path + _ASSUMED * is_assumed(known.get(path)) for path in line.constants]
-    return " x ".join([*factors, "time"] if line.category == "static" else factors)
+    factors += ["time"] * (line.category == "static")
+    return " x ".join([*factors, *([] if line.activity is None else [f"activity {line.activity:.4g}"])])
+
+
+def behind(line: EnergyLine) -> list[str]:
+    """Paths of the constants that a line rests on: those whose product it is, and those of what data do to it."""
+    if line.activity is None:
+        return line.constants
+    macro = line.constants[0].partition(".")[0]
+    return [*line.constants, f"{macro}.activity.reference", f"{macro}.activity.idle_share"]
 
 
 def is_assumed(constant: ConstantRecord | None) -> bool:
@@ -231,7 +240,7 @@ def constants_text(stats: Statistics) -> str:
     """The constants behind the lines of energy: value, where it is from, how sure we are, and in which lines."""
     lines: dict[str, list[str]] = {}
     for line in stats.energy_lines:
-        for path in line.constants:
+        for path in behind(line):
             lines.setdefault(path, []).append(line.key)
     rows = [
         (c.path, constant_text(c), c.confidence, str(c.year or ""), ", ".join(lines[c.path]), c.source)

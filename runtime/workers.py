@@ -16,9 +16,9 @@ from runtime.timing.result import StepCost
 
 Step = Sequence[Segment]
 
-_timer: Timer | None = (
-    None  # of a process that shares the work: it begins with all that the one that asked has
-)
+# A pool hands its processes nothing but steps, so what they share lies here. It is set in forked processes alone, once,
+# before their first step; in the one that asked it stays None.
+_timer: Timer | None = None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -31,9 +32,20 @@ def tool_version() -> str:
         return "cim (not installed)"
 
 
+def text_of(value: object) -> str:
+    """An option in the words of the command line, the same in every run: sets sorted, sizes of axes as `name=size`."""
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, frozenset):
+        return ",".join(sorted(map(text_of, value))) or "none"
+    if isinstance(value, tuple):
+        return ",".join(f"{name}={size}" for name, size in value) or "none"
+    return str(value)
+
+
 def origin_of(c: Compilation) -> Origin:
     """The record that the program of a compilation carries."""
     options = tuple(
-        (f.name, str(getattr(c.options, f.name))) for f in fields(c.options) if f.name != "explain"
+        (f.name, text_of(getattr(c.options, f.name))) for f in fields(c.options) if f.name != "explain"
     )
     return Origin(tool_version(), c.model.name, file_hash(c.model) if c.model.is_file() else "", options)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isa.hardware import Hardware
+from isa.instruction import DType
 from isa.macro import Macro
+from isa.program import ArrayKind, Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ def drift_seconds(macro: Macro, options: AnalogOptions) -> float | None:
 class Applied:
     """What one kind of macros computes with."""
 
-    macros: str  # `weights`, or `keys and values`
+    macros: str  # what they hold: `weights, keys and values`
     adc_bits: int
     adc_range: float  # of a slice's largest sum
     read_noise: float  # of the same
@@ -58,14 +60,24 @@ def is_analog(target: Hardware) -> bool:
     return target.macro.is_analog or target.written.is_analog
 
 
-def applied(target: Hardware, options: AnalogOptions) -> tuple[Applied, ...]:
-    """What the analog macros of a target compute with; empty if all compute exactly."""
+_HELD = {
+    ArrayKind.WEIGHT: "weights",
+    ArrayKind.STREAM: "streamed weights",
+    ArrayKind.KV: "keys and values",
+}
+_WRITTEN = (ArrayKind.STREAM, ArrayKind.KV)
+
+
+def applied(program: Program, options: AnalogOptions) -> tuple[Applied, ...]:
+    """What analog macros compute a program's products with; empty if all are exact. Only arrays of int8 use them."""
     if options.is_ideal:
         return ()
-    own = {} if target.kv is None else {"keys and values": target.kv}
-    weights = "weights, keys and values" if target.kv is None else "weights"
-    found = {weights: target.macro, **own}
-    return tuple(_applied(name, macro, options) for name, macro in found.items() if macro.is_analog)
+    target = program.target
+    used = {array.kind for role in program.roles for array in role.arrays if array.dtype is DType.I8}
+    own = [(target.macro, (ArrayKind.WEIGHT,)), (target.written, _WRITTEN)]
+    by_macro = own if target.kv is not None else [(target.macro, (ArrayKind.WEIGHT, *_WRITTEN))]
+    named = [(", ".join(_HELD[kind] for kind in kinds if kind in used), macro) for macro, kinds in by_macro]
+    return tuple(_applied(name, macro, options) for name, macro in named if name and macro.is_analog)
 
 
 def _applied(name: str, macro: Macro, options: AnalogOptions) -> Applied:

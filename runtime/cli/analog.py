@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isa.diagnostics import NamedPlace, fail
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from isa.hardware import Hardware
     from isa.program import Program
     from runtime.activity import Meter
-    from runtime.analog.options import AnalogOptions
+    from runtime.analog.options import AnalogOptions, Applied
 
 LEAST_BITS, MOST_BITS = 2, 24
 
@@ -33,9 +34,8 @@ def add_analog_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--noise-seed",
         type=natural,
-        default=0,
         metavar="N",
-        help="of errors of cells and read noise (default: %(default)s)",
+        help="of errors of cells and read noise (default: 0)",
     )
     group.add_argument(
         "--drift-time",
@@ -57,10 +57,16 @@ def add_activity_option(parser: argparse.ArgumentParser) -> None:
 
 
 def meter_of(options: argparse.Namespace, program: Program) -> Meter | None:
-    """Who counts what arrays multiply, if that is asked for."""
+    """Who counts what arrays multiply, if that is asked for. Raises `CimError` E0601 if there is nothing to count."""
     from runtime.activity import Meter
 
-    return Meter(program) if options.activity == "measured" else None
+    if options.activity != "measured":
+        return None
+    meter = Meter(program)
+    if not meter.counts():
+        message = "no array of the program multiplies codes of int8: there is nothing to count"
+        raise fail("E0601", message, NamedPlace("--activity"), "leave it out, or compile with --weights int8")
+    return meter
 
 
 def _bits(text: str) -> int:
@@ -70,19 +76,51 @@ def _bits(text: str) -> int:
     return bits
 
 
-def analog_options(options: argparse.Namespace, target: Hardware, console: Console) -> AnalogOptions:
-    """How analog macros are to compute; said, if there are such. Raises `CimError` E0601 if the target has no such."""
-    from runtime.analog.options import AnalogOptions, applied, has_drift, is_analog
+def given_of(options: argparse.Namespace) -> dict[str, float | None]:
+    """The options that say how converters and cells compute, as far as they were given."""
+    words = {
+        "--adc-bits": options.adc_bits,
+        "--noise-seed": options.noise_seed,
+        "--drift-time": options.drift_time,
+    }
+    return {name: value for name, value in words.items() if value is not None}
 
-    given = {"--adc-bits": options.adc_bits, "--drift-time": options.drift_time}
-    for name, value in given.items():
-        fits = is_analog(target) if name == "--adc-bits" else has_drift(target)
-        if value is not None and not fits:
-            what = "analog macros" if name == "--adc-bits" else "cells that drift"
-            raise fail("E0601", f"{target.name} has no {what}", NamedPlace(name), "leave it out")
-    found = AnalogOptions(options.ideal, options.adc_bits, options.noise_seed, options.drift_time)
-    for line in map(str, applied(target, found)):
-        console.say(f"analog: {line}")
-    if found.is_ideal and is_analog(target):
-        console.say("analog: ideal, as digital macros compute")
+
+def analog_options(options: argparse.Namespace, program: Program, console: Console) -> AnalogOptions:
+    """How a program's analog macros are to compute; said, if the target has such.
+
+    Raises `CimError` E0601 for an option that would change nothing.
+    """
+    from runtime.analog.options import AnalogOptions, applied, is_analog
+
+    found = AnalogOptions(options.ideal, options.adc_bits, options.noise_seed or 0, options.drift_time)
+    kinds = applied(program, replace(found, is_ideal=False))
+    for name in given_of(options):
+        what = _amiss(name, options.ideal, kinds, program.target)
+        if what:
+            raise fail("E0601", what, NamedPlace(name), "leave it out")
+    for kind in () if options.ideal else kinds:
+        console.say(f"analog: {kind}")
+    if is_analog(program.target):
+        if options.ideal:
+            console.say("analog: ideal, as digital macros compute")
+        elif not kinds:
+            console.say("analog: nothing; no array of int8 lies in analog macros, so all products are exact")
     return found
+
+
+def _amiss(name: str, is_ideal: bool, kinds: tuple[Applied, ...], target: Hardware) -> str:
+    """Why an option would change nothing; empty if it changes something."""
+    from runtime.analog.options import has_drift, is_analog
+
+    if is_ideal:
+        return "with --ideal there are no converters and no noise"
+    if name == "--drift-time":
+        if not has_drift(target):
+            return f"{target.name} has no cells that drift"
+        return (
+            "" if any(kind.drift_s is not None for kind in kinds) else "the program uses no cells that drift"
+        )
+    if not is_analog(target):
+        return f"{target.name} has no analog macros"
+    return "" if kinds else "no array of int8 lies in analog macros: all products are exact"

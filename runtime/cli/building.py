@@ -94,12 +94,12 @@ def text_of(compilation: Compilation, level: str | None = None) -> str:
 
 
 def check_pass_names(names: Collection[str]) -> None:
-    """Raise `CimError` E0004 for a name that no pass has."""
+    """Raise `CimError` E0004 for a name that no pass has, `all` among them."""
     from compiler.driver import pipeline
 
     known = [step.name for step in pipeline()]
     for name in names:
-        if name not in known and name != "all":
+        if name not in known:
             raise fail("E0004", f"there is no pass {name!r}", help=f"the passes: {', '.join(known)}")
 
 

@@ -18,7 +18,7 @@ from .analog import add_analog_options, analog_options
 from .building import build
 from .console import Console, columns
 from .files import existing
-from .options import add_compile_options, add_engine_option, fraction, positive
+from .options import add_compile_options, add_engine_option, flag, fraction, positive
 
 if TYPE_CHECKING:
     from compiler.pipeline import Compilation
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 
 OK, DIFFERENT = 0, 3
 EXACT, NEAR = 1e-4, 0.06  # relative errors of outputs: of ideal arithmetic, and of int8
+_OF_TEXT = (
+    "every_layer",
+    "text",
+    "prompts",
+    "prompt_tokens",
+    "tokens",
+    "min_agreement",
+    "max_perplexity_change",
+)  # what is of comparisons on a text alone
 FAR_OFF = 0.1  # relative; int8 noise stays below it, a wrong weight or a wrong route does not
 
 
@@ -71,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_engine_option(parser)
     add_analog_options(parser)
     add_compile_options(parser)
+    parser.set_defaults(default_of=parser.get_default)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -80,8 +90,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
     model = existing(options.model)
     compilation = build(model, options, console)
-    target = compilation.require_program().target
-    analog = analog_options(options, target, console)
+    analog = analog_options(options, compilation.require_program(), console)
     if not _continues_text(compilation):
         return _check_outputs(model, compilation, analog, options, console)
     session = Session(compilation.require_program(), engine=EngineKind(options.engine), analog=analog)
@@ -112,13 +121,12 @@ def _check_outputs(
     from runtime.check.values import output_errors, random_inputs
     from runtime.values import EngineKind
 
-    if options.every_layer or options.text:
-        raise fail(
-            "E0601",
-            "--every-layer and --text are for decoders of tokens",
-            NamedPlace(options.model),
-            "leave them out",
+    given = [flag(name) for name in _OF_TEXT if getattr(options, name) != options.default_of(name)]
+    if given:
+        message = (
+            f"it is compared on random inputs; {', '.join(given)} can be had of decoders of tokens alone"
         )
+        raise fail("E0601", message, NamedPlace(options.model), f"leave out {', '.join(given)}")
     with console.activity("comparing"):
         program = compilation.require_program()
         engine = EngineKind(options.engine)
@@ -137,7 +145,7 @@ def _check_outputs(
         + ("passed" if passed else "failed: the results differ")
     )
     found = {"outputs": [asdict(error) for error in errors], "max_error": allowed, "passed": passed}
-    console.data(found | {"analog": [asdict(kind) for kind in applied(program.target, analog)]})
+    console.data(found | {"analog": [asdict(kind) for kind in applied(program, analog)]})
     return OK if passed else DIFFERENT
 
 
@@ -153,6 +161,10 @@ def _check_text(
     from runtime.check.compare import compare
     from runtime.check.oracle import Oracle
 
+    if options.max_error is not None:
+        message = "a decoder of tokens is judged by how it continues a text, not by the errors of its outputs"
+        hint = "leave it out, or give --min-agreement and --max-perplexity-change"
+        raise fail("E0601", message, NamedPlace("--max-error"), hint)
     windows, what = _windows(options, session.vocabulary)
     with console.activity("comparing") as activity:
 
@@ -166,7 +178,7 @@ def _check_text(
         and abs(found.perplexity_change) <= options.max_perplexity_change
     )
     console.result(_text(found, what, layers, options, passed))
-    kinds = applied(session.program.target, session.analog)
+    kinds = applied(session.program, session.analog)
     console.data(
         asdict(found)
         | {"text": what, "passed": passed, "layers": [asdict(layer) for layer in layers]}
@@ -180,6 +192,11 @@ def _windows(options: argparse.Namespace, vocabulary: int) -> tuple[tuple[Window
     import models
     from runtime.check.compare import BYTES, text_ids, windows_of
 
+    if options.text is not None and vocabulary != BYTES:
+        message = f"its vocabulary is {vocabulary:,}: tokens are not bytes, and no tokenizer is here"
+        raise fail(
+            "E0601", message, NamedPlace(options.model), "leave out --text: random tokens are compared"
+        )
     path = options.text or models.path(models.HELD_OUT)
     ids, what = text_ids(existing(str(path)).read_bytes(), vocabulary)
     size = options.prompt_tokens + options.tokens

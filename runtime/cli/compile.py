@@ -50,7 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> int:
     """Compile, write, summarise."""
-    check_pass_names([*options.print_after, *([options.stop_after] if options.stop_after else [])])
+    stops = [options.stop_after] if options.stop_after else []
+    check_pass_names([*(name for name in options.print_after if name != "all"), *stops])
     if options.dump_dir is not None:
         make_folder(options.dump_dir)
     with (

@@ -13,12 +13,13 @@ from .loading import load_program
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """`cim dis OUT.cim [--source] [--role R]`"""
+    """`cim dis OUT.cim [--source] [--tiles] [--complete | --role R]`"""
     parser.add_argument("program", metavar="OUT.cim", help="a program (`-`: standard input)")
     parser.add_argument("--source", action="store_true", help="name the ONNX nodes behind the instructions")
     parser.add_argument("--tiles", action="store_true", help="the tiles, channels and streams too")
-    parser.add_argument("--complete", action="store_true", help="everything but tensor data, for `cim asm`")
-    parser.add_argument("--role", metavar="R", help="only this role's text")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--complete", action="store_true", help="everything but tensor data, for `cim asm`")
+    part.add_argument("--role", metavar="R", help="only this role's text")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

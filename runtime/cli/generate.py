@@ -17,7 +17,7 @@ from .console import Console
 from .costing import Costing, add_cost_options
 from .files import read_arrays
 from .loading import program_or_model
-from .options import add_compile_options, add_engine_option, fraction, natural, positive
+from .options import AUTO, add_compile_options, add_engine_option, fraction, natural, positive
 from .prompts import BYTES, generate_batch, given_prompts, prompt_ids, say_batch
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         metavar="FILE.npz",
-        help="of an encoder-decoder: what the encoder made, under the names of the decoder's inputs",
+        help="of an encoder-decoder: what the encoder made, under the names of the decoder's inputs, for all prompts",
     )
     parser.add_argument(
         "--max-new-tokens", type=positive, default=64, metavar="N", help="default: %(default)s"
@@ -76,17 +76,18 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from runtime.session import Session
     from runtime.values import EngineKind
 
-    if options.no_timing and (options.stats or options.trace):
-        options.usage_error("--stats and --trace need the timing that --no-timing leaves out")
+    if options.no_timing and (options.stats or options.trace or options.timing != AUTO):
+        options.usage_error("--stats, --trace and --timing need the timing that --no-timing leaves out")
     if options.no_timing and options.activity == "measured":
         options.usage_error("--activity measured needs the timing that --no-timing leaves out")
     prompts = given_prompts(options)
-    options.batch = options.batch or len(prompts)
-    program = program_or_model(options.model, options, console)
-    analog, meter = analog_options(options, program.target, console), meter_of(options, program)
+    program = program_or_model(options.model, options, console, batch=len(prompts))
+    analog, meter = analog_options(options, program, console), meter_of(options, program)
     session = Session(program, engine=EngineKind(options.engine), analog=analog, meter=meter)
     if options.source:
-        session.set_source_inputs(read_arrays(options.source))
+        rows = read_arrays(options.source)
+        for sequence in range(program.step_limits.sequences):
+            session.set_source_inputs(rows, sequence)
     ids = [prompt_ids(prompt, session.vocabulary, options.model) for prompt in prompts]
     began = time.perf_counter()
     made = (
@@ -101,10 +102,11 @@ def run(options: argparse.Namespace, console: Console) -> int:
         costs = costing.steps(session.steps)
         stats = costing.statistics(
             *(costs, session.engine.value, time.perf_counter() - began, session.uses),
-            applied(program.target, analog),
+            applied(program, analog),
             meter,
         )
-        say_costs(stats, console) if len(ids) == 1 else say_batch(stats, made, console)
+        say_costs(stats, made[0], console) if len(ids) == 1 else say_batch(stats, made, console)
+        say_activity(stats, console)
     console.say(
         f"simulated in {seconds:.1f} s of values" + (f", {stats.wall_s:.1f} s in all" if stats else "")
     )
@@ -141,16 +143,16 @@ def _generate(
     return generation
 
 
-def say_costs(stats: Statistics, console: Console) -> None:
-    """Time of the prompt, speed of what follows, energy."""
+def say_costs(stats: Statistics, made: Generation, console: Console) -> None:
+    """Time of the prompt, which may take several steps, speed of what follows, energy."""
     from runtime.amounts import si
 
     steps = stats.per_step or []
-    prompt, rest = steps[0], steps[1:]
+    first = len(steps) - (len(made.tokens) - 1)  # the first new token comes out of the prompt's last step
+    prompt, rest = steps[:first], steps[first:]
     second = stats.latency_s / stats.cycles  # of a cycle
-    console.say(
-        f"prompt: {prompt.tokens} tokens, {prompt.cycles:,} cycles = {si(prompt.cycles * second, 's')}"
-    )
+    tokens, cycles = sum(step.tokens for step in prompt), sum(step.cycles for step in prompt)
+    console.say(f"prompt: {tokens} tokens, {cycles:,} cycles = {si(cycles * second, 's')}")
     if rest:
         cycles, tokens = sum(step.cycles for step in rest), sum(step.tokens for step in rest)
         rate = f"{tokens / (cycles * second):,.0f} tokens/s"
@@ -159,6 +161,15 @@ def say_costs(stats: Statistics, console: Console) -> None:
     console.say(
         f"energy: {si(stats.energy_j.total, 'J')}, {si(each, 'J')} a token; bound by {stats.bound_by}"
     )
+
+
+def say_activity(stats: Statistics, console: Console) -> None:
+    """What measured data did to the energy, if they were measured."""
+    from runtime.report import activity_lines
+
+    if stats.activity is not None:
+        for name, text in activity_lines(stats):
+            console.say(f"{name}: {text}")
 
 
 def _record(made: list[Generation], vocabulary: int, stats: Statistics | None) -> dict[str, object]:

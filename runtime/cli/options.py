@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 
 DEFAULT_TARGET = "dcim22"
+AUTO = "auto"
 
 
 def add_engine_option(parser: argparse.ArgumentParser) -> None:
     """`--engine auto|fast|reference`."""
     parser.add_argument(
         "--engine",
-        choices=("auto", "fast", "reference"),
-        default="auto",
+        choices=(AUTO, "fast", "reference"),
+        default=AUTO,
         help="which engine computes values: both find the same; auto takes the fast one for all but little work",
     )
 
@@ -127,6 +128,18 @@ def _add_numbers(group: argparse._ArgumentGroup) -> None:
         help="even out channels before they are rounded, by factors in the weights; auto: where there are outliers, "
         "or fewer than 8 bits (default: %(default)s)",
     )
+
+
+def compile_defaults() -> dict[str, object]:
+    """What the options of `add_compile_options` are where they are not given, by their names in the arguments."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_compile_options(parser)
+    return vars(parser.parse_args([]))
+
+
+def flag(name: str) -> str:
+    """The option that an argument's name stands for: `--max-context` for `max_context`."""
+    return "--" + name.replace("_", "-")
 
 
 def add_compile_options(parser: argparse.ArgumentParser) -> None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .analog import add_activity_option, add_analog_options, analog_options, meter_of
+from .analog import add_activity_option, add_analog_options, analog_options, given_of, meter_of
 from .console import Console
 from .costing import Costing, add_cost_options, show
 from .decoding import add_decode_options, check_decode, run_decode
 from .files import read_arrays, write_file
 from .loading import load_program
-from .options import add_engine_option, natural, positive
+from .options import AUTO, add_engine_option, natural, positive
 from .pieces import pieces, timing_step
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def _check_usage(options: argparse.Namespace) -> None:
         )
     if options.timing_only and options.activity == "measured":
         options.usage_error("--timing-only computes no values: there is no activity to measure")
+    if options.timing_only and (options.ideal or given_of(options) or options.engine != AUTO):
+        options.usage_error("--timing-only computes no values: leave out --engine and what analog macros do")
     if not options.timing_only and not options.inputs:
         options.usage_error("--inputs IN.npz is needed to compute values; or give --timing-only")
     place = (options.tokens, options.position)
@@ -128,7 +130,7 @@ def _values(program: Program, options: argparse.Namespace, console: Console) -> 
     from runtime.inference import Inference
     from runtime.values import EngineKind
 
-    analog, meter = analog_options(options, program.target, console), meter_of(options, program)
+    analog, meter = analog_options(options, program, console), meter_of(options, program)
     inference = Inference(program, engine=EngineKind(options.engine), analog=analog, meter=meter)
     with console.activity("computing") as activity:
         outputs = inference.run(read_arrays(options.inputs))
@@ -138,7 +140,7 @@ def _values(program: Program, options: argparse.Namespace, console: Console) -> 
     for name, values in outputs.items():
         shape = " x ".join(str(extent) for extent in np.shape(values))
         console.say(f"{name}: {shape}" + (f", in {options.outputs}" if options.outputs else ""))
-    return _Made(list(inference.steps), inference.engine.value, applied(program.target, analog), meter)
+    return _Made(list(inference.steps), inference.engine.value, applied(program, analog), meter)
 
 
 def _save(path: Path, outputs: dict[str, NDArray[Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runtime.amounts import share
 from runtime.comparison import constant_text
+from runtime.report import behind
 from runtime.sinks.schema import ConstantRecord, Statistics
 
 from .charts import CONFIDENCES, Piece, bar, figure, legend
@@ -35,7 +36,7 @@ def worst(stats: Statistics) -> dict[str, float]:
     known = {constant.path: constant.confidence for constant in stats.constants}
     found = dict.fromkeys(_ORDER, 0.0)
     for line in stats.energy_lines:
-        levels = [known.get(path, "assumed") for path in line.constants]
+        levels = [known.get(path, "assumed") for path in behind(line)]
         found[max(levels, key=lambda level: _ORDER.index(level) if level in _ORDER else len(_ORDER))] += (
             line.joules
         )
@@ -79,7 +80,7 @@ def _controls(stats: Statistics) -> str:
 def _constants(stats: Statistics) -> str:
     lines: dict[str, list[str]] = {}
     for line in stats.energy_lines:
-        for path in line.constants:
+        for path in behind(line):
             lines.setdefault(path, []).append(line.key)
     rows = [_constant(constant, lines.get(constant.path, [])) for constant in stats.constants]
     heads = ("constant", "value", "confidence", "year", "source", "energy lines")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime.amounts import share
 from runtime.comparison import constant_text
-from runtime.report import by_component, grouped, is_assumed, layer_of, part_of
+from runtime.report import behind, by_component, grouped, is_assumed, layer_of, part_of
 from runtime.sinks.schema import ConstantRecord, EnergyLine, Statistics
 
 from .charts import CATEGORIES, REST, Column, Piece, bar, columns, figure, legend
@@ -28,6 +28,13 @@ from .tags import (
 _OUTSIDE = 4  # parts outside of layers that are shown by name
 _SHADES = (3, 2, 5, 8, 10, 11)
 _HEADS = ("energy", "share", *CATEGORIES)
+_INTRO = (
+    "Nothing is added twice and nothing is left over: the lines below add up to the total, by component and by layer. "
+    "Each line is a count times constants of the target; follow a constant to its value and source."
+)
+_OF_DATA = (
+    " Activity is what measured data make of the energy of a multiply-accumulate, in the mean over the line."
+)
 
 
 def energy(stats: Statistics) -> str:
@@ -42,8 +49,7 @@ def energy(stats: Statistics) -> str:
         *_layers(stats),
         tag("h3", text("Line by line")),
         _lines(stats),
-        intro="Nothing is added twice and nothing is left over: the lines below add up to the total, by component "
-        "and by layer. Each line is a count times constants of the target; follow a constant to its value and source.",
+        intro=_INTRO + _OF_DATA * any(line.activity is not None for line in stats.energy_lines),
     )
 
 
@@ -183,4 +189,9 @@ def _factors(line: EnergyLine, known: dict[str, ConstantRecord]) -> list[str]:
         mark = tag("span", "assumed", class_="badge assumed") if is_assumed(constant) else ""
         value = tag("span", text(constant_text(constant)), class_="note inline")
         found.append(tag("span", link(path, constant_anchor(path)), " ", value, mark, class_="factor"))
-    return [*found, tag("span", text("time"), class_="factor")] if line.category == "static" else found
+    if line.category == "static":
+        found.append(tag("span", text("time"), class_="factor"))
+    if line.activity is not None:
+        of_data = link("activity", constant_anchor(behind(line)[-1])), text(f" {line.activity:.4g}")
+        found.append(tag("span", *of_data, class_="factor"))
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from isa.events import Event, Static, constant
@@ -48,10 +49,19 @@ def energy_lines(spent: Energy) -> list[EnergyLine]:
             unit=cause.info.unit,
             joules=sum((part.joules for part in found), 0.0),
             constants=list(paths_of(cause)),
+            activity=_activity(found),
         )
         for cause, found in parts.items()
+        if any(part.joules for part in found)
     ]
     return sorted(lines, key=lambda line: (-line.joules, line.key))
+
+
+def _activity(parts: Sequence[Part]) -> float | None:
+    """What the data of parts of one cause make of their joules, over all counts; None if the constants say it all."""
+    if all(part.factor == 1.0 for part in parts):
+        return None
+    return math.fsum(part.count * part.factor for part in parts) / sum(part.count for part in parts)
 
 
 def constant_records(target: Hardware, lines: Sequence[EnergyLine]) -> list[ConstantRecord]:

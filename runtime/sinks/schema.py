@@ -44,7 +44,8 @@ class ConstantRecord(_Model):
 
 
 class EnergyLine(_Model):
-    """A line of the energy report: `count` times the product of its constants, and of the time if it is static."""
+    """A line of the energy report: `count` times the product of its constants, of the time if it is static, and of
+    `activity` if it has one."""
 
     key: str = Field(description="the event, or the kind of static power (`static_...`)")
     description: str
@@ -54,6 +55,10 @@ class EnergyLine(_Model):
     unit: str = Field(description="what is counted")
     joules: float
     constants: list[str] = Field(description="paths of the constants behind it, in `constants`")
+    activity: float | None = Field(
+        default=None,
+        description="factor of measured data, over all counts; null: those of the constants' sources",
+    )
 
 
 class PlaceRecord(_Model):
@@ -225,6 +230,7 @@ class NodeActivityRecord(_Model):
     node: str
     inputs: int = Field(description="elements of vectors that were counted")
     zeros: float = Field(description="share of inputs that are 0")
+    cells: int = Field(description="that were counted; each time that they are multiplied with")
     input_ones: float = Field(
         description="share of ones of their bits; of slices of more bits, the mean level"
     )
@@ -239,6 +245,9 @@ class ActivityRecord(_Model):
         description="each such activation of an instruction of a tile was counted, from the first on"
     )
     is_scaled: bool = Field(description="false: the target does not say how energy depends on data")
+    factor: float = Field(
+        description="joules of all multiply-accumulates over those without what was counted"
+    )
     nodes: list[NodeActivityRecord]
 
 

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 from isa.events import Bound, Category, Event, Resource, Static
-from isa.hardware import Hardware
 from isa.instruction import Unit
 from isa.program import Limits, Program, Segment
 from runtime.activity import SAMPLE, NodeActivity, factors_of
@@ -20,7 +19,7 @@ from runtime.bounds import Beside, Phase
 from runtime.decoding import Decoding
 from runtime.energy import Energy, energy, powered
 from runtime.paging import KvUse
-from runtime.timing.result import StepCost, merged
+from runtime.timing.result import MACS, StepCost, merged
 
 from .constants import constant_records, energy_lines
 from .files import whole_file
@@ -267,17 +266,26 @@ def _statistics(program: Program, run: _Run) -> Statistics:
         per_step=run.per_step,
         kv_cache=run.kv_cache,
         analog=run.analog,
-        activity=_activity(target, run.activity),
+        activity=_activity(program, run, spent),
         decode=run.decode,
     )
 
 
-def _activity(target: Hardware, found: Sequence[NodeActivity]) -> ActivityRecord | None:
-    if not found:
+def _activity(program: Program, run: _Run, spent: Energy) -> ActivityRecord | None:
+    """What arrays multiplied, if that was counted, and what it did to the energy of their products."""
+    if not run.activity:
         return None
-    is_scaled = any(macro.activity is not None for macro in (target.macro, target.written))
-    nodes = [NodeActivityRecord(**asdict(one) | {"event": one.event.key}) for one in found]
-    return ActivityRecord(every=SAMPLE, is_scaled=is_scaled, nodes=nodes)
+    target = program.target
+    scaled, plain = (
+        math.fsum(by.get(event, 0.0) for event in MACS)
+        for by in (spent.by_cause, energy(target, program, [run.total]).by_cause)
+    )
+    return ActivityRecord(
+        every=SAMPLE,
+        is_scaled=any(macro.activity is not None for macro in (target.macro, target.written)),
+        factor=scaled / plain if plain else 1.0,
+        nodes=[NodeActivityRecord(**asdict(one) | {"event": one.event.key}) for one in run.activity],
+    )
 
 
 def write_statistics(path: Path, stats: Statistics) -> None:

@@ -6,6 +6,8 @@ out when an array is used, for those cells whose codes have changed since.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,7 @@ from runtime.analog import arithmetic, model
 from . import layout as at
 from .functions import exp
 from .jit import compiled
-from .state import I8, I32, State
+from .state import I8, I32, Product, State
 
 U16 = NDArray[np.uint16]
 
@@ -70,15 +72,15 @@ def slice_of(code: np.int64, which: int, count: int, bits: int) -> int:
 @compiled
 def conductance(s: State, array: int, row: int, col: int, which: int, code: np.int64) -> int:
     """What a pair of cells conducts that was programmed to a slice of a code."""
-    model, key = s.k[array + at.A_ANALOG], np.uint64(s.k[array + at.A_KEY])
-    level = slice_of(code, which, s.k[model + at.N_WEIGHT_SLICES], s.k[model + at.N_WEIGHT_BITS])
-    found, limit = level << s.k[model + at.N_FRACTION], s.k[model + at.N_LIMIT]
+    kind, key = s.k[array + at.A_ANALOG], np.uint64(s.k[array + at.A_KEY])
+    level = slice_of(code, which, s.k[kind + at.N_WEIGHT_SLICES], s.k[kind + at.N_WEIGHT_BITS])
+    found, limit = level << s.k[kind + at.N_FRACTION], s.k[kind + at.N_LIMIT]
     counter = ((row << 23 | col << 3 | which) << 8) | int(code & 255)
-    if s.k[model + at.N_ERROR]:
-        found += scaled(draw(key, counter), s.k[model + at.N_ERROR], _SHIFT)
+    if s.k[kind + at.N_ERROR]:
+        found += scaled(draw(key, counter), s.k[kind + at.N_ERROR], _SHIFT)
     found = min(max(found, -limit), limit)
-    if s.k[model + at.N_HAS_DRIFT]:
-        first, second = np.float32(s.reals[model + at.N_DRIFT]), np.float32(s.reals[model + at.N_DRIFT + 1])
+    if s.k[kind + at.N_HAS_DRIFT]:
+        first, second = np.float32(s.reals[kind + at.N_DRIFT]), np.float32(s.reals[kind + at.N_DRIFT + 1])
         drawn = np.float32(draw(key ^ _DRIFTS, counter))
         factor = int(np.int64(np.rint(exp(first + drawn * second) * _UNIT)))
         found = min(max(scaled(found, factor, _SCALE_SHIFT), -limit), limit)
@@ -140,9 +142,9 @@ def vector_key(x: I8, first: int, key: np.uint64) -> np.uint64:
 
 
 @compiled
-def cut(s: State, model: int, x: I8, to: int) -> int:
+def cut(s: State, kind: int, x: I8, to: int) -> int:
     """The slices of a vector, one behind the other at `to`, and which of them drive something: a bit each."""
-    count, bits, found = s.k[model + at.N_INPUT_SLICES], s.k[model + at.N_INPUT_BITS], 0
+    count, bits, found = s.k[kind + at.N_INPUT_SLICES], s.k[kind + at.N_INPUT_BITS], 0
     for which in range(count):
         some, place = 0, to + which * x.size
         for j in range(x.size):
@@ -171,105 +173,96 @@ def add_multiple(sums: I32, w: U16, x: np.int32) -> None:
 
 
 @compiled
-def converted(s: State, model: int, total: int, key: np.uint64, counter: int) -> int:
+def converted(s: State, kind: int, total: int, key: np.uint64, counter: int) -> int:
     """What the converter makes of a sum."""
-    if s.k[model + at.N_NOISE]:
-        total += scaled(draw(key, counter), s.k[model + at.N_NOISE], _SHIFT)
-    step, levels = s.k[model + at.N_STEP], s.k[model + at.N_LEVELS]
+    if s.k[kind + at.N_NOISE]:
+        total += scaled(draw(key, counter), s.k[kind + at.N_NOISE], _SHIFT)
+    step, levels = s.k[kind + at.N_STEP], s.k[kind + at.N_LEVELS]
     code = (2 * total + step) // (2 * step)
     if code & 1 and 2 * step * code == 2 * total + step:  # a half: to even
         code -= 1
     return int(min(max(code, -levels), levels - 1))
 
 
+class Pass(NamedTuple):
+    """One vector through the cells that compute together: `size` elements of it, `many` sums."""
+
+    array: int
+    key: np.uint64  # of its read noise
+    driven: int  # which slices drive something: a bit each
+    x: int  # where the slices lie, one behind the other
+    size: int
+    cells: int  # where conductances of the lowest slice begin
+    width: int  # from one line of them to the next
+    first: int  # output of the array that is the first of the sums
+    many: int
+    totals: int  # where sums go
+
+
 @compiled
-def add_dots(
-    s: State,
-    array: int,
-    key: np.uint64,
-    driven: int,
-    x: int,
-    size: int,
-    cells: int,
-    width: int,
-    first: int,
-    many: int,
-    totals: int,
-) -> None:
+def add_dots(s: State, p: Pass) -> None:
     """A pass over cells whose elements of one sum lie together: `size` from `cells` on, and so `width` further on for
-    each of the outputs first..first+many-1."""
-    model = s.k[array + at.A_ANALOG]
-    plane = s.k[array + at.A_ROWS] * s.k[array + at.A_COLS]
+    each of the outputs."""
+    kind = s.k[p.array + at.A_ANALOG]
+    plane = s.k[p.array + at.A_ROWS] * s.k[p.array + at.A_COLS]
     inputs, bits, others = (
-        s.k[model + at.N_INPUT_SLICES],
-        s.k[model + at.N_INPUT_BITS],
-        s.k[model + at.N_WEIGHT_BITS],
+        s.k[kind + at.N_INPUT_SLICES],
+        s.k[kind + at.N_INPUT_BITS],
+        s.k[kind + at.N_WEIGHT_BITS],
     )
-    for j in range(s.k[model + at.N_WEIGHT_SLICES]):
-        for c in range(many):
-            place = cells + j * plane + c * width
-            w, found = s.h[place : place + size], 0
+    for j in range(s.k[kind + at.N_WEIGHT_SLICES]):
+        for c in range(p.many):
+            place = p.cells + j * plane + c * p.width
+            w, found = s.h[place : place + p.size], 0
             for i in range(inputs):
-                if (driven >> i) & 1:
-                    total = int(dot(s.h[x + i * size : x + (i + 1) * size], w))
-                    counter = (first + c) << 6 | (8 * j + i)
-                    found += converted(s, model, total, key, counter) << (i * bits + j * others)
-            s.l[totals + c] += found
+                if (p.driven >> i) & 1:
+                    total = int(dot(s.h[p.x + i * p.size : p.x + (i + 1) * p.size], w))
+                    counter = (p.first + c) << 6 | (8 * j + i)
+                    found += converted(s, kind, total, p.key, counter) << (i * bits + j * others)
+            s.l[p.totals + c] += found
 
 
 @compiled
-def add_rows(
-    s: State,
-    array: int,
-    key: np.uint64,
-    driven: int,
-    x: int,
-    size: int,
-    cells: int,
-    width: int,
-    first: int,
-    many: int,
-    totals: int,
-) -> None:
+def add_rows(s: State, p: Pass) -> None:
     """A pass over cells of which those of all sums lie together: `many` from `cells` on, and so `width` further on
-    for each of the `size` elements."""
-    model = s.k[array + at.A_ANALOG]
-    plane = s.k[array + at.A_ROWS] * s.k[array + at.A_COLS]
-    bits, others = s.k[model + at.N_INPUT_BITS], s.k[model + at.N_WEIGHT_BITS]
-    sums = s.i[s.m[at.H_ANALOG] : s.m[at.H_ANALOG] + many]
-    for j in range(s.k[model + at.N_WEIGHT_SLICES]):
-        for i in range(s.k[model + at.N_INPUT_SLICES]):
-            if not (driven >> i) & 1:
+    for each of the elements."""
+    kind = s.k[p.array + at.A_ANALOG]
+    plane = s.k[p.array + at.A_ROWS] * s.k[p.array + at.A_COLS]
+    bits, others = s.k[kind + at.N_INPUT_BITS], s.k[kind + at.N_WEIGHT_BITS]
+    sums = s.i[s.m[at.H_ANALOG] : s.m[at.H_ANALOG] + p.many]
+    for j in range(s.k[kind + at.N_WEIGHT_SLICES]):
+        for i in range(s.k[kind + at.N_INPUT_SLICES]):
+            if not (p.driven >> i) & 1:
                 continue
-            for c in range(many):
+            for c in range(p.many):
                 sums[c] = 0
-            for e in range(size):
-                given = np.int32(np.int16(s.h[x + i * size + e]))
+            for e in range(p.size):
+                given = np.int32(np.int16(s.h[p.x + i * p.size + e]))
                 if given:
-                    place = cells + j * plane + e * width
-                    add_multiple(sums, s.h[place : place + many], given)
-            for c in range(many):
-                counter = (first + c) << 6 | (8 * j + i)
-                found = converted(s, model, int(sums[c]), key, counter)
-                s.l[totals + c] += found << (i * bits + j * others)
+                    place = p.cells + j * plane + e * p.width
+                    add_multiple(sums, s.h[place : place + p.many], given)
+            for c in range(p.many):
+                counter = (p.first + c) << 6 | (8 * j + i)
+                found = converted(s, kind, int(sums[c]), p.key, counter)
+                s.l[p.totals + c] += found << (i * bits + j * others)
 
 
 # ------------------------------------------------------------------------------------------------------ products
 
 
 @compiled
-def analog_vector(s: State, array: int, is_across: bool, to: int, x: int, row: int, rows: int) -> None:
-    """Add to the sums at `to` what one vector at byte `x` gives with some rows of an array."""
-    model, key = s.k[array + at.A_ANALOG], np.uint64(s.k[array + at.A_KEY])
-    all_rows, cols = s.k[array + at.A_ROWS], s.k[array + at.A_COLS]
-    is_turned = s.k[array + at.A_IS_TURNED] != 0
-    size, many = (cols, rows) if is_across else (rows, cols)
-    begin, first = (0, row) if is_across else (row, 0)
+def analog_vector(s: State, p: Product, to: int, x: int) -> None:
+    """Add to the sums at `to` what one vector of a product gives, which is at byte `x`."""
+    kind, key = s.k[p.array + at.A_ANALOG], np.uint64(s.k[p.array + at.A_KEY])
+    cols = s.k[p.array + at.A_COLS]
+    is_turned = s.k[p.array + at.A_IS_TURNED] != 0
+    size, many = (cols, p.rows) if p.is_across else (p.rows, cols)
+    begin, first = (0, p.row) if p.is_across else (p.row, 0)
     end, low, at_once, width = (
         begin + size,
         begin,
-        s.k[model + (at.N_ACROSS if is_across else at.N_DOWN)],
-        all_rows if is_turned else cols,
+        s.k[kind + (at.N_ACROSS if p.is_across else at.N_DOWN)],
+        s.k[p.array + at.A_ROWS] if is_turned else cols,
     )
     room = s.m[at.H_ANALOG] // 2 + s.m[at.H_ANALOG_WORDS] // 2  # of int64: behind that for sums of a pass
     for c in range(many):
@@ -278,29 +271,27 @@ def analog_vector(s: State, array: int, is_across: bool, to: int, x: int, row: i
     while low < end:
         high = min(end, (low // at_once + 1) * at_once)
         part = s.b[x + low - begin : x + high - begin]
-        driven = cut(s, model, part, place)
+        driven = cut(s, kind, part, place)
         if driven:
-            own = vector_key(part, low + (_ALONG_COLUMNS if is_across else 0), key)
-            held = s.k[array + at.A_CONDUCTED]
-            if is_turned != is_across:
-                start = held + first * width + low
-                add_dots(s, array, own, driven, place, high - low, start, width, first, many, room)
+            own = vector_key(part, low + (_ALONG_COLUMNS if p.is_across else 0), key)
+            are_dots = is_turned != p.is_across
+            start = s.k[p.array + at.A_CONDUCTED] + (first * width + low if are_dots else low * width + first)
+            one = Pass(p.array, own, driven, place, high - low, start, width, first, many, room)
+            if are_dots:
+                add_dots(s, one)
             else:
-                start = held + low * width + first
-                add_rows(s, array, own, driven, place, high - low, start, width, first, many, room)
+                add_rows(s, one)
         low = high
-    factor = s.k[model + at.N_STEP] * s.k[model + at.N_GAIN]
-    shift = s.k[model + at.N_FRACTION] + _SCALE_SHIFT
+    factor = s.k[kind + at.N_STEP] * s.k[kind + at.N_GAIN]
+    shift = s.k[kind + at.N_FRACTION] + _SCALE_SHIFT
     for c in range(many):
         s.i[to + c] = np.int32(s.i[to + c] + np.int32(scaled(s.l[room + c], factor, shift)))
 
 
 @compiled
-def analog_product(
-    s: State, array: int, is_across: bool, to: int, x: int, pitch: int, n: int, row: int, rows: int
-) -> None:
-    """Add to the sums at `to` what n vectors at byte `x` give with some rows of an array."""
-    follow(s, array, row, rows)
-    many = rows if is_across else s.k[array + at.A_COLS]
-    for i in range(n):
-        analog_vector(s, array, is_across, to + i * many, x + i * pitch, row, rows)
+def analog_product(s: State, p: Product) -> None:
+    """Add to the sums what a product gives."""
+    follow(s, p.array, p.row, p.rows)
+    many = p.rows if p.is_across else s.k[p.array + at.A_COLS]
+    for i in range(p.n):
+        analog_vector(s, p, p.to + i * many, p.x + i * p.pitch)

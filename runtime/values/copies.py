@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isa.operands import Space
 from isa.program import Program, Segment
-from runtime.copies import Cells, Copy
+from runtime.copies import ArrayOptions, Copy
 from runtime.engine.memory import MemoryState
 from runtime.engine.reference import Decoded
 from runtime.engine.state import ArrayState, TileState
@@ -52,12 +52,14 @@ class FastCopy:
     `before` is a copy that has made steps already, on the reference engine.
     """
 
-    def __init__(self, program: Program, host: HostEnd, cells: Cells, before: Copy | None = None) -> None:
+    def __init__(
+        self, program: Program, host: HostEnd, arrays: ArrayOptions, before: Copy | None = None
+    ) -> None:
         self.program = program
         self.reference: Copy | None = None
-        self._host, self._cells = host, cells
-        self._template = make_template(program, cells)
-        self._arenas = Arenas(self._template, _MESSAGES, cells.meter)
+        self._host, self._options = host, arrays
+        self._template = make_template(program, arrays)
+        self._arenas = Arenas(self._template, _MESSAGES, arrays.meter)
         self._ends = HostEnds(self._arenas)
         for number, tile in enumerate(before.tiles if before is not None else ()):
             take_contents(self._template, number, tile)
@@ -73,7 +75,7 @@ class FastCopy:
         """The tiles as the reference would have them after the same steps (copies)."""
         if self.reference is not None:
             return self.reference.tiles
-        tiles = Copy(self.program, self._host, None, lambda ready: 0, self._cells).tiles
+        tiles = Copy(self.program, self._host, None, lambda ready: 0, self._options).tiles
         for number, tile in enumerate(tiles):
             set_contents(self._template, number, tile)
         return tiles
@@ -91,7 +93,7 @@ class FastCopy:
         host = HostStep(self._host, self._ends, segments, words)
         if self._run(host):
             return host.outputs()
-        self.reference = Copy(self.program, self._host, None, lambda ready: 0, self._cells)
+        self.reference = Copy(self.program, self._host, None, lambda ready: 0, self._options)
         tiles, network = self.reference.tiles, self.reference.network
         ready = hand_over(self._template, self._arenas.state, tiles, network, segments)
         host.move_to(network)

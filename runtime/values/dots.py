@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from . import layout as at
-from .jit import BLOCK, COLUMNS, HAS_BYTE_PRODUCTS, add_four, add_one, add_two, compiled
+from .jit import compiled
 from .state import I8, State
+from .vnni import BLOCK, COLUMNS, HAS_BYTE_PRODUCTS, add_four, add_one, add_two
 
 _MANY = 4
 """Segments of a step from which on an array is in the cache most times it is used, since tiles run ahead. A single

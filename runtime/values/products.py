@@ -29,7 +29,7 @@ from .operands import (
     typed_array,
 )
 from .plan import OPCODE
-from .state import F32, F64, I8, I32, State
+from .state import F32, F64, I8, I32, Product, State
 
 MVM, MVMT, MVMW = OPCODE["mvm"], OPCODE["mvmt"], OPCODE["mvmw"]
 WROW, WROWC, RROW = OPCODE["wrow"], OPCODE["wrowc"], OPCODE["rrow"]
@@ -56,24 +56,22 @@ def add_rows(
 
 
 @compiled
-def activate(
-    s: State, array: int, is_transposed: bool, to: int, x: int, pitch: int, n: int, row: int, rows: int
-) -> None:
-    """Add to the sums at `to` what n vectors at byte `x` give with some rows of an array."""
-    if s.k[array + at.A_ANALOG]:
-        analog_product(s, array, is_transposed, to, x, pitch, n, row, rows)
+def activate(s: State, p: Product) -> None:
+    """Add to the sums what a product gives."""
+    if s.k[p.array + at.A_ANALOG]:
+        analog_product(s, p)
         return
-    cols, all_rows = s.k[array + at.A_COLS], s.k[array + at.A_ROWS]
-    cells = s.k[array + at.A_CELLS]
-    if s.k[array + at.A_IS_TURNED]:
-        if is_transposed:
-            add_rows(s, to, x, pitch, n, cells + row, all_rows, rows, cols)
+    cols, all_rows = s.k[p.array + at.A_COLS], s.k[p.array + at.A_ROWS]
+    cells = s.k[p.array + at.A_CELLS]
+    if s.k[p.array + at.A_IS_TURNED]:
+        if p.is_across:
+            add_rows(s, p.to, p.x, p.pitch, p.n, cells + p.row, all_rows, p.rows, cols)
         else:
-            dots(s, to, x, pitch, n, cells + row, all_rows, cols, rows)
-    elif is_transposed:
-        dots(s, to, x, pitch, n, cells + row * cols, cols, rows, cols)
+            dots(s, p.to, p.x, p.pitch, p.n, cells + p.row, all_rows, cols, p.rows)
+    elif p.is_across:
+        dots(s, p.to, p.x, p.pitch, p.n, cells + p.row * cols, cols, p.rows, cols)
     else:
-        add_rows(s, to, x, pitch, n, cells + row * cols, cols, cols, rows)
+        add_rows(s, p.to, p.x, p.pitch, p.n, cells + p.row * cols, cols, cols, p.rows)
 
 
 @compiled
@@ -84,23 +82,21 @@ def count_codes(s: State, first: int, size: int, counts: int) -> None:
 
 
 @compiled
-def count_product(
-    s: State, tile: int, code: int, array: int, x: int, pitch: int, n: int, size: int, row: int, rows: int
-) -> None:
-    """Count n vectors of `size` bytes at byte `x` and the cells that they are multiplied with (runtime/activity.py)."""
+def count_product(s: State, tile: int, code: int, p: Product) -> None:
+    """Count the vectors of a product and the cells that they are multiplied with (runtime/activity.py)."""
     entry = s.m[tile + at.V_METER] + 2 * s.k[code + at.C_INDEX]
     slot, done = s.a[entry], s.a[entry + 1]
     s.a[entry + 1] = done + 1
     if not slot or done % SAMPLE:
         return
-    for i in range(n):
-        count_codes(s, x + i * pitch, size, slot)
-    cols, all_rows, cells = s.k[array + at.A_COLS], s.k[array + at.A_ROWS], s.k[array + at.A_CELLS]
-    if s.k[array + at.A_IS_TURNED]:
+    cols, all_rows, cells = s.k[p.array + at.A_COLS], s.k[p.array + at.A_ROWS], s.k[p.array + at.A_CELLS]
+    for i in range(p.n):
+        count_codes(s, p.x + i * p.pitch, cols if p.is_across else p.rows, slot)
+    if s.k[p.array + at.A_IS_TURNED]:
         for col in range(cols):
-            count_codes(s, cells + col * all_rows + row, rows, slot + CODES)
+            count_codes(s, cells + col * all_rows + p.row, p.rows, slot + CODES)
     else:
-        count_codes(s, cells + row * cols, rows * cols, slot + CODES)
+        count_codes(s, cells + p.row * cols, p.rows * cols, slot + CODES)
 
 
 @compiled
@@ -149,9 +145,10 @@ def run_product(s: State, tile: int, code: int, kind: int) -> int:
         sums = s.i[d : d + words]
         for j in range(words):
             sums[j] = 0
+    product = Product(array, kind == MVMT, d, 4 * x, 4 * pitch if pitch else size, n, row, rows)
     if s.m[tile + at.V_METER]:
-        count_product(s, tile, code, array, 4 * x, 4 * pitch if pitch else size, n, size, row, rows)
-    activate(s, array, kind == MVMT, d, 4 * x, 4 * pitch if pitch else size, n, row, rows)
+        count_product(s, tile, code, product)
+    activate(s, product)
     mark(s, d, words)
     return at.DONE
 

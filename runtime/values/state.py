@@ -14,6 +14,19 @@ I8 = NDArray[np.int8]
 Words = NDArray[np.int64]
 
 
+class Product(NamedTuple):
+    """Vectors of int8 times some rows of an array: sums over these, or (`is_across`) over its columns."""
+
+    array: int
+    is_across: bool
+    to: int  # word of the first sum
+    x: int  # byte of the first vector
+    pitch: int  # bytes from one vector to the next
+    n: int  # vectors
+    row: int
+    rows: int
+
+
 class State(NamedTuple):
     """The memory holds, one behind the other: buffers, scratch, scales of arrays, their cells."""
 

@@ -18,7 +18,7 @@ from isa.instruction import DType
 from isa.operands import Space
 from isa.program import HOST, ArrayKind, ArraySpec, Channel, Direction, Program, Reduce, Role
 from runtime.analog.model import MAGNITUDE_BITS, AnalogModel
-from runtime.copies import Cells
+from runtime.copies import ArrayOptions
 from runtime.engine.load import array_contents, constant_contents
 from runtime.engine.memory import Region, load_regions
 from runtime.fast.words import Pieces, Words
@@ -83,15 +83,15 @@ def zeros(size: int, sparse: int) -> NDArray[np.uint8]:
     return np.frombuffer(mapped, np.uint8)[:size]
 
 
-def make_template(program: Program, cells: Cells) -> Template:
+def make_template(program: Program, arrays: ArrayOptions) -> Template:
     """Lay a program out. Raises `CimError` E0410 if it does not fit together."""
-    return _Maker(program, cells).make()
+    return _Maker(program, arrays).make()
 
 
 class _Maker:
-    def __init__(self, program: Program, cells: Cells) -> None:
+    def __init__(self, program: Program, arrays: ArrayOptions) -> None:
         assert program.data is not None
-        self._program, self._data, self._cells = program, program.data, cells
+        self._program, self._data, self._options = program, program.data, arrays
         self._models = dict[AnalogModel, int]()
         self._state, self._plan = Pieces(at.H_SIZE), Pieces(1)
         self._roles = {role.name: role for role in program.roles}
@@ -119,8 +119,8 @@ class _Maker:
         rows[:, at.V_WORDS] = program.target.buffer_bytes // 4
         rows[:, at.V_PENDING] = at.FIRST_PENDING * at.P_SIZE * np.arange(count)
         rows[:, at.V_PENDING_ROOM] = at.FIRST_PENDING
-        if self._cells.meter is not None:
-            rows[:, at.V_METER] = self._cells.meter.tables
+        if self._options.meter is not None:
+            rows[:, at.V_METER] = self._options.meter.tables
         longest = _aligned(
             max((max(p.spec.rows, p.spec.cols) for t in arrays for p in t if p.analog[0]), default=0)
         )
@@ -186,7 +186,7 @@ class _Maker:
 
     def _analog_words(self, spec: ArraySpec, tile: int, number: int) -> tuple[int, int, int, int]:
         """What the row of an array says of its analog macros, if it has such."""
-        model = self._cells.analog.model(spec)
+        model = self._options.analog.model(spec)
         if model is None:
             return 0, 0, 0, 0
         if model not in self._models:

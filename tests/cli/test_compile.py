@@ -107,6 +107,7 @@ def test_print_after_goes_to_stderr(cim: Cim, model: Path) -> None:
 
 
 def test_an_unknown_pass_is_refused_before_anything_runs(cim: Cim) -> None:
+    assert "there is no pass 'all'" in cim("compile", "missing.onnx", "--stop-after", "all").err
     done = cim("compile", "missing.onnx", "--stop-after", "legalize")
     assert done.code == 1
     assert "error[E0004]: there is no pass 'legalize'" in done.err
@@ -141,6 +142,7 @@ def test_dis_shows_one_role_or_all(cim: Cim, program: Path) -> None:
     assert f".role {name}" in alone
     assert alone.count(".role ") == 1
     assert cim("dis", program).out.count(".role ") == len(roles)
+    assert cim("dis", program, "--role", name, "--complete").code == 2
     wrong = cim("dis", program, "--role", "nobody")
     assert wrong.code == 1
     assert "error[E0105]" in wrong.err

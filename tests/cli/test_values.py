@@ -11,10 +11,15 @@ import pytest
 import models
 from benchmarks.registry import BENCHMARKS
 from compiler.frontend.importer import import_model
+from runtime.cli.console import Console
+from runtime.cli.generate import say_costs
+from runtime.session import Generation, Stopped
+from runtime.sinks.schema import StepRecord
 from runtime.sinks.statistics import read_statistics
 from tests.backend.test_caches import with_source
 from tests.cli.conftest import Cim, Result
 from tests.frontend.oracle import expected, feeds_for, write_small
+from tests.timing.test_report import stats
 
 
 @pytest.fixture
@@ -235,8 +240,26 @@ def test_check_of_an_encoder_compares_its_outputs(cim: Cim, tmp_path: Path) -> N
     assert strict.code == 3
     assert "failed: the results differ" in strict.out
     assert cim("check", path, "--max-context", 16, "--max-error", "1e-5", "--weights", "float32").code == 0
-    refused = cim("check", path, "--max-context", 16, "--every-layer")
-    assert refused.code == 1 and "decoders of tokens" in refused.err
+    refused = cim("check", path, "--max-context", 16, "--every-layer", "--tokens", 8)
+    assert (
+        refused.code == 1 and "--every-layer, --tokens can be had of decoders of tokens alone" in refused.err
+    )
+
+
+def test_check_refuses_what_it_would_not_look_at(cim: Cim, model: Path, tmp_path: Path) -> None:
+    done = cim("check", model, "--max-error", "1e-3")
+    assert done.code == 1 and "--max-error: error[E0601]" in done.err
+    path, text = write_small("llama", tmp_path / "words.onnx"), tmp_path / "text.txt"
+    text.write_text("words " * 100)
+    done = cim("check", path, "--max-context", 128, "--text", text)
+    assert done.code == 1 and "tokens are not bytes" in done.err
+
+
+@pytest.mark.parametrize("words", [["--max-context", 64], ["--without", "hub"], ["--batch", 2]])
+def test_a_program_is_not_compiled_again(cim: Cim, program: Path, words: list[object]) -> None:
+    done = cim("generate", program, "--prompt", "ab", "--max-new-tokens", 2, *words)
+    assert done.code == 1 and f"{words[0]}: error[E0601]" in done.err
+    assert "compiled already" in done.err
 
 
 def test_run_takes_and_gives_what_the_file_names(cim: Cim, tmp_path: Path) -> None:
@@ -293,6 +316,16 @@ def test_every_benchmark_can_be_loaded() -> None:
     assert all(callable(benchmark.load()) for benchmark in BENCHMARKS)
 
 
+def test_a_prompt_may_take_several_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    step = StepRecord(cycles=100, tokens=7, instructions=1, bound_by="cim")
+    last = step.model_copy(update={"tokens": 1, "cycles": 50})
+    made = Generation(tuple(range(14)), (1, 2), (), Stopped.LENGTH)
+    found = stats().model_copy(update={"per_step": [step, step, last]})
+    say_costs(found, made, Console())
+    said = capsys.readouterr().err
+    assert "prompt: 14 tokens, 200 cycles" in said and "then: 1 tokens, 50 cycles" in said
+
+
 def test_generate_with_a_source(cim: Cim, tmp_path: Path) -> None:
     path, program, stats = with_source(tmp_path), tmp_path / "m.cim", tmp_path / "s.json"
     assert cim("compile", path, "-o", program, "--max-context", 16, "--max-source", 7).code == 0
@@ -305,6 +338,10 @@ def test_generate_with_a_source(cim: Cim, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     assert len(done.data["tokens"]) == 3
     assert read_statistics(stats).cycles > 0
+    both = ("generate", path, "--max-context", 16, "--max-source", 7, *words[2:], "--prompt-ids", "3,4")
+    batch = cim(*both, "--source", tmp_path / "source.npz", "--json")
+    assert batch.code == 0, batch.err
+    assert batch.data["generations"][0]["tokens"] == done.data["tokens"]
     np.savez(tmp_path / "source.npz", encoder_hidden_states=np.zeros((1, 8, 16), np.float32))
     long = cim(*words, "--source", tmp_path / "source.npz")
     assert long.code == 1 and "--max-source 8" in long.err

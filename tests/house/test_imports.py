@@ -42,8 +42,8 @@ LIBRARIES = {
     # oracle and host, never the chip
     "onnxruntime": ("runtime.check.oracle", "runtime.host", "models", "benchmarks"),
     "networkx": ("compiler",),
-    "numba": ("runtime.fast.jit", "runtime.values.jit"),
-    "llvmlite": ("runtime.fast.jit", "runtime.values.jit"),
+    "numba": ("runtime.fast.jit", "runtime.values.jit", "runtime.values.vnni"),
+    "llvmlite": ("runtime.fast.jit", "runtime.values.vnni"),
     "lark": ("isa", "compiler.ir"),  # texts: assembly, Graph, Mapping
     "google": ("compiler.frontend",),  # protobuf's errors
     "pydantic": (  # at the border only

@@ -17,6 +17,8 @@ from runtime.activity import SAMPLE, Meter, activities, factors_of, levels
 from runtime.energy import energy
 from runtime.machine import Machine
 from runtime.numerics import I8
+from runtime.report import behind, formula, render_report
+from runtime.sinks.constants import constant_records, energy_lines
 from runtime.sinks.statistics import statistics
 from runtime.timing import Simulator
 from runtime.values import EngineKind
@@ -111,6 +113,41 @@ def test_statistics_say_what_was_counted() -> None:
     assert (stats.activity.every, stats.activity.is_scaled) == (SAMPLE, True)
     assert [one.event for one in stats.activity.nodes] == ["array_mac", "array_mac_transposed"]
     assert stats.energy_j.total != statistics(program, [cost], engine="fast", wall_s=0.0).energy_j.total
+
+
+def test_what_activity_does_is_the_ratio_of_energies() -> None:
+    """Not the mean of factors over what was counted: along columns, one of 33 activations and many more products."""
+    program = _program(codes((3, 16), 1, most=8), codes((16, 16), 2), turns=2 * SAMPLE + 1)
+    cost = Simulator(program).step(ONE)
+    found = activities(program, _counted(program))
+    plain, measured = (
+        statistics(program, [cost], engine="fast", wall_s=0.0, activity=each) for each in ((), found)
+    )
+    of_macs = [sum(by.energy_j.by_event[one.event.key] for one in found) for by in (plain, measured)]
+    assert measured.activity is not None
+    assert measured.activity.factor == pytest.approx(of_macs[1] / of_macs[0], rel=1e-12)
+    assert f"energy of MACs x {of_macs[1] / of_macs[0]:.4g}" in render_report(measured)
+
+
+def test_lines_say_the_factor_that_data_give_them() -> None:
+    """Also where it is 0: a line without joules is left out, and its count is not lost to others."""
+    program = _program(codes((3, 16), 1), codes((16, 16), 2))
+    cost = Simulator(program).step(ONE)
+    found = [
+        replace(one, factor=factor)
+        for one, factor in zip(activities(program, _counted(program)), (0.75, 0.0), strict=True)
+    ]
+    plain, measured = (
+        {line.key: line for line in energy_lines(energy(program.target, program, [cost], factors))}
+        for factors in ({}, factors_of(found))
+    )
+    line, before = measured["array_mac"], plain["array_mac"]
+    assert (line.count, line.activity, before.activity) == (before.count, 0.75, None)
+    assert line.joules == pytest.approx(0.75 * before.joules)
+    assert set(plain) - set(measured) == {"array_mac_transposed"}
+    known = {record.path: record for record in constant_records(program.target, [line])}
+    assert formula(line, known) == "macro.mac_energy* x activity 0.75"
+    assert behind(line)[1:] == ["macro.activity.reference", "macro.activity.idle_share"]
 
 
 def test_targets_that_say_nothing_of_data_scale_nothing() -> None:
