@@ -20,8 +20,6 @@ class Rates:
     def __init__(self, hardware: Hardware) -> None:
         tile = rates_of(hardware)
         self.macro_rows, self.macro_cols = hardware.macro_rows, hardware.macro_cols
-        self.macros = hardware.macros_per_tile
-        self.tile_cells = self.macros * self.macro_rows * self.macro_cols
         self.tiles = hardware.tiles
         self.chips = int(hardware.system.chips_x.value * hardware.system.chips_y.value)
         self.mvm = tile.weights.least(transposed=False)

@@ -7,10 +7,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from compiler.capacity import Capacity, capacity_of
+from compiler.ir.graph import Attention
+from compiler.ir.mapping import Arithmetic
+from compiler.mapping.folded_mapping import must_stream
+from compiler.mapping.result_sizes import ResultShape, choose_cut
+from compiler.mapping.rules import cache_ways, room
 from isa.endurance import wear
 from isa.events import Event
 from isa.hardware import Hardware
-from isa.program import ArrayKind, Program, segments_of
+from isa.program import ArrayKind, Limits, Program, segments_of
 from isa.quantities import Confidence, Quantity
 from isa.verifier import verify
 from runtime.energy import energy
@@ -84,3 +90,38 @@ def test_cells_that_wear_out_are_found() -> None:
     (found,) = wear(_program(_kinds(endurance=q(1e6)), context=64))
     assert (found.what, found.endurance, found.writes_per_token) == ("keys and values", 1e6, 1 / 64)
     assert found.lifetime_s(1e-3) == pytest.approx(1e6 * 64 * 1e-3)
+
+
+def test_each_kind_has_room_for_its_own() -> None:
+    kinds, shared = capacity_of(_kinds(24, 16), 2), capacity_of(tiny(14))
+    macro = tiny().macro.bytes
+    assert kinds == Capacity(48 * macro, 32 * macro, is_shared=False)
+    assert kinds.holds(48 * macro, 32 * macro)
+    assert not kinds.holds(48 * macro + 1, 0)
+    assert not kinds.holds(0, 32 * macro + 1)
+    assert kinds.fills(12 * macro, 24 * macro) == 0.75
+    assert shared.weights == shared.written == tiny(14).tiles * tiny(14).macros_per_tile * macro
+    assert shared.holds(shared.weights - 1, 1)
+    assert not shared.holds(shared.weights, 1)
+
+
+def test_rows_are_counted_against_the_macros_that_hold_them() -> None:
+    """More macros for keys and values leave more room for rows, and none for weights."""
+    graph, limits = decoder(Shape()), Limits(256, 1)
+    few, many = _kinds(24, 4), _kinds(24, 64)
+    op = next(n.op for n in graph.nodes if isinstance(n.op, Attention))
+    assert room(graph, few, limits) < room(graph, many, limits)
+    assert cache_ways(op, 256, 1, few) > cache_ways(op, 256, 1, many)
+    large = decoder(Shape(vocabulary=20_000))
+    assert must_stream(large, _kinds(1, 1024)) and not must_stream(large, _kinds(24, 1))
+
+
+def test_weights_that_pass_take_all_macros_of_their_kind() -> None:
+    """None of them is kept for the weights that stay, which have macros of their own."""
+    macro = tiny().macro
+    rows, step = int(macro.rows.value), int(macro.cols.value)
+    shape = ResultShape(rows, 12 * step, has_bias=False, tiles=2, segment=1)
+    own = choose_cut(_kinds(4, 1), shape, Arithmetic.INT8.dtype)
+    assert own is not None and (own.columns, own.loaded + own.kept) == (step, 2)
+    shared = tiny(14).model_copy(update={"tile": tiny(14).tile.model_copy(update={"macros": q(1)})})
+    assert choose_cut(shared, shape, Arithmetic.INT8.dtype) is None
