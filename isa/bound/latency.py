@@ -54,10 +54,11 @@ def _points(low: float, high: float) -> Grid:
 
 
 class Latency:
-    """Least latencies on a target. `resident`: it holds all weights, so that each layer takes tiles for its own."""
+    """Least latencies on a target. `resident`: its macros for weights hold all of them, so that each layer takes tiles
+    for its own."""
 
     def __init__(self, hardware: Hardware, *, resident: bool, is_ideal: bool) -> None:
-        self.rates, self.distances = Rates(hardware), Distances(hardware)
+        self.rates, self.distances = Rates(hardware, resident=resident), Distances(hardware)
         self.resident, self.is_ideal = resident, is_ideal
         self.weight_cells = hardware.weight_cells
         self.section = lru_cache(maxsize=256)(self._section)
