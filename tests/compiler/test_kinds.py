@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +13,14 @@ from compiler.capacity import Capacity, capacity_of
 from compiler.ir.graph import Attention
 from compiler.ir.mapping import Arithmetic
 from compiler.mapping.folded_mapping import must_stream
+from compiler.mapping.policies import KvChoice
 from compiler.mapping.result_sizes import ResultShape, choose_cut
 from compiler.mapping.rules import cache_ways, room
+from compiler.workload import workload_of
 from isa.endurance import wear
 from isa.events import Event
 from isa.hardware import Hardware
+from isa.interface import KvPolicy
 from isa.program import ArrayKind, Limits, Program, segments_of
 from isa.quantities import Confidence, Quantity
 from isa.verifier import verify
@@ -85,11 +90,57 @@ def test_a_slower_kind_makes_steps_longer() -> None:
     )
 
 
+def _worn(context: int = 64, sequences: int = 1, **choices: Any) -> tuple[Program, dict[str, float]]:
+    """A program on cells that survive a million writes, and how often a token of each sequence writes what."""
+    given = Choices(context, chunk=4, sequences=sequences, **choices)
+    program = program_of(decoder(Shape()), _kinds(kv=40, endurance=q(1e6)), given)
+    return program, {item.what: item.writes_per_token for item in wear(program)}
+
+
 def test_cells_that_wear_out_are_found() -> None:
     assert wear(_program(_kinds())) == ()
     (found,) = wear(_program(_kinds(endurance=q(1e6)), context=64))
     assert (found.what, found.endurance, found.writes_per_token) == ("keys and values", 1e6, 1 / 64)
     assert found.lifetime_s(1e-3) == pytest.approx(1e6 * 64 * 1e-3)
+
+
+@pytest.mark.parametrize(("block", "sequences"), [(64, 1), (64, 3), (128, 1), (256, 2)])
+def test_rows_that_pass_through_wear_out_first(block: int, sequences: int) -> None:
+    """Each block is written into the same rows, by each token: as many bytes as are counted when it runs."""
+    program, worn = _worn(256, sequences, kv=KvChoice(KvPolicy.STREAMED, why="a test"), block=block)
+    assert worn == {"keys and values that pass through": sequences * 256 / block}
+    arrays = [a for t in program.tiles for a in program.role(t.role).arrays if a.kind is ArrayKind.KV]
+    step = [s for n in range(sequences) for s in segments_of(1, 255, 4, sequence=n)]
+    written = Simulator(program).step(tuple(step)).count(Event.KV_WRITE_BYTE)
+    scales = 4 * sum(a.rows for a in arrays)
+    size = sum(a.rows * a.cols for a in arrays) + scales
+    assert written / size == pytest.approx(sequences * 256 / block, rel=0.01)
+
+
+def test_tiers_wear_out_where_rows_pass_through() -> None:
+    hot = KvChoice(KvPolicy.TIERED, 64, why="a test")
+    _, worn = _worn(256, 2, kv=hot, block=64)
+    assert worn == {"keys and values": 1 / 128, "keys and values that pass through": 2 * (256 - 64) / 64}
+    _, all_hot = _worn(64, 2, kv=hot, block=64)
+    assert all_hot == {"keys and values": 1 / 64}
+
+
+@pytest.mark.parametrize("tokens", [64, 128])
+def test_sequences_that_share_rows_write_them_more_often(tokens: int) -> None:
+    program, worn = _worn(64, 3, kv_tokens=tokens)
+    head = program.caches[0].heads[0]
+    rows = program.role(program.tiles[head.tile].role).arrays[head.keys].rows * program.caches[0].ways
+    assert program.limits.pages and rows >= tokens
+    assert worn == {"keys and values": 3 / rows}
+
+
+def test_weights_that_are_streamed_wear_out_their_macros() -> None:
+    bare, _ = _worn(64, stream=True)
+    program = replace(bare, workload=workload_of(decoder(Shape())))
+    worn = {item.what: item.writes_per_token for item in wear(program)}
+    tiles = [program.role(t.role) for t in program.tiles]
+    cells = sum(a.rows * a.cols for role in tiles for a in role.arrays if a.kind is ArrayKind.STREAM)
+    assert worn["streamed weights"] == pytest.approx(program.workload.weights / cells)
 
 
 def test_each_kind_has_room_for_its_own() -> None:
