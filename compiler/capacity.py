@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from isa.hardware import Hardware
 
@@ -21,11 +22,11 @@ class Capacity:
             return weights + written <= self.weights
         return weights <= self.weights and written <= self.written
 
-    def fills(self, weights: float, written: float) -> float:
+    def fills(self, weights: int, written: int) -> Fraction:
         """The part of the cells that so many weights, keys and values take: of the kind that is fuller."""
         if self.is_shared:
-            return (weights + written) / self.weights
-        return max(weights / self.weights, written / self.written)
+            return Fraction(weights + written, self.weights)
+        return max(Fraction(weights, self.weights), Fraction(written, self.written))
 
 
 def capacity_of(hardware: Hardware, tiles: int | None = None) -> Capacity:

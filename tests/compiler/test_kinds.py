@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from compiler.capacity import Capacity, capacity_of
+from compiler.explain.choices import choices_of
+from compiler.explain.needs import needs_of
 from compiler.ir.graph import Attention
 from compiler.ir.mapping import Arithmetic
 from compiler.mapping.folded_mapping import must_stream
@@ -154,6 +156,30 @@ def test_each_kind_has_room_for_its_own() -> None:
     assert shared.weights == shared.written == tiny(14).tiles * tiny(14).macros_per_tile * macro
     assert shared.holds(shared.weights - 1, 1)
     assert not shared.holds(shared.weights, 1)
+
+
+def test_explanations_compare_each_kind_with_its_own() -> None:
+    """Weights that do not fit theirs are not said to fit because those for keys and values are empty."""
+    program = replace(_worn(64)[0], workload=workload_of(decoder(Shape())))
+    weights = program.workload.weights
+    macros = -(-weights // (program.target.tiles * program.target.macro.bytes))
+    for count, fits in ((macros, "both fit at once"), (macros - 1, "they cannot all be there at once")):
+        needs = list(needs_of(replace(program, target=_kinds(count, 400))))[-1].text
+        assert needs.endswith(f"{fits}.")
+        assert "of weights, and" in needs and f"tiles of {count} and 400 macros of" in needs
+
+
+def test_layers_of_a_chip_are_those_of_the_fuller_kind() -> None:
+    program = replace(_worn(64)[0], workload=workload_of(decoder(Shape())))
+    (note,) = [
+        n.text
+        for n in choices_of(replace(program, target=_kinds(24, 1).with_chips(2, 1)))
+        if "A layer" in n.text
+    ]
+    cells = 14 * 14 * tiny().macro.bytes
+    cache = program.workload.kv_row_bytes * 64 // 2
+    assert f"{24 * cells:,} cells for weights (" in note and f"{cells:,} for keys and values (" in note
+    assert f"up to {cells // cache} layers would fit a chip" in note
 
 
 def test_rows_are_counted_against_the_macros_that_hold_them() -> None:
