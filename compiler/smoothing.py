@@ -223,9 +223,8 @@ class Smoother:
     # ---------------------------------------------------------------------------------------------- constants
 
     def _is_private(self, node: Node) -> bool:
-        """Whether one node reads what a node makes, and nobody else."""
-        name = node.output.name
-        return name not in self.editor.outputs and len(self.editor.users(name)) == 1
+        """Whether one node reads what a node makes, once, and nobody else."""
+        return self.editor.only_user(node.output.name) is not None
 
     def _is_own(self, node: Node) -> bool:
         """Whether a node is a linear layer that can be changed for its one reader's sake."""

@@ -225,6 +225,16 @@ class Hardware(Model):
         return self.kv_macros_per_tile or self.macros_per_tile
 
     @property
+    def weight_cells(self) -> int:
+        """Weights that the macros for weights hold in a tile."""
+        return self.macros_per_tile * self.macro.bytes
+
+    @property
+    def written_cells(self) -> int:
+        """Elements of keys, values and streams that a tile's macros for them hold: their own, or all."""
+        return self.written_macros_per_tile * self.written.bytes
+
+    @property
     def all_macros_per_tile(self) -> int:
         """Macros of both kinds in a tile."""
         return self.macros_per_tile + self.kv_macros_per_tile

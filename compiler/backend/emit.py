@@ -72,13 +72,14 @@ from isa.instructions import (
     Wrowf,
 )
 from isa.instructions import Send as SendWords
-from isa.operands import ZERO, Addr, Mem, Reg
+from isa.operands import WORD_BYTES, ZERO, Addr, Mem, Reg
 
 from .attend import emit_attend
 from .blocks import appended_rows
 from .codes import quantising
 from .emitter import POSITION, Emitter, words
 from .grouped import emit_grouped
+from .layout import operands, taken
 from .streamed import emit_streamed
 
 _UNARY: dict[Function, type[Inst]] = {
@@ -258,9 +259,26 @@ def _(op: Quantise, e: Emitter) -> None:
         _reduce(e, op, Vamax, x, "scale")
         e.add(Quantm(out, scale, x, n, cols))
     else:
-        e.add(quantising(out, scale, x, e.rows(op.out, scales), cols // scales, op.bits))
+        first, parts, each = *_parts(op, e), cols // scales
+        out, x = (Addr(at.base, at.offset + size * first * each) for at, size in ((out, 1), (x, WORD_BYTES)))
+        at = Addr(scale.base, scale.offset + WORD_BYTES * first)
+        e.add(quantising(out, at, x, e.rows(op.out, parts), each, op.bits))
     if op.factor != 1:
         e.add(Vmuli(scale, scale, n, scales, op.factor))
+
+
+def _parts(op: Quantise, e: Emitter) -> tuple[int, int]:
+    """The first of a row's parts with scales of their own that anybody takes, and how many from there on: others need
+    not be quantised where segments are one row. In longer ones the parts of a row do not follow those of the next."""
+    value = e.value(op.out)
+    takes = [take for take in taken(e.template, e.limits).values() if take.x == op.out]
+    uses = sum(op.out in operands(block.op) for block in e.template.blocks)
+    if len(takes) != uses - 1 or not takes or op.factor != 1:  # one use is this
+        return 0, value.scales
+    each = value.cols // value.scales
+    first = min(take.col for take in takes) // each
+    end = max(-(-(take.col + e.value(take.out).cols) // each) for take in takes)
+    return first, end - first
 
 
 @emit.register

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from compiler.capacity import capacity_of
 from isa.bound import bound
 from isa.bound.points import standard_steps
 from isa.bound.step import segment_bytes
@@ -52,20 +54,26 @@ def _split(program: Program) -> Iterator[Note]:
     chips = target.tiles // target.tiles_per_chip
     if chips == 1 or not layers:
         return
-    cells = target.tiles_per_chip * target.macros_per_tile * target.macro_rows * target.macro_cols
+    room = capacity_of(target, target.tiles_per_chip)
     inner = sum(p.rows * p.cols for s in work.sections() if not s.is_result for p in s.on_chip) // layers
     cache = work.kv_row_bytes * program.limits.max_context * program.step_limits.sequences // layers
     cache *= all(c.policy is KvPolicy.RESIDENT and not c.ring for c in program.caches)
-    need = inner + cache
-    if need > cells:
+    taken = room.fills(inner, cache)
+    if not room.holds(inner, cache):
         verdict = (
-            f"a layer takes {-(-need // cells)} chips at least, so its columns and heads are split over chips"
+            f"a layer takes {math.ceil(taken)} chips at least, so its columns and heads are split over chips"
         )
     else:
-        verdict = f"up to {cells // max(need, 1)} layers would fit a chip"
+        verdict = f"up to {math.floor(1 / taken) if taken else layers} layers would fit a chip"
+    cells = f"{room.weights:,} cells ({share(float(taken), 1)})"
+    if not room.is_shared:
+        cells = (
+            f"{room.weights:,} cells for weights ({share(inner, room.weights)}) and {room.written:,} for keys and "
+            f"values ({share(cache, room.written)})"
+        )
     yield Note(
         Heading.CHOICES,
-        f"A layer has {inner:,} weights and {cache:,} bytes of resident cache, the arrays of a chip {cells:,} cells "
-        f"({share(need, cells)}): {verdict}. Layers follow each other, since no weight or cached row then ever "
-        "moves; only rows of activations cross from one chip to the next.",
+        f"A layer has {inner:,} weights and {cache:,} bytes of resident cache, the arrays of a chip {cells}: "
+        f"{verdict}. Layers follow each other, since no weight or cached row then ever moves; only rows of activations "
+        "cross from one chip to the next.",
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from compiler.capacity import Capacity, capacity_of
+from isa.hardware import Hardware
 from isa.program import Program
 from isa.workload import AttentionWork, SectionWork, Task, Workload
 
@@ -69,12 +71,9 @@ def cache_bytes(program: Program) -> int:
 
 def _sizes(program: Program) -> str:
     target, work, limits = program.target, program.workload, program.step_limits
-    cells = target.tiles * target.all_macros_per_tile * target.macro.bytes
-    chips = target.tiles // target.tiles_per_chip
-    weights, cache = work.weights, cache_bytes(program)
-    total = weights + cache
-    fits = "both fit at once" if total <= cells else "they cannot all be there at once"
-    cached = ""
+    room, weights, cache = capacity_of(target), work.weights, cache_bytes(program)
+    fits = "both fit at once" if room.holds(weights, cache) else "they cannot all be there at once"
+    first, second, cached = *(("that", "") if room.is_shared else ("the former", " of the latter")), ""
     if cache:
         cached = (
             f" A token adds {work.kv_row_bytes:,} bytes of keys and values; {several(limits.sequences, 'sequence')} of "
@@ -82,7 +81,19 @@ def _sizes(program: Program) -> str:
         )
     return (
         f"Its linear layers have {weights:,} weights on the chip ({size(weights)} in int8).{cached} The arrays of "
-        f"{target.name} hold {size(cells)} ({several(chips, 'chip')} of {target.tiles_per_chip} tiles of "
-        f"{target.all_macros_per_tile} macros of {target.macro_rows} x {target.macro_cols}): weights are "
-        f"{share(weights, cells)} of that, the cache {share(cache, cells)}; {fits}."
+        f"{target.name} hold {_held(target, room)}: weights are {share(weights, room.weights)} of {first}, the cache "
+        f"{share(cache, room.written)}{second}; {fits}."
+    )
+
+
+def _held(target: Hardware, room: Capacity) -> str:
+    """What the arrays of a target hold, by kind, and where they are."""
+    chips = several(target.tiles // target.tiles_per_chip, "chip")
+    tiles = f"{chips} of {target.tiles_per_chip} tiles of"
+    macros = f"macros of {target.macro_rows} x {target.macro_cols}"
+    if room.is_shared:
+        return f"{size(room.weights)} ({tiles} {target.macros_per_tile} {macros})"
+    return (
+        f"{size(room.weights)} of weights, and {size(room.written)} of keys, values and weights that are streamed "
+        f"({tiles} {target.macros_per_tile} and {target.kv_macros_per_tile} {macros})"
     )

@@ -56,6 +56,15 @@ class Editor:
         """The nodes that use `value`, in no particular order."""
         return [self._nodes[at].node for at in self._users.get(value, ())]
 
+    def only_user(self, value: str) -> Node | None:
+        """The node that uses `value` if nothing else does, and it does so once; None too for graph outputs.
+
+        x * x uses x twice: what is done to x for its sake would be done to both sides.
+        """
+        users = self.users(value)
+        is_alone = len(users) == 1 and users[0].inputs.count(value) == 1 and value not in self.outputs
+        return users[0] if is_alone else None
+
     def value(self, name: str) -> Value | None:
         """The type of a value; for a constant, its own."""
         if name in self.constants:

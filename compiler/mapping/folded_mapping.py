@@ -54,12 +54,12 @@ def row_cells(graph: Graph, limits: Limits, tokens: int = 0) -> int:
 
 
 def cells(hardware: Hardware) -> int:
-    """Cells of all arrays of a target."""
-    return hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
+    """Cells for weights of a target."""
+    return hardware.tiles * hardware.weight_cells
 
 
 def must_stream(graph: Graph, hardware: Hardware) -> bool:
-    """Whether the weights have more elements than all arrays of the target have cells."""
+    """Whether the weights have more elements than the target has cells for them."""
     return weight_cells(graph) > cells(hardware)
 
 
@@ -120,8 +120,8 @@ def _notes(job: Job) -> list[Note]:
     if sizes.cores:
         names.append(f"{sizes.cores} core tiles for each attention section")
     said = [
-        f"weights are streamed: the layers have {weight_cells(job.parts.graph):,} weights, the target's arrays "
-        f"{cells(hardware):,} cells; a step loads {sizes.bytes:,} bytes from DRAM, "
+        f"weights are streamed: the layers have {weight_cells(job.parts.graph):,} weights, the target "
+        f"{cells(hardware):,} cells for weights; a step loads {sizes.bytes:,} bytes from DRAM, "
         f"{1e3 * sizes.bytes / rate:,.2f} ms at {rate / 1e9:,.1f} GB/s",
         f"{fold_.count} times the same {len(fold_.body)} operators and sections, in a loop: {', '.join(names)}; "
         f"{sizes.rounds:,} rounds a step, up to {sizes.rows:,} rows",
@@ -144,7 +144,7 @@ def refusal(graph: Graph, hardware: Hardware, reason: str) -> CimError:
         [
             Diagnostic(
                 "E0303",
-                f"the model has {need:,} weights, the arrays of target {hardware.name} have {cells(hardware):,} cells, "
+                f"the model has {need:,} weights, target {hardware.name} has {cells(hardware):,} cells for weights, "
                 f"and its weights cannot be streamed: {reason}",
                 NamedPlace(graph.name),
                 help=f"a system of {-(-need // per_chip):,} or more of these chips (chips_x, chips_y in the target "

@@ -76,7 +76,8 @@ def make_joined(
 ) -> None:
     """Make q, k and v of a head, quantised, under these names; `at` is the input's name and the head.
 
-    All are quantised at once, to 8 bits; if keys and values have fewer, once more for them.
+    All are quantised at once, to 8 bits; if keys and values have fewer, once more for them. In segments of one row the
+    queries' columns are then left out of the one, keys' and values' of the other.
     """
     whole = parts.multiply_joined(tile, joined, *at)
     scales, bits = joined.cols // shares[0].dim, parts.geometry.kv_bits

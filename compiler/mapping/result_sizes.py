@@ -61,8 +61,8 @@ def _cuts(hardware: Hardware, shape: ResultShape, dtype: DType) -> Iterator[Resu
     high = -(-shape.rows // hardware.macro_rows)
     wide = hardware.written_macros_per_tile // high
     width = -(-shape.cols // shape.tiles // WORD_BYTES) * WORD_BYTES
-    for macros in range(1, wide):
-        own = hardware.kv_macros_per_tile > 0
+    own = hardware.kv_macros_per_tile > 0  # else the widest leaves none for weights that stay
+    for macros in range(1, wide + own):
         columns, most = macros * step, (hardware.macros_per_tile // high - (0 if own else macros)) * step
         pieces = max(-(-(width - most) // columns), 1)
         stays = width - pieces * columns

@@ -51,7 +51,7 @@ def weight_tiles(graph: Graph, hardware: Hardware) -> float:
     """Tiles whose macros hold the weights of all linear layers."""
     linear = [node for node in graph.nodes if isinstance(node.op, Linear)]
     weights = sum(int(graph.constants[node.inputs[1]].count) for node in linear)
-    return weights / _cells(hardware)
+    return weights / hardware.weight_cells
 
 
 def _cache_tiles(op: Attention, hardware: Hardware, limits: Limits) -> float:
@@ -59,12 +59,7 @@ def _cache_tiles(op: Attention, hardware: Hardware, limits: Limits) -> float:
     longest = limits.max_source if op.cross else limits.max_context
     cached = (op.head_dim + op.v_head_dim) * longest * limits.sequences
     ways = ways_wanted(op, longest, hardware)
-    return op.kv_heads * max(cached / _cells(hardware), ways if ways >= MOST_WAYS else 0)
-
-
-def _cells(hardware: Hardware) -> int:
-    """Weights that a tile holds."""
-    return hardware.macro_rows * hardware.macro_cols * hardware.macros_per_tile
+    return op.kv_heads * max(cached / hardware.written_cells, ways if ways >= MOST_WAYS else 0)
 
 
 MOST_WAYS = 16
@@ -88,8 +83,7 @@ def ways_wanted(op: Attention, longest: int, hardware: Hardware) -> int:
 
 def cache_ways(op: Attention, longest: int, sequences: int, hardware: Hardware) -> int:
     """Tiles that the `longest` rows of a KV head need, of each sequence."""
-    held = hardware.written_macros_per_tile * hardware.written.bytes
-    return math.ceil((op.head_dim + op.v_head_dim) * longest * sequences / held)
+    return math.ceil((op.head_dim + op.v_head_dim) * longest * sequences / hardware.written_cells)
 
 
 FEWER = 4

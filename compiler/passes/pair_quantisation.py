@@ -267,9 +267,8 @@ class _Twins:
         return [name]
 
     def _only_user(self, node: Node, kind: str) -> Node | None:
-        users = self.editor.users(node.output.name)
-        alone = len(users) == 1 and node.output.name not in self.editor.outputs
-        return users[0] if alone and is_onnx(users[0], kind) else None
+        user = self.editor.only_user(node.output.name)
+        return user if is_onnx(user, kind) else None
 
     def _weight(self, node: Node, weight: Tensor, scale: tuple[Array, int]) -> str:
         zero = self.editor.constant(_at(node, 3)) if _at(node, 3) else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from compiler.explain import Heading, Note
-from compiler.pipeline import Compilation, Pass
+from compiler.pipeline import Compilation, CompileOptions, Pass
 from isa.diagnostics import CimError, Diagnostic, NamedPlace, fail
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ class PartitionPlacement(Pass):
         if placement is Placement.HOST:
             _check_host(c)
         c.chip = split(c.require_graph(), placement)
-        c.notes.append(
-            Note(Heading.CHOICES, f"Placement: {placement.value} on the chip, because --place says so.")
-        )
+        where = "all on the host" if placement is Placement.HOST else f"{placement.value} on the chip"
+        c.notes.append(Note(Heading.CHOICES, f"Placement: {where}, because --place says so."))
         return True
 
 
@@ -52,6 +51,24 @@ def _check_host(c: Compilation) -> None:
         )
     if c.options.batch > 1:
         raise fail("E0305", "--place host takes one sequence", place, "leave out --batch")
+    chips = _options_of_chips(c.options)
+    if chips:
+        why = f"--place host leaves nothing to the chip, and {chips} is about what the chip holds"
+        raise fail("E0305", why, place, "leave it out: the host works in the number formats of the file")
+
+
+def _options_of_chips(options: CompileOptions) -> str:
+    """The options given that say how numbers lie in arrays, and where."""
+    asked = {
+        f"--weights {options.weights}": options.weights,
+        f"--group {options.group}": options.group,
+        f"--kv-bits {options.kv_bits}": options.kv_bits,
+        f"--kv {options.kv}": options.kv,
+        f"--kv-tokens {options.kv_tokens}": options.kv_tokens,
+    }
+    usual = CompileOptions()
+    defaults = (usual.weights, usual.group, usual.kv_bits, usual.kv, usual.kv_tokens)
+    return ", ".join(said for (said, value), d in zip(asked.items(), defaults, strict=True) if value != d)
 
 
 def first_that_fits(c: Compilation, place: Callable[[Graph], None]) -> Placement | None:

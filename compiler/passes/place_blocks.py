@@ -158,7 +158,7 @@ def _check_rows(problem: Problem, asked: MapOptions) -> None:
 
     hardware = problem.hardware
     need = row_cells(problem.graph, problem.limits, asked.kv_tokens or 0)
-    have = hardware.tiles * hardware.written_macros_per_tile * hardware.written.bytes
+    have = hardware.tiles * hardware.written_cells
     if asked.kv.policy is KvPolicy.RESIDENT and need > have:
         raise fail("E0304", f"keys and values need {need:,} cells of arrays, the target has {have:,}")
 

@@ -118,14 +118,14 @@ def reshape_to(editor: Editor, name: str, target: Value, sources: tuple[str, ...
 
 def _bias(editor: Editor, node: Node, columns: int) -> tuple[Node, str] | None:
     """The Add of a constant row that alone uses `node`."""
-    users = editor.users(node.output.name)
-    if len(users) != 1 or not is_onnx(users[0], "Add") or node.output.name in editor.outputs:
+    user = editor.only_user(node.output.name)
+    if user is None or not is_onnx(user, "Add"):
         return None
-    other = next((i for i in users[0].inputs if i != node.output.name), None)
-    constant = editor.constant(other) if other else None
-    if other is None or constant is None or constant.count != columns or constant.shape[-1:] != (columns,):
+    other = next(i for i in user.inputs if i != node.output.name)
+    constant = editor.constant(other)
+    if constant is None or constant.count != columns or constant.shape[-1:] != (columns,):
         return None
-    return users[0], other
+    return user, other
 
 
 def _as_vector(editor: Editor, name: str, columns: int) -> str:

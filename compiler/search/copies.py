@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from compiler.capacity import capacity_of
 from compiler.cost.copies import side_by_side
 from compiler.explain.note import Heading, Note
 from compiler.explain.words import several
-from compiler.mapping.folded_mapping import cells, row_cells, weight_cells
+from compiler.mapping.folded_mapping import row_cells, weight_cells
 from compiler.mapping.problem import Problem
 from compiler.mapping.rules import BESIDE
 from compiler.optimisations import Optimisation
@@ -89,7 +90,7 @@ def _may_have_copies(problem: Problem, asked: Choice) -> bool:
 def _fit(problem: Problem, count: int) -> bool:
     """Whether the weights of so many copies fit, and the caches, of which each copy has those of its sequences."""
     graph, rows = problem.graph, row_cells(problem.graph, problem.limits)
-    return BESIDE * count * weight_cells(graph) + rows <= cells(problem.hardware)
+    return capacity_of(problem.hardware).holds(BESIDE * count * weight_cells(graph), rows)
 
 
 def _keeps_to_itself(found: Found) -> bool:

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from compiler.capacity import capacity_of
 from compiler.ir.graph import Graph
 from compiler.ir.mapping import Mapping
 from compiler.mapping.cutting import cut
-from compiler.mapping.folded_mapping import cells, row_cells, weight_cells
+from compiler.mapping.folded_mapping import row_cells, weight_cells
 from compiler.mapping.policies import KvChoice
 from compiler.mapping.problem import Problem
 from compiler.mapping.rules import LONGEST_CHUNK, WIDEST, hub_columns
@@ -77,7 +78,7 @@ def _on_fewer_chips(judge: Judge, asked: Choice, mapping: Mapping) -> Iterator[S
     for chips in _fewer(hardware):
         if chips[0] * chips[1] >= used:
             continue
-        if need > cells(hardware.with_chips(*chips)):
+        if not capacity_of(hardware.with_chips(*chips)).holds(*need):
             return
         found = judge.settled(replace(asked, options=replace(asked.options, chips=chips, stream=False)))
         if found is None:
@@ -85,10 +86,10 @@ def _on_fewer_chips(judge: Judge, asked: Choice, mapping: Mapping) -> Iterator[S
         yield f"{chips[0]} x {chips[1]}", found
 
 
-def cells_needed(graph: Graph, limits: Limits, mapping: Mapping) -> int:
-    """Cells of arrays that the weights take at least, and the rows of keys and values, if the mapping has all of these
-    in arrays."""
-    return weight_cells(graph) + (row_cells(graph, limits) if mapping.is_resident else 0)
+def cells_needed(graph: Graph, limits: Limits, mapping: Mapping) -> tuple[int, int]:
+    """Cells of arrays that the weights take at least, and those of the rows of keys and values, if the mapping has all
+    of these in arrays."""
+    return weight_cells(graph), row_cells(graph, limits) if mapping.is_resident else 0
 
 
 def _fewer(hardware: Hardware) -> Iterator[tuple[int, int]]:

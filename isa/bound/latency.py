@@ -54,11 +54,13 @@ def _points(low: float, high: float) -> Grid:
 
 
 class Latency:
-    """Least latencies on a target. `resident`: it holds all weights, so that each layer takes tiles for its own."""
+    """Least latencies on a target. `resident`: its macros for weights hold all of them, so that each layer takes tiles
+    for its own."""
 
     def __init__(self, hardware: Hardware, *, resident: bool, is_ideal: bool) -> None:
-        self.rates, self.distances = Rates(hardware), Distances(hardware)
+        self.rates, self.distances = Rates(hardware, resident=resident), Distances(hardware)
         self.resident, self.is_ideal = resident, is_ideal
+        self.weight_cells = hardware.weight_cells
         self.section = lru_cache(maxsize=256)(self._section)
         self.norm = lru_cache(maxsize=64)(self._norm)
         self._quantising = lru_cache(maxsize=64)(self._quantise)
@@ -185,7 +187,7 @@ class Latency:
         if not self.resident:
             return 1
         weights = sum(product.rows * product.cols for product in section.on_chip)
-        return max(1, -(-weights // self.rates.tile_cells))
+        return max(1, -(-weights // self.weight_cells))
 
     def _section(self, section: SectionWork, context: int) -> Spent:
         """A section for a row that looks at `context` rows: the least over its number of tiles."""

@@ -15,17 +15,20 @@ from isa.workload import Product, RowWork
 
 
 class Rates:
-    """A target's constants in clock cycles and bytes a cycle, and least times of instructions."""
+    """A target's constants in clock cycles and bytes a cycle, and least times of instructions.
 
-    def __init__(self, hardware: Hardware) -> None:
+    `resident`: weights lie in macros for weights. Else some pass through those that are written while a program runs,
+    and the faster kind counts: how many of them do, a mapping decides.
+    """
+
+    def __init__(self, hardware: Hardware, *, resident: bool = True) -> None:
         tile = rates_of(hardware)
         self.macro_rows, self.macro_cols = hardware.macro_rows, hardware.macro_cols
-        self.macros = hardware.macros_per_tile
-        self.tile_cells = self.macros * self.macro_rows * self.macro_cols
         self.tiles = hardware.tiles
         self.chips = int(hardware.system.chips_x.value * hardware.system.chips_y.value)
-        self.mvm = tile.weights.least(transposed=False)
         self.kv_mvm, self.kv_mvmt = (tile.written.least(transposed) for transposed in (False, True))
+        weights = tile.weights.least(transposed=False)
+        self.mvm = weights if resident else min(weights, self.kv_mvm)
         self.row_write = tile.written.row_write_cycles
         self.cim_width, self.adder = tile.cim_width, tile.adder_cycles
         self.lanes, self.sfu_lanes, self.startup = tile.lanes, tile.sfu_lanes, tile.startup_cycles

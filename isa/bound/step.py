@@ -30,7 +30,7 @@ class _Step:
 
     def __init__(self, hardware: Hardware, workload: Workload, segments: Sequence[Segment]) -> None:
         self.hardware, self.workload, self.segments = hardware, workload, segments
-        self.cells = hardware.tiles * hardware.macros_per_tile * hardware.macro_rows * hardware.macro_cols
+        self.cells = hardware.tiles * hardware.weight_cells
         resident = self.cells >= workload.weights
         self.latency = _latency(hardware.hash, hardware, resident, workload.is_ideal)
         self.rates = self.latency.rates
@@ -245,9 +245,8 @@ class _Step:
     def _dram(self) -> float:
         """What the chips cannot hold between steps has to come from DRAM in each."""
         h, r = self.hardware, self.rates
-        held = r.tiles * (
-            r.tile_cells + h.kv_macros_per_tile * h.written.bytes + h.buffer_bytes
-        ) + r.chips * int(h.gbuf.capacity.si)
+        own = h.written_cells if h.kv_macros_per_tile else 0
+        held = r.tiles * (h.weight_cells + own + h.buffer_bytes) + r.chips * int(h.gbuf.capacity.si)
         used = self.workload.weight_bytes + sum(
             segment_bytes(self.workload, segment) for segment in _last_of_each(self.segments)
         )

@@ -206,14 +206,15 @@ def _wear(program: Program) -> list[str]:
     from runtime.amounts import duration
     from runtime.bounds import bound_of
 
-    worn = wear(program)
-    least = bound_of(program, standard_steps(program)[0][1]) if worn else None
+    worn, (_, step) = wear(program), standard_steps(program)[0]
+    least = bound_of(program, step) if worn else None
     if least is None:
         return []
+    cycles = least.cycles / sum(segment.tokens for segment in step if segment.sequence == step[0].sequence)
     return [
         f"warning     {item.what} lie in {item.cell} cells, which survive {item.endurance:g} writes: at "
-        f"{item.writes_per_token:.3g} writes a token and {least.cycles:,} cycles a token they may be worn out in "
-        f"{duration(item.lifetime_s(least.cycles / program.target.clock.si))}"
+        f"{item.writes_per_token:.3g} writes a token and {cycles:,.0f} cycles a token they may be worn out in "
+        f"{duration(item.lifetime_s(cycles / program.target.clock.si))}"
         for item in worn
     ]
 

@@ -12,7 +12,7 @@ from compiler.ir.mapping import Arithmetic
 from compiler.workload import workload_of
 from isa.bound import Bound, bound
 from isa.hardware import Hardware, load_target
-from isa.program import Program, Segment, segments_of
+from isa.program import ArrayKind, Program, Segment, segments_of
 from isa.workload import (
     AttentionWork,
     Block,
@@ -26,6 +26,7 @@ from isa.workload import (
 )
 from runtime.segments import source_segments_of
 from runtime.timing import Simulator
+from tests.compiler import graphs
 from tests.compiler.building import Choices, program_of, tiny, with_quantity
 from tests.compiler.random_graphs import random_graph
 
@@ -154,3 +155,34 @@ def test_what_cannot_be_held_comes_from_dram() -> None:
     found = of_step(DCIM22, decoder(width=4096, layers=4), 1, 0)
     assert found.binding.value == "dram"
     assert found.cycles > 4 * 200e6 / 51.2
+
+
+def _with_fast_kv_macros(hardware: Hardware, weights: int, kv: int) -> Hardware:
+    """A target with so many macros for weights in a tile, a hundred times as slow as those for keys and values."""
+    macros = hardware.tile.macros
+    counts = {"macros": weights, "kv_macros": kv}
+    tile = hardware.tile.model_copy(
+        update={name: macros.model_copy(update={"value": count}) for name, count in counts.items()}
+    )
+    fast = hardware.macro.mvm_latency
+    slow = fast.model_copy(update={"value": 100 * fast.value})
+    macro = hardware.macro.model_copy(update={"mvm_latency": slow})
+    return hardware.model_copy(update={"tile": tile, "kv": hardware.macro, "macro": macro})
+
+
+@pytest.mark.parametrize(("weights", "vocabulary"), [(1, 96), (2, 96), (4, 2000), (24, 96)])
+def test_weights_that_pass_through_faster_macros_are_no_slower_than_these(
+    weights: int, vocabulary: int
+) -> None:
+    """Streamed, they lie in the macros for keys and values; resident, each row takes the time of theirs."""
+    graph = graphs.decoder(graphs.Shape(vocabulary=vocabulary))
+    target = _with_fast_kv_macros(with_quantity(tiny(5), "tile", "buffer", 128), weights, 24)
+    program, work = program_of(graph, target, Choices(64)), workload_of(graph)
+    passing = sum(array.kind is ArrayKind.STREAM for role in program.roles for array in role.arrays)
+    is_resident = work.weights <= target.tiles * target.weight_cells
+    assert bool(passing) is not is_resident
+    _holds(program, work, segments_of(1, 63, program.limits.chunk))
+    _holds(program, work, segments_of(64, 0, program.limits.chunk))
+    least = of_step(target, work, 1, 63)
+    products = 6 * target.mvm_cycles  # one layer's and the output's: four in a row, and the second layer's
+    assert (least.cycles > products) is is_resident

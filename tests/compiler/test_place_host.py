@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from compiler.driver import compile_model
+from compiler.pipeline import CompileOptions
+from isa.diagnostics import CimError
 from isa.events import Bound, Event
 from isa.hardware import load_target
 from isa.program import Moment, Program, segments_of
@@ -22,9 +26,6 @@ CONTEXT = 256
 
 
 def compiled(name: str, folder: Path, *, half: bool) -> Program:
-    from compiler.driver import compile_model
-    from compiler.pipeline import CompileOptions
-
     make(name, folder / "m.onnx", shapes_only=True, half=half)
     options = CompileOptions(max_context=CONTEXT, place="host", shapes_only=True)
     return compile_model(folder / "m.onnx", options, load_target(TARGET)).require_program()
@@ -111,3 +112,30 @@ def test_there_is_nothing_on_the_chip(program: Program) -> None:
     host = program.target.host.power.si * cost.cycles / program.target.clock.si
     assert spent.by_cause[Event.HOST_BUSY_NS] == pytest.approx(host, rel=1e-3)
     assert sum(powered(program).values()) == 1  # the link
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"weights": "int4"}, "--weights int4 is about"),
+        ({"kv_bits": 4, "kv": "streamed"}, "--kv-bits 4, --kv streamed is about"),
+        ({"group": 0}, "--group 0 is about"),
+        ({"kv_tokens": 64}, "--kv-tokens 64 is about"),
+        ({"batch": 2}, "takes one sequence"),
+    ],
+)
+def test_options_of_the_chip_are_refused(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """They would change nothing, and whoever gives them means something by it."""
+    make(NAME, tmp_path / "m.onnx", shapes_only=True)
+    asked = CompileOptions(max_context=CONTEXT, place="host", shapes_only=True, **options)
+    with pytest.raises(CimError) as refused:
+        compile_model(tmp_path / "m.onnx", asked, load_target(TARGET))
+    (found,) = refused.value.diagnostics
+    assert (found.code, said in found.message) == ("E0305", True)
+
+
+def test_its_note_says_where_all_is(tmp_path: Path) -> None:
+    make(NAME, tmp_path / "m.onnx", shapes_only=True)
+    asked = CompileOptions(max_context=CONTEXT, place="host", shapes_only=True)
+    notes = compile_model(tmp_path / "m.onnx", asked, load_target(TARGET)).notes
+    assert "Placement: all on the host, because --place says so." in {note.text for note in notes}

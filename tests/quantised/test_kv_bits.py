@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,9 +14,11 @@ from compiler.pipeline import Compilation, CompileOptions, Smoothing
 from isa.assembler import assemble
 from isa.diagnostics import CimError
 from isa.disassembler import listing
+from isa.events import Event
 from isa.instructions import Quant, Quantl
-from isa.program import ArrayKind, Program
+from isa.program import ArrayKind, Program, segments_of
 from runtime.machine import Machine
+from runtime.timing import Simulator
 from runtime.values import EngineKind
 from tests.compiler.building import run, tiny
 from tests.quantised.making import plain
@@ -115,3 +118,18 @@ def test_groups_are_as_asked_for(group: int) -> None:
     weights = [a for role in p.roles for a in role.arrays if a.kind is ArrayKind.WEIGHT]
     assert {a.bits for a in weights} == {4}
     assert max(a.block for a in weights) == group
+
+
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_columns_of_a_head_are_quantised_once(family: str) -> None:
+    """Of one array for queries, keys and values, in segments of one row: as much work as with 8 bits for all."""
+    options = CompileOptions(max_context=32, kv_bits=4, chunk=1)
+    narrow, full, longer = (
+        compile_model(plain(family), each, tiny(10)).require_program()
+        for each in (options, replace(options, kv_bits=8), replace(options, chunk=2))
+    )
+    assert any(array.name == "w_joined" for role in narrow.roles for array in role.arrays)
+    work = [Simulator(p).step(segments_of(1, 20, 1)) for p in (narrow, full)]
+    for event in (Event.VECTOR_ALU, Event.VECTOR_SFU):
+        assert work[0].count(event) == work[1].count(event)
+    np.testing.assert_array_equal(run(Machine(narrow), IDS), run(Machine(longer), IDS))

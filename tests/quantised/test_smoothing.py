@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -21,9 +22,12 @@ from isa.assembler import assemble
 from isa.disassembler import listing
 from isa.program import Program
 from models import PYTINY, path
+from runtime.check.oracle import Oracle
+from runtime.check.values import output_errors, random_inputs
 from runtime.machine import Machine
 from runtime.values import EngineKind
 from tests.compiler.building import run, tiny
+from tests.frontend.sketch import WIDTH, Sketch
 from tests.quantised.making import dynamic, plain
 
 IDS = np.random.default_rng(5).integers(0, 60, 24)
@@ -137,3 +141,52 @@ def test_outliers_move_no_float_value(tmp_path: Path) -> None:
     for name in moved:
         ratio = after[name][before[name] != 0] / before[name][before[name] != 0]
         assert set(np.unique(ratio)) <= {1.0, 64.0, 1 / 64, 2.0**12, 2.0**-12}
+
+
+def _loud(s: Sketch, x: str, width: int = 48) -> str:
+    """A linear layer with one column 100 times as large as the others, and one a hundredth."""
+    s.seed += 1
+    weight = np.random.default_rng(s.seed).standard_normal((WIDTH, width)).astype(np.float32)
+    weight[:, 3] *= 100
+    weight[:, 5] /= 100
+    return s.op("MatMul", x, s.const(weight))
+
+
+def _shown(s: Sketch, u: str) -> str:
+    s.outputs.append(u)
+    return s.op("Relu", u)
+
+
+USES: dict[str, Callable[[Sketch, str], str]] = {
+    "product with itself": lambda s, u: s.op("Mul", u, u),
+    "square": lambda s, u: s.op("Pow", u, 2.0),
+    "square of relu": lambda s, u: s.op("Pow", s.op("Relu", u), 2.0),
+    "product with its relu": lambda s, u: s.op("Mul", u, s.op("Relu", u)),
+    "product with its sigmoid": lambda s, u: s.op("Mul", u, s.op("Sigmoid", u)),
+    "sum with itself": lambda s, u: s.op("Relu", s.op("Add", u, u)),
+    "product of sums with itself": lambda s, u: s.op("Mul", s.op("Add", u, u), s.op("Relu", u)),
+    "square of a product": lambda s, u: s.op("Pow", s.op("Mul", u, s.const(np.float32(0.5))), 2.0),
+    "an output as well": _shown,
+}
+"""What stands between two linear layers, where the first one's columns must not be changed by themselves."""
+
+ALONE: dict[str, Callable[[Sketch, str], str]] = {
+    "relu": lambda s, u: s.op("Relu", u),
+    "product with another": lambda s, u: s.op("Mul", u, s.op("Relu", _loud(s, s.inputs[0].name))),
+    "product with a row": lambda s, u: s.op("Mul", u, s.const(np.full(48, 0.5, np.float32))),
+}
+
+
+@pytest.mark.parametrize("smooth", [Smoothing.AUTO, Smoothing.NONE])
+@pytest.mark.parametrize("between", [*USES, *ALONE])
+def test_what_uses_a_layer_twice_gets_its_values(between: str, smooth: Smoothing, tmp_path: Path) -> None:
+    """Columns divided by s and rows multiplied by s fit each other only where the columns are used once."""
+    s = Sketch()
+    x = s.input("x", onnx.TensorProto.FLOAT, 1, "tokens", WIDTH)
+    rows = (USES | ALONE)[between](s, _loud(s, x))
+    file = s.save(tmp_path / "two.onnx", s.op("MatMul", rows, s.weight(48, 24)))
+    compiled = compile_model(file, CompileOptions(max_context=32, smooth=smooth), tiny(10))
+    errors = output_errors(compiled.require_program(), Oracle(file), random_inputs(compiled))
+    assert errors and max(e.relative_error for e in errors) < 0.06
+    _, smoother = smoothed(graph_of(file), every=False)
+    assert smoother.editor.changed is (between in ALONE)
