@@ -50,7 +50,6 @@ _SCALE = {
     "TFLOP/s": 1e12,
     "byte/cycle": 1.0,
     "mm2": 1.0,
-    "V": 1.0,
     "KiB": 1024.0,
     "GiB": 1024.0**3,
 }
@@ -69,7 +68,6 @@ _DIMENSION = {
     "rate of operations": {"GFLOP/s", "TFLOP/s"},
     "port width": {"byte/cycle"},
     "area": {"mm2"},
-    "voltage": {"V"},
     "ratio": {"1"},
 }
 
@@ -93,6 +91,9 @@ class Quantity(Model):
     def si(self) -> float:
         """The value in base units: seconds, joules, watts, bytes, joules a byte, watts a byte."""
         return self.value * _SCALE[self.unit]
+
+    def __str__(self) -> str:
+        return f"{self.value:g} {self.unit}"
 
 
 def _of(
@@ -133,4 +134,3 @@ Rate = Annotated[Quantity, _of("rate of operations", positive=True)]
 Area = Annotated[Quantity, _of("area")]
 Ratio = Annotated[Quantity, _of("ratio", positive=True)]
 Share = Annotated[Quantity, _of("ratio", most=1)]
-Voltage = Annotated[Quantity, _of("voltage", positive=True)]

@@ -5,7 +5,8 @@
     [points."0.9V".macro]      # an operating point: what differs at it; `--target NAME@0.9V` takes it
     mvm_latency = { ... }
 
-A quantity is replaced as a whole, with its unit and source, so that a number never keeps the source of another.
+A quantity is replaced as a whole, with its unit and source, so that a number never keeps the source of another. Macros
+of other cells do not take over what describes those of the base: converters, noise, activity.
 `NAME@POINT+HOST` names a target at an operating point with another host.
 """
 
@@ -23,6 +24,10 @@ BASE = "based_on"
 """The key that names the target that a file is based on."""
 HOST = "host"
 """The key of the host: a table, or the name of a file in the folder `hosts`."""
+CELL = "cell"
+"""The key of a macro that says what its bits are kept in."""
+OF_CELLS = ("adc", "noise", "activity")
+"""The tables of a macro that belong to its cells: macros of other cells have their own or none."""
 POINTS = "points"
 """The key of the table of operating points."""
 
@@ -129,6 +134,8 @@ def target_values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """The tables of both; where both have a quantity or another value, the own one."""
     merged = dict(base)
+    if CELL in own and own[CELL] != base.get(CELL):
+        merged = {key: value for key, value in base.items() if key not in OF_CELLS}
     for key, value in own.items():
         old = merged.get(key)
         is_table = isinstance(value, dict) and isinstance(old, dict) and "value" not in value
