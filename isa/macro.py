@@ -16,6 +16,7 @@ from pydantic import model_validator
 
 from .diagnostics import fail
 from .quantities import (
+    Age,
     Area,
     Confidence,
     Count,
@@ -70,13 +71,13 @@ class Drift(Model):
 
     exponent: Share  # mean over cells; what it takes is put back behind the converters (docs/analog.md)
     spread: Share  # standard deviation from cell to cell
-    start: Time  # when a conductance is what programming aimed at
-    time: Time  # since programming, if a run does not say
+    start: Age  # when a conductance is what programming aimed at
+    time: Age  # since programming, if a run does not say
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not 0 < self.start.si <= self.time.si:
-            raise ValueError("start must be greater than 0, and time not before it")
+        if self.start.si > self.time.si:
+            raise ValueError("time must not be before start")
         return self
 
 
@@ -128,7 +129,7 @@ class Macro(Model):
     write_energy: EnergyByte
     read_energy: EnergyByte
     leakage: LeakageByte
-    retention: Time | None = None  # how long cells keep their contents; they are refreshed once in it
+    retention: Age | None = None  # how long cells keep their contents; they are refreshed once in it
     endurance: Count | None = None  # writes that a cell survives
     area: Area
 
