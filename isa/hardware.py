@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from .diagnostics import CimError, Diagnostic, NamedPlace
+from .diagnostics import CimError
 from .macro import Macro
 from .quantities import (
     Area,
@@ -30,11 +30,16 @@ from .quantities import (
     Quantity,
     Rate,
     Ratio,
+    Room,
     Size,
     Time,
     Width,
 )
+from .target_errors import diagnostics_of
 from .target_files import asked_of, chosen
+
+MOST_TILES = 1 << 22
+"""Tiles of a whole system that can be simulated; the largest target that ships has 82,944."""
 
 
 class Tile(Model):
@@ -42,11 +47,11 @@ class Tile(Model):
 
     macros: Number
     kv_macros: Number | None = None  # of the kind that holds keys, values and streams, where that is another
-    buffer: Size
-    granule: Size  # the scoreboard compares buffer ranges in units of this size
+    buffer: Room
+    granule: Room  # the scoreboard compares buffer ranges in units of this size
     queue: Number  # instructions that can wait for a unit: its queue holds so many
     window: Number  # the oldest so many of them are looked at for one that is ready; 1: they start in order
-    code: Size  # instruction memory
+    code: Room  # instruction memory
     ports: Number
     loop_depth: Number
     issue_energy: EnergyEach  # fetch, decode and issue of one instruction
@@ -123,7 +128,7 @@ class Link(Model):
 class Host(Model):
     """The host's processor, which runs what has no place on the chip: a roofline and its power."""
 
-    flops: Rate  # float32 operations a second, sustained
+    flops: Rate  # sustained, in the number format that its figures are for (docs/host.md)
     bandwidth: Bandwidth  # of its memory, sustained
     dispatch: Time  # to call one operator
     power: Power  # while it works
@@ -173,6 +178,11 @@ class Hardware(Model):
             raise ValueError("tile.granule must be a multiple of 4 bytes and divide tile.buffer")
         if self.buffer_bytes > 1 << 20:
             raise ValueError("tile.buffer: instructions address at most 1 MiB")
+        if self.tiles > MOST_TILES:
+            raise ValueError(
+                f"system.chips_x, chips_y, chip.tiles_x, tiles_y: {self.tiles:,} tiles, of which {MOST_TILES:,} can be "
+                "simulated at most"
+            )
         if (self.kv is None) is not (self.tile.kv_macros is None):
             raise ValueError("kv and tile.kv_macros go together: the macros and how many of them a tile has")
         if self.kv is not None and (self.kv.rows.value, self.kv.cols.value) != (
@@ -318,15 +328,7 @@ def hardware_from_dict(values: dict[str, Any], place: str) -> Hardware:
     try:
         return Hardware.model_validate(values)
     except ValidationError as error:
-        raise CimError(
-            Diagnostic(
-                "E0502",
-                f"{problem['msg'].removeprefix('Value error, ')} (given: {problem['input']!r})"[:300],
-                NamedPlace(place, ".".join(str(part) for part in problem["loc"])),
-                help='a quantity is written { value = 1.0, unit = "ns", source = "...", confidence = "assumed" }',
-            )
-            for problem in error.errors()
-        ) from None
+        raise CimError(diagnostics_of(error, place)) from None
 
 
 def load_target(name: str) -> Hardware:

@@ -14,7 +14,9 @@ from typing import Self
 
 from pydantic import model_validator
 
+from .diagnostics import fail
 from .quantities import (
+    Age,
     Area,
     Confidence,
     Count,
@@ -69,13 +71,13 @@ class Drift(Model):
 
     exponent: Share  # mean over cells; what it takes is put back behind the converters (docs/analog.md)
     spread: Share  # standard deviation from cell to cell
-    start: Time  # when a conductance is what programming aimed at
-    time: Time  # since programming, if a run does not say
+    start: Age  # when a conductance is what programming aimed at
+    time: Age  # since programming, if a run does not say
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if not 0 < self.start.si <= self.time.si:
-            raise ValueError("start must be greater than 0, and time not before it")
+        if self.start.si > self.time.si:
+            raise ValueError("time must not be before start")
         return self
 
 
@@ -109,6 +111,9 @@ class Macro(Model):
     pass_rows: Number | None = None  # rows that compute at once; all, if it is left out
     pass_cols: Number | None = None  # columns of weights that compute at once; all, if it is left out
     weight_slices: Number  # columns of cells that a weight takes
+    crossbar_cols: Number | None = (
+        None  # columns of cells that a driver of a row spans; all, if it is left out
+    )
     input_slices: Number  # steps in which an input is driven
     transposable: bool  # may be activated along its columns too (sums over columns)
     mvm_latency: Time  # one int8 vector through the cells that compute at once: all its steps
@@ -124,7 +129,7 @@ class Macro(Model):
     write_energy: EnergyByte
     read_energy: EnergyByte
     leakage: LeakageByte
-    retention: Time | None = None  # how long cells keep their contents; they are refreshed once in it
+    retention: Age | None = None  # how long cells keep their contents; they are refreshed once in it
     endurance: Count | None = None  # writes that a cell survives
     area: Area
 
@@ -134,13 +139,23 @@ class Macro(Model):
             given = getattr(self, name)
             if given is not None and (given.value > most.value or most.value % given.value):
                 raise ValueError(f"{name} must divide {name.removeprefix('pass_')}, {most.value:g}")
+        self._check_crossbars()
         if self.noise is not None and self.adc is None:
             raise ValueError("noise: only macros with an adc have noise")
         if self.refresh_share >= 1:
             raise ValueError(
-                f"refreshing all rows takes longer than they keep their contents ({self.retention})"
+                f"refreshing all rows takes longer than they keep their contents, {self.retention}"
             )
         return self
+
+    def _check_crossbars(self) -> None:
+        held, beside = self.crossbar_weights, self.pass_weights
+        if held < 1:
+            raise ValueError("crossbar_cols: a weight must fit a crossbar, with all of its slices")
+        if self.cols.value % held or max(held, beside) % min(held, beside):
+            raise ValueError(
+                f"crossbar_cols: whole crossbars of {held} weights must make up a row of weights, and its passes"
+            )
 
     @property
     def is_analog(self) -> bool:
@@ -152,36 +167,61 @@ class Macro(Model):
         """Bytes that it holds."""
         return int(self.rows.value * self.cols.value)
 
+    # ------------------------------------------------------------------------------------------------- parts
+
+    @property
+    def pass_height(self) -> int:
+        """Rows that compute at once."""
+        return int((self.pass_rows or self.rows).value)
+
+    @property
+    def pass_weights(self) -> int:
+        """Columns of weights that compute at once."""
+        return int((self.pass_cols or self.cols).value)
+
+    @property
+    def crossbar_weights(self) -> int:
+        """Columns of weights of a crossbar: no weight lies in two."""
+        if self.crossbar_cols is None:
+            return int(self.cols.value)
+        return int(self.crossbar_cols.value // self.weight_slices.value)
+
+    @property
+    def sum_weights(self) -> int:
+        """Columns of weights that an activation along columns sums up before it converts: those of a crossbar that
+        compute at once."""
+        return min(self.pass_weights, self.crossbar_weights)
+
     # ------------------------------------------------------------------------------------------------- time
 
-    def passes(self, rows: int, cols: int) -> int:
-        """Passes that an activation of rows x cols of its weights takes."""
-        row_passes, col_passes = self._sides(rows, cols)
-        return row_passes * col_passes
+    def passes(self, rows: int, cols: int, row: int = 0) -> int:
+        """Passes that an activation of rows x cols of its weights takes; `row` is the first of the rows."""
+        return touched(row, rows, self.pass_height)[0] * math.ceil(cols / self.pass_weights)
 
-    def _sides(self, rows: int, cols: int) -> tuple[int, int]:
-        """Passes along the rows, and along the columns."""
-        high, wide = (self.pass_rows or self.rows).value, (self.pass_cols or self.cols).value
-        return math.ceil(rows / high), math.ceil(cols / wide)
-
-    def mvm_seconds(self, rows: int, cols: int, transposed: bool = False) -> float:
-        """Time of one vector through rows x cols of its weights. Conversions run beside the next step of the cells, so
-        a step takes the longer of both; time that refreshing takes is spread over all vectors."""
+    def mvm_seconds(self, rows: int, cols: int, transposed: bool = False, row: int = 0) -> float:
+        """Time of one vector through rows x cols of its weights, from `row` on. Conversions run beside the next step of
+        the cells, so a step takes the longer of both; time that refreshing takes is spread over all vectors."""
         step = self.mvm_latency.si / self.input_slices.value
         if transposed:
             step *= self.transpose_latency_factor.si
         if self.adc is not None:
-            step = max(step, self._turns(rows, cols, transposed) * self.adc.latency.si)
-        return self.passes(rows, cols) * self.input_slices.value * step / (1 - self.refresh_share)
+            most = touched(row, rows, self.pass_height)[1]
+            step = max(step, self.turns(most, cols, transposed) * self.adc.latency.si)
+        return self.passes(rows, cols, row) * self.input_slices.value * step / (1 - self.refresh_share)
 
-    def _turns(self, rows: int, cols: int, transposed: bool) -> int:
-        """Conversions one after another at the busiest converter, in a step. As many lines share one in both
-        directions, and lines in use are spread over converters."""
+    def turns(self, rows: int, cols: int, transposed: bool) -> int:
+        """Conversions one after another at the busiest converter, in a step of an input; `rows` compute at once. As
+        many lines share one in both directions, and lines in use are spread over converters. Along columns each
+        crossbar has lines of its own, which are converted for each slice of the weights."""
         assert self.adc is not None
-        high, wide = (self.pass_rows or self.rows).value, (self.pass_cols or self.cols).value
-        in_use = min(rows, high) if transposed else min(cols, wide) * self.weight_slices.value
-        lines = self.rows.value if transposed else self.cols.value * self.weight_slices.value
-        return math.ceil(in_use / max(1.0, lines / self.adc.lines.value))
+        slices, wide = self.weight_slices.value, min(cols, self.pass_weights)
+        if transposed:
+            in_use = rows * math.ceil(wide / self.crossbar_weights)
+            lines = self.rows.value * self.cols.value / self.crossbar_weights
+        else:
+            in_use, lines = int(wide * slices), self.cols.value * slices
+        busiest = math.ceil(in_use / max(1.0, lines / self.adc.lines.value))
+        return int(busiest * slices) if transposed else busiest
 
     @property
     def refresh_share(self) -> float:
@@ -193,21 +233,24 @@ class Macro(Model):
 
     # ----------------------------------------------------------------------------------------------- energy
 
-    def conversions(self, rows: int, cols: int, transposed: bool = False) -> int:
-        """Conversions for one vector through rows x cols of its weights; 0 if it is digital. Along columns, the
-        slices of a weight are driven one after another, so that each output is converted for each of them."""
+    def conversions(self, rows: int, cols: int, transposed: bool = False, row: int = 0) -> int:
+        """Conversions for one vector through rows x cols of its weights, from `row` on; 0 if it is digital. Along
+        columns, the slices of a weight are driven one after another, so that each output is converted for each of
+        them, in each crossbar."""
         if self.adc is None:
             return 0
         outputs = rows if transposed else cols
-        steps = self.input_slices.value * self.weight_slices.value
-        row_passes, col_passes = self._sides(rows, cols)
-        return int(outputs * steps) * (col_passes if transposed else row_passes)
+        sums = math.ceil(cols / self.sum_weights) if transposed else touched(row, rows, self.pass_height)[0]
+        return int(outputs * self.input_slices.value * self.weight_slices.value) * sums
 
     def drives(self, rows: int, cols: int, transposed: bool = False) -> int:
-        """Steps on lines of cells for one vector through rows x cols of its weights; 0 if not charged apart."""
+        """Steps on lines of cells for one vector through rows x cols of its weights; 0 if not charged apart. A row has
+        a line in each crossbar."""
         if self.drive_energy is None:
             return 0
-        lines = cols * self.weight_slices.value if transposed else rows
+        lines = (
+            cols * self.weight_slices.value if transposed else rows * math.ceil(cols / self.crossbar_weights)
+        )
         return int(lines * self.input_slices.value)
 
     def mvm_joules(self, rows: int, cols: int, transposed: bool = False) -> float:
@@ -241,17 +284,38 @@ class Macro(Model):
     # ------------------------------------------------------------------------------------------ other widths
 
     def at_bits(self, weight_bits: int, input_bits: int) -> Macro:
-        """The macro with weights and inputs of other widths: slices, and with them time and energy, in proportion.
-        Narrower weights leave room for more columns of them."""
+        """The macro with weights and inputs of other widths: slices, and with them time and energy, in proportion. The
+        columns of cells stay: narrower weights leave room for more columns of them, in each crossbar and pass. Cells
+        that are left over hold nothing. Raises `CimError` E0502 if not one weight fits."""
         weights = math.ceil(self.weight_slices.value * weight_bits / OPERAND_BITS)
         inputs = math.ceil(self.input_slices.value * input_bits / OPERAND_BITS)
         across, along = weights / self.weight_slices.value, inputs / self.input_slices.value
+        # What is counted in weights consists of so many of the smallest parts, which are cut anew.
+        part, held = self.sum_weights, math.floor(self.sum_weights / across)
+        if not held:
+            cells = int(part * self.weight_slices.value)
+            raise fail(
+                "E0502",
+                f"a weight of {weight_bits} bits takes {weights} columns of cells, of which {cells} compute at once",
+                help="take fewer bits, or a macro with wider passes",
+            )
         changed = {
-            "cols": self.cols.value / across,
+            "cols": self.cols.value / part * held,
             "weight_slices": weights,
             "input_slices": inputs,
             "mvm_latency": self.mvm_latency.value * along,
             "mac_energy": self.mac_energy.value * across * along,
         }
+        if self.pass_cols is not None:
+            changed["pass_cols"] = self.pass_cols.value / part * held
+        if self.crossbar_cols is not None:
+            changed["crossbar_cols"] = self.crossbar_weights / part * held * weights
         own = {name: getattr(self, name).model_copy(update={"value": v}) for name, v in changed.items()}
-        return self.model_copy(update=own)
+        return Macro.model_validate({**dict(self), **own})
+
+
+def touched(first: int, count: int, size: int) -> tuple[int, int]:
+    """Of places in blocks of `size`: how many blocks the `count` places from `first` on lie in, and how many of these
+    places lie in the same block at most."""
+    lead = min(count, size - first % size)
+    return (1 if lead else 0) + math.ceil((count - lead) / size), max(lead, min(size, count - lead))

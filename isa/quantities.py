@@ -9,7 +9,6 @@ so that a report can say where each joule's constant came from.
 
 from __future__ import annotations
 
-import math
 from enum import Enum
 from typing import Annotated
 
@@ -50,7 +49,6 @@ _SCALE = {
     "TFLOP/s": 1e12,
     "byte/cycle": 1.0,
     "mm2": 1.0,
-    "V": 1.0,
     "KiB": 1024.0,
     "GiB": 1024.0**3,
 }
@@ -69,7 +67,6 @@ _DIMENSION = {
     "rate of operations": {"GFLOP/s", "TFLOP/s"},
     "port width": {"byte/cycle"},
     "area": {"mm2"},
-    "voltage": {"V"},
     "ratio": {"1"},
 }
 
@@ -94,11 +91,15 @@ class Quantity(Model):
         """The value in base units: seconds, joules, watts, bytes, joules a byte, watts a byte."""
         return self.value * _SCALE[self.unit]
 
+    def __str__(self) -> str:
+        return f"{self.value:g} {self.unit}"
+
 
 def _of(
-    dimension: str, *, positive: bool = False, whole: bool = False, most: float = math.inf
+    dimension: str, *, positive: bool = False, whole: bool = False, least: float = 0.0, most: float
 ) -> AfterValidator:
-    """Check that a quantity has a unit of `dimension`, and is positive, whole or not above `most` where it must be."""
+    """Check that a quantity has a unit of `dimension`, is positive or whole where it must be, and is from `least` to
+    `most`, in base units. Limits keep what is computed of a quantity finite: they are far from all that is built."""
 
     def check(quantity: Quantity) -> Quantity:
         allowed = _DIMENSION[dimension]
@@ -108,29 +109,34 @@ def _of(
             )
         if positive and quantity.value <= 0:
             raise ValueError("must be greater than 0")
+        for limit, is_beyond, words in (
+            (most, quantity.si > most, "above"),
+            (least, quantity.si < least, "below"),
+        ):
+            if is_beyond:
+                raise ValueError(f"must not be {words} {limit / _SCALE[quantity.unit]:g} {quantity.unit}")
         if whole and quantity.si != int(quantity.si):
             raise ValueError("must be a whole number")
-        if quantity.value > most:
-            raise ValueError(f"must not be above {most:g}")
         return quantity
 
     return AfterValidator(check)
 
 
-Number = Annotated[Quantity, _of("count", positive=True, whole=True)]
-Count = Annotated[Quantity, _of("count", positive=True)]
-Size = Annotated[Quantity, _of("size", whole=True)]
-Frequency = Annotated[Quantity, _of("frequency", positive=True)]
-Time = Annotated[Quantity, _of("time")]
-Cycles = Annotated[Quantity, _of("cycles", whole=True)]
-EnergyEach = Annotated[Quantity, _of("energy")]
-EnergyByte = Annotated[Quantity, _of("energy a byte")]
-Power = Annotated[Quantity, _of("power")]
-LeakageByte = Annotated[Quantity, _of("power a byte")]
-Bandwidth = Annotated[Quantity, _of("bandwidth", positive=True)]
-Width = Annotated[Quantity, _of("port width", positive=True)]
-Rate = Annotated[Quantity, _of("rate of operations", positive=True)]
-Area = Annotated[Quantity, _of("area")]
-Ratio = Annotated[Quantity, _of("ratio", positive=True)]
-Share = Annotated[Quantity, _of("ratio", most=1)]
-Voltage = Annotated[Quantity, _of("voltage", positive=True)]
+Number = Annotated[Quantity, _of("count", positive=True, whole=True, most=1 << 20)]
+Count = Annotated[Quantity, _of("count", positive=True, most=1e30)]
+Size = Annotated[Quantity, _of("size", whole=True, most=1 << 50)]
+Room = Annotated[Quantity, _of("size", positive=True, whole=True, most=1 << 50)]
+Frequency = Annotated[Quantity, _of("frequency", positive=True, least=1e3, most=1e11)]
+Time = Annotated[Quantity, _of("time", most=1.0)]
+Age = Annotated[Quantity, _of("time", positive=True, least=1e-12, most=1e12)]
+Cycles = Annotated[Quantity, _of("cycles", whole=True, most=1e9)]
+EnergyEach = Annotated[Quantity, _of("energy", most=1.0)]
+EnergyByte = Annotated[Quantity, _of("energy a byte", most=1.0)]
+Power = Annotated[Quantity, _of("power", most=1e9)]
+LeakageByte = Annotated[Quantity, _of("power a byte", most=1.0)]
+Bandwidth = Annotated[Quantity, _of("bandwidth", positive=True, least=1e3, most=1e18)]
+Width = Annotated[Quantity, _of("port width", positive=True, least=1e-3, most=1e9)]
+Rate = Annotated[Quantity, _of("rate of operations", positive=True, least=1e3, most=1e24)]
+Area = Annotated[Quantity, _of("area", most=1e9)]
+Ratio = Annotated[Quantity, _of("ratio", positive=True, least=1e-6, most=1e6)]
+Share = Annotated[Quantity, _of("ratio", most=1.0)]

@@ -203,7 +203,7 @@ def _activate(o: Operands, r: Rates) -> Cost:
     stacked = -(-cols // kind.cols) if transposed else cells.high - cells.low
     outputs = rows if transposed else cols
     port = ceil_div(max(o.read_bytes, o.written_bytes), r.cim_width)
-    busy = max(-(-n // copies) * kind.vector_cycles(rows, cols, transposed), port)
+    busy = max(-(-n // copies) * kind.vector_cycles(row, rows, cols, transposed), port)
     additions = stacked - 1 + (1 if getattr(o.inst, "acc", False) else 0)
     mac = kind.events.mac_transposed if transposed else kind.events.mac
     return Cost(
@@ -215,8 +215,8 @@ def _activate(o: Operands, r: Rates) -> Cost:
         events=(
             *_buffer_events(o),
             (mac, n * rows * cols),
-            (kind.events.drive, n * kind.drives(rows, cols, transposed)),
-            (kind.events.conversion, n * kind.conversions(rows, cols, transposed)),
+            (kind.events.drive, n * kind.drives(row, rows, cols, transposed)),
+            (kind.events.conversion, n * kind.conversions(row, rows, cols, transposed)),
             (Event.ADDER_ADD, n * outputs * additions),
         ),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from isa.events import Event
 from isa.hardware import Hardware
-from isa.macro import Macro
+from isa.macro import Macro, touched
 from isa.program import ArrayKind
 
 
@@ -56,34 +57,37 @@ class CellRates:
     """One kind of macro: its size, its times in cycles, its events."""
 
     macro: Macro
-    clock: float  # Hz
+    cycles_of: Callable[[float], int]  # seconds as clock cycles, rounded up
     rows: int
     cols: int
     row_write_cycles: int
     row_read_cycles: int
     events: ArrayEvents
 
-    def vector_cycles(self, rows: int, cols: int, transposed: bool) -> int:
-        """Cycles of one vector through an array of rows x cols elements, whose macros work side by side."""
-        seconds = self.macro.mvm_seconds(min(rows, self.rows), min(cols, self.cols), transposed)
-        return math.ceil(round(seconds * self.clock, 9))
+    def vector_cycles(self, row: int, rows: int, cols: int, transposed: bool) -> int:
+        """Cycles of one vector through some rows of an array of `cols` columns, from `row` on. Macros work side by
+        side, so it is what the one that takes longest does: that of the first row, or the next one."""
+        own = min(rows, self.rows - row % self.rows)
+        parts = [(row % self.rows, own), (0, min(rows - own, self.rows))]
+        most = min(cols, self.cols)
+        return self.cycles_of(
+            max(self.macro.mvm_seconds(many, most, transposed, first) for first, many in parts if many)
+        )
 
     def least(self, transposed: bool) -> int:
         """Cycles that no vector takes less than: one row or column of an array."""
-        return self.vector_cycles(1, 1, transposed)
+        return self.vector_cycles(0, 1, 1, transposed)
 
-    def conversions(self, rows: int, cols: int, transposed: bool) -> int:
-        """Conversions for one vector through an array of rows x cols elements: each macro converts its own sums."""
-        if transposed:
-            return -(-cols // self.cols) * self.macro.conversions(rows, min(cols, self.cols), transposed)
-        full, rest = divmod(rows, self.rows)
-        whole = full * self.macro.conversions(self.rows, cols) if full else 0
-        return whole + (self.macro.conversions(rest, cols) if rest else 0)
+    def conversions(self, row: int, rows: int, cols: int, transposed: bool) -> int:
+        """Conversions for one vector through some rows of such an array: each pass of each macro converts its own sums.
+        Passes and crossbars divide macros, so that an array is cut where its macros are."""
+        return self.macro.conversions(rows, cols, transposed, row)
 
-    def drives(self, rows: int, cols: int, transposed: bool) -> int:
-        """Steps on lines of cells for one vector through such an array: each macro has drivers of its own."""
-        beside = -(-rows // self.rows) if transposed else -(-cols // self.cols)
-        return beside * self.macro.drives(rows, cols, transposed)
+    def drives(self, row: int, rows: int, cols: int, transposed: bool) -> int:
+        """Steps on lines of cells for one vector through some rows of such an array: each macro has drivers of its
+        own."""
+        stacked = touched(row, rows, self.rows)[0] if transposed else 1
+        return stacked * self.macro.drives(rows, cols, transposed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def rates_of(target: Hardware) -> Rates:
 def _cell_rates(target: Hardware, macro: Macro, events: ArrayEvents) -> CellRates:
     return CellRates(
         macro=macro,
-        clock=target.clock.si,
+        cycles_of=target.cycles_of,
         rows=int(macro.rows.value),
         cols=int(macro.cols.value),
         row_write_cycles=target.cycles(macro.row_write_latency),

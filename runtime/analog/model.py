@@ -44,7 +44,7 @@ class AnalogModel:
     step: int  # of the converter
     noise: int  # of a draw, shifted by SHIFT
     down: int  # rows that a pass sums up
-    across: int  # columns, where it sums over these
+    across: int  # columns that are summed up before a conversion, where sums go over these
     seed: int
 
     def key(self, tile: int, array: int) -> int:
@@ -68,7 +68,7 @@ def model_of(macro: Macro, options: AnalogOptions) -> AnalogModel | None:
     inputs, input_bits = slices_of(macro.input_slices.value)
     weights, weight_bits = slices_of(macro.weight_slices.value)
     level, drive = (1 << weight_bits) - 1, (1 << input_bits) - 1
-    rows, cols = int((macro.pass_rows or macro.rows).value), int(macro.cols.value)
+    rows, cols = macro.pass_height, macro.sum_weights
     room = 31 - math.log2(max(rows, cols) * (drive + 1) * 2 * level)
     fraction = min(STEPS - weight_bits, math.ceil(room) - 1)
     if fraction < 0:

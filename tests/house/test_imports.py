@@ -50,6 +50,7 @@ LIBRARIES = {
         "isa.hardware",
         "isa.macro",
         "isa.quantities",
+        "isa.target_errors",
         "runtime.sinks.schema",
         "runtime.sinks.statistics",
         "runtime.cli.targets",

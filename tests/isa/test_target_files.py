@@ -8,6 +8,7 @@ import pytest
 
 from isa.diagnostics import CimError
 from isa.hardware import load_target
+from isa.macro import Cell
 
 QUANTITY = '{ value = 2, unit = "1", source = "a test", confidence = "assumed" }'
 
@@ -56,3 +57,19 @@ def test_a_quantity_is_replaced_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(CimError) as caught:
         load_target(str(_file(tmp_path, "half.toml", text)))
     assert "system.chips_x.unit" in str(caught.value)
+
+
+def test_macros_of_other_cells_do_not_take_over_what_describes_cells(tmp_path: Path) -> None:
+    named = 'based_on = "isaac32"\nname = "own"\n'
+    same = load_target(str(_file(tmp_path, "same.toml", named + '[macro]\ncell = "reram"\n'))).macro
+    other = load_target(str(_file(tmp_path, "other.toml", named + '[macro]\ncell = "sram"\n'))).macro
+    assert (same.adc, same.noise) == (load_target("isaac32").macro.adc, load_target("isaac32").macro.noise)
+    assert (other.adc, other.noise, other.activity) == (None, None, None)
+
+
+@pytest.mark.parametrize("name", ["hermes14", "isaac32", "puma32", "hbm-pim", "gaincell28"])
+def test_activity_is_that_of_digital_sram_and_gain_cells(name: str) -> None:
+    """Nothing is published of how the energy of the others depends on data."""
+    target = load_target(name)
+    for macro in (target.macro, target.written):
+        assert (macro.activity is not None) is (macro.cell in (Cell.SRAM, Cell.GAIN_CELL))

@@ -24,10 +24,10 @@ VERDICTS = {
     "rcw-tops": (Verdict.WITHIN, -0.002),
     "rcw-tops-w": (Verdict.EXPLAINED, -0.280),
     "isaac-tops": (Verdict.WITHIN, 0.0),
-    "isaac-tops-w": (Verdict.EXPLAINED, +0.510),
+    "isaac-tops-w": (Verdict.WITHIN, +0.228),
     "isaac-tops-mm2": (Verdict.EXPLAINED, -0.420),
     "puma-tops": (Verdict.WITHIN, -0.135),
-    "puma-tops-w": (Verdict.WITHIN, -0.174),
+    "puma-tops-w": (Verdict.WITHIN, -0.206),
     "puma-tops-mm2": (Verdict.EXPLAINED, -0.407),
 }
 

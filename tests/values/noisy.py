@@ -28,6 +28,7 @@ class Cells:
     weight_slices: int = 4
     input_slices: int = 8
     pass_rows: int | None = None
+    crossbar_weights: int | None = None
 
     def target(self, base: Hardware | None = None) -> Hardware:
         """The target with such macros."""
@@ -56,6 +57,9 @@ class Cells:
             "weight_slices": number(self.weight_slices),
             "input_slices": number(self.input_slices),
             "pass_rows": None if self.pass_rows is None else number(self.pass_rows),
+            "crossbar_cols": None
+            if self.crossbar_weights is None
+            else number(self.crossbar_weights * self.weight_slices),
         }
         return base.model_copy(update={"macro": base.macro.model_copy(update=changes)})
 

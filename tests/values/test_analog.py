@@ -43,6 +43,7 @@ CELLS = st.builds(
     weight_slices=st.sampled_from([1, 2, 3, 4, 8]),
     input_slices=st.sampled_from([1, 2, 3, 4, 8]),
     pass_rows=st.sampled_from([None, 8, 32]),
+    crossbar_weights=st.sampled_from([None, 2, 8]),
 )
 EXACT = Cells(bits=20, read_noise=0.0, programming_error=0.0, covered=None)
 TARGETS_OWN = AnalogOptions()
