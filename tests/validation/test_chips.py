@@ -22,7 +22,7 @@ VERDICTS = {
     "hermes-4phase-tops": (Verdict.WITHIN, +0.002),
     "hermes-4phase-tops-w": (Verdict.WITHIN, +0.048),
     "rcw-tops": (Verdict.WITHIN, -0.002),
-    "rcw-tops-w": (Verdict.EXPLAINED, -0.280),
+    "rcw-tops-w": (Verdict.WITHIN, 0.0),
     "isaac-tops": (Verdict.WITHIN, 0.0),
     "isaac-tops-w": (Verdict.WITHIN, +0.228),
     "isaac-tops-mm2": (Verdict.EXPLAINED, -0.420),
