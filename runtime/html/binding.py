@@ -119,5 +119,10 @@ def _steps(stats: Statistics) -> list[str]:
         return []
     every = max(1, len(found) // _POINTS)
     points = tuple((float(n), float(found[n])) for n in range(0, len(found), every))
-    plot = Plot("", Axis("step", is_log=False), Axis("cycles", is_log=False), (Series("cycles", points),))
+    plot = Plot(
+        "Cycles of each step",
+        Axis("step", is_log=False),
+        Axis("cycles", is_log=False),
+        (Series("cycles", points),),
+    )
     return [details("Time step by step", figure(plot.inline(), "Cycles of each step", class_="chart wide"))]
