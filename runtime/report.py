@@ -72,7 +72,7 @@ def _summary(stats: Statistics) -> str:
         *_kv_lines(stats),
         *analog_lines(stats),
         *activity_lines(stats),
-        ("area", _area(stats)),
+        *([("area", _area(stats))] if stats.area_mm2.chips else []),
         *(("wear", wear_text(item)) for item in stats.wear),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
     )
@@ -141,11 +141,12 @@ def analog_lines(stats: Statistics) -> list[tuple[str, str]]:
 
 
 def activity_lines(stats: Statistics) -> list[tuple[str, str]]:
-    """What arrays multiplied, in the mean over counted inputs and over counted cells, and what that does to energy."""
+    """What arrays multiplied, in the mean over counted inputs and over counted cells, and what that does to energy;
+    empty where they multiplied nothing, or the target does not say what its constants are for."""
     found = stats.activity
     if found is None:
         reference = next((c for c in stats.constants if c.path == "macro.activity.reference"), None)
-        if reference is None:
+        if reference is None or not stats.macs:
             return []
         return [
             ("activity", f"that of the constants: {share(reference.value, 1)} of pairs of bits are both ones")

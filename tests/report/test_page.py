@@ -175,6 +175,8 @@ def test_a_model_on_the_host_alone_has_a_page(model: Path, tmp_path: Path) -> No
     outline = Outline(page(stats))
     assert set(outline.attributes("id")) >= SECTIONS
     assert "the host runs the whole model" in page(stats)
+    assert "Silicon" not in page(stats)
+    assert re.search("^(area|activity) ", render_report(stats), re.MULTILINE) is None
 
 
 def test_cells_that_wear_out_are_named(model: Path, tmp_path: Path) -> None:
