@@ -5,8 +5,8 @@ KV arrays of tokens have the same pages, so one table a sequence serves all laye
 W arrays, page b of sequence s is one of array (s xor b) mod W; each array has its own pages. So short sequences spread
 over all of them, and the parts of each sequence are added up in pairs as those of any other.
 
-Of a program without pages each sequence has its own rows, as many as the longest takes: for the figures here that is
-one large page each.
+Of a program without pages each sequence has its own rows, as many as the longest takes, or fewer where arrays keep only
+the last ones: for the figures here that is one large page each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from isa.diagnostics import fail
-from isa.program import Limits, Segment
+from isa.interface import KvPolicy
+from isa.program import Limits, Program, Segment
 
 Pages = tuple[int, ...]
 
@@ -51,12 +52,13 @@ class PagePool:
     """The allocator: gives sequences pages as they grow, and takes them back when they end.
 
     Of the free pages the first are given, so that equal requests in equal order get equal pages. `peak` is the state in
-    which most pages belonged to sequences.
+    which most pages belonged to sequences. Without pages, arrays keep at most `kept` rows a sequence (0: all).
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, kept: int = 0) -> None:
         self.is_paged = limits.pages > 0
-        self.limits = limits if self.is_paged else _one_page_each(limits)
+        self._most = limits.max_context if self.is_paged or not kept else kept
+        self.limits = limits if self.is_paged else _one_page_each(limits, self._most)
         self._free = [list(range(self.limits.pages)) for _ in range(self.limits.page_ways)]
         self._tables: dict[int, Pages] = {}
         self._tokens: dict[int, int] = {}
@@ -83,7 +85,7 @@ class PagePool:
         return [
             (sequence, limits.way(sequence, index))
             for sequence, count in tokens.items()
-            for index in range(len(self.table(sequence)), limits.pages_for(count))
+            for index in range(len(self.table(sequence)), limits.pages_for(min(count, self._most)))
         ]
 
     def has_room(self, tokens: Mapping[int, int]) -> bool:
@@ -101,7 +103,7 @@ class PagePool:
             raise self._full(tokens, len(missing))
         for sequence, way in missing:
             self._tables[sequence] = (*self.table(sequence), heapq.heappop(self._free[way]))
-        self._tokens |= tokens
+        self._tokens |= {sequence: min(count, self._most) for sequence, count in tokens.items()}
         self.peak = max(self.peak, self.use, key=lambda use: (use.pages_used, use.tokens))
 
     def release(self, sequence: int) -> None:
@@ -138,9 +140,16 @@ class PagePool:
         return fail("E0607", message, help=way_out)
 
 
-def _one_page_each(limits: Limits) -> Limits:
+def _one_page_each(limits: Limits, rows: int) -> Limits:
     """As if the rows that each sequence has of its own were one page."""
-    return replace(limits, pages=limits.sequences, page_rows=limits.max_context, page_ways=1)
+    return replace(limits, pages=limits.sequences, page_rows=rows, page_ways=1)
+
+
+def kept_rows(program: Program) -> int:
+    """Rows of a sequence's tokens that arrays keep from step to step, in the layers where these are most; 0 if none."""
+    most = program.limits.max_context
+    caches = (c for c in program.caches if not c.cross and c.policy is not KvPolicy.STREAMED)
+    return max((min(cache.ring or most, most) for cache in caches), default=0)
 
 
 def with_pages(limits: Limits, segments: Sequence[Segment]) -> tuple[Segment, ...]:

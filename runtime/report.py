@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from isa.quantities import Confidence
@@ -12,12 +12,16 @@ from .amounts import duration, share, si, table
 from .analog.options import Applied
 from .comparison import (
     changed_constants,
+    changed_options,
     constant_text,
     deltas,
+    is_sampled,
     layer_deltas,
+    other_model,
     per_token,
-    tokens_per_second,
+    run_text,
 )
+from .groups import CATEGORIES, by_component, grouped, layer_of, part_of
 from .nodes import NodeName
 
 if TYPE_CHECKING:
@@ -44,14 +48,12 @@ def _run(stats: Statistics) -> str:
 
 def _summary(stats: Statistics) -> str:
     e, critical = stats.energy_j, stats.critical_path.by_resource
+    rate = stats.tokens / stats.latency_s if stats.latency_s else 0.0
     lines = (
         ("program", f"{stats.program} on {stats.target}: {stats.tiles:,} tiles"),
         *_decode_lines(stats.decode),
         ("run", _run(stats)),
-        (
-            "time",
-            f"{stats.cycles:,} cycles = {si(stats.latency_s, 's')}; {tokens_per_second(stats):,.1f} tokens/s",
-        ),
+        ("time", f"{stats.cycles:,} cycles = {si(stats.latency_s, 's')}; {rate:,.1f} tokens/s"),
         ("energy", f"{si(e.total, 'J')}; {si(per_token(e.total, stats), 'J')} a token"),
         (
             "",
@@ -70,7 +72,7 @@ def _summary(stats: Statistics) -> str:
         *_kv_lines(stats),
         *analog_lines(stats),
         *activity_lines(stats),
-        ("area", _area(stats)),
+        *([("area", _area(stats))] if stats.area_mm2.chips else []),
         *(("wear", wear_text(item)) for item in stats.wear),
         ("simulated", f"by engine {stats.engine} in {stats.wall_s:.2f} s"),
     )
@@ -139,11 +141,12 @@ def analog_lines(stats: Statistics) -> list[tuple[str, str]]:
 
 
 def activity_lines(stats: Statistics) -> list[tuple[str, str]]:
-    """What arrays multiplied, in the mean over counted inputs and over counted cells, and what that does to energy."""
+    """What arrays multiplied, in the mean over counted inputs and over counted cells, and what that does to energy;
+    empty where they multiplied nothing, or the target does not say what its constants are for."""
     found = stats.activity
     if found is None:
         reference = next((c for c in stats.constants if c.path == "macro.activity.reference"), None)
-        if reference is None:
+        if reference is None or not stats.macs:
             return []
         return [
             ("activity", f"that of the constants: {share(reference.value, 1)} of pairs of bits are both ones")
@@ -170,31 +173,15 @@ def kv_text(kv: KvRecord) -> str:
     )
 
 
-_CATEGORIES = ("dynamic", "write", "static")
-
-
-def _spread(lines: Iterable[tuple[str, str, float]]) -> dict[str, dict[str, float]]:
-    """Joules by name and category, from (name, category, joules); the largest sum first."""
-    found: dict[str, dict[str, float]] = {}
-    for name, category, joules in lines:
-        found.setdefault(name, dict.fromkeys(_CATEGORIES, 0.0))[category] += joules
-    return dict(sorted(found.items(), key=lambda item: (-sum(item[1].values()), item[0])))
-
-
-def by_component(stats: Statistics) -> dict[str, dict[str, float]]:
-    """Joules by component and category, the largest first."""
-    return _spread((line.component, line.category, line.joules) for line in stats.energy_lines)
-
-
 def _energies(by: dict[str, float], whole: float) -> tuple[str, ...]:
     total = sum(by.values())
-    return (si(total, "J"), share(total, whole), *(si(by[category], "J") for category in _CATEGORIES))
+    return (si(total, "J"), share(total, whole), *(si(by[category], "J") for category in CATEGORIES))
 
 
 def _components(stats: Statistics) -> str:
     """Joules by component, with what is dynamic, for writing and static."""
     rows = [(name, *_energies(by, stats.energy_j.total)) for name, by in by_component(stats).items()]
-    return table(("component", "energy", "share", *_CATEGORIES), rows)
+    return table(("component", "energy", "share", *CATEGORIES), rows)
 
 
 def _lines(stats: Statistics) -> str:
@@ -252,42 +239,17 @@ def constants_text(stats: Statistics) -> str:
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in (heads, *rows))
 
 
-Group = tuple[str, dict[str, float], int]
-
-
-def grouped(stats: Statistics, key: Callable[[NodeName], str]) -> list[Group]:
-    """(group, joules by category, critical cycles), by energy; the places grouped by `key`."""
-    cycles: dict[str, int] = {}
-    lines = []
-    for place in stats.places:
-        group = key(NodeName(place.layer, place.part))
-        cycles[group] = cycles.get(group, 0) + place.critical_cycles
-        each = (place.dynamic_j, place.write_j, place.static_j)
-        lines += [(group, category, joules) for category, joules in zip(_CATEGORIES, each, strict=True)]
-    return [(name, by, cycles[name]) for name, by in _spread(lines).items()]
-
-
-def layer_of(name: NodeName) -> str:
-    """The group of a table by layer."""
-    return name.part if name.layer is None else f"layer {name.layer}"
-
-
-def part_of(name: NodeName) -> str:
-    """The group of a table by part: the same part of all layers is one."""
-    return name.part if name.layer is None else f"layers: {name.part}"
-
-
 def _groups(stats: Statistics, head: str, key: Callable[[NodeName], str]) -> str:
     groups = grouped(stats, key)
     shown, rest = groups[:_ROWS], groups[_ROWS:]
     if rest:
-        sums = {category: sum(by[category] for _, by, _ in rest) for category in _CATEGORIES}
+        sums = {category: sum(by[category] for _, by, _ in rest) for category in CATEGORIES}
         shown = [*shown, (f"{len(rest)} more", sums, sum(cycles for _, _, cycles in rest))]
     rows = [
         (name, *_energies(by, stats.energy_j.total), f"{cycles:,}", share(cycles, stats.cycles))
         for name, by, cycles in shown
     ]
-    return table((head, "energy", "share", *_CATEGORIES, "critical cycles", "share"), rows)
+    return table((head, "energy", "share", *CATEGORIES, "critical cycles", "share"), rows)
 
 
 def _resources(stats: Statistics) -> str:
@@ -308,13 +270,21 @@ def _resources(stats: Statistics) -> str:
 
 
 def _comparison(stats: Statistics, baseline: Statistics) -> str:
-    """What changed between two runs, and the constants that did."""
+    """What changed between two runs, and the options and constants that did."""
     heads = ("", "this", "baseline", "difference", "ratio")
     rows = [
         ("  " * d.level + d.name, d.text(d.new), d.text(d.old), d.change, d.ratio_text)
         for d in deltas(stats, baseline)
     ]
-    texts = [f"baseline  {baseline.program} on {baseline.target}", table(heads, rows)]
+    lines = [
+        f"baseline  {baseline.program} on {baseline.target}: {run_text(baseline)}",
+        f"this run  {stats.program} on {stats.target}: {run_text(stats)}",
+        other_model(stats, baseline),
+    ]
+    texts = ["\n".join(filter(None, lines)), table(heads, rows)]
+    options = changed_options(stats, baseline)
+    if options:
+        texts.append(table(("compiler option that differs", "this", "baseline"), options))
     changed = changed_constants(stats, baseline)
     if changed:
         values = [(c.path, constant_text(c.new), constant_text(c.old)) for c in changed]
@@ -359,6 +329,8 @@ def report_data(stats: Statistics, baseline: Statistics | None = None) -> dict[s
         found = deltas(stats, baseline)
         data["ratios"] = {d.name: d.ratio for d in found if d.ratio is not None}
         data["differences"] = {d.name: d.new - d.old for d in found}
-        data["differences_by_layer_j"] = {d.name: d.new - d.old for d in layer_deltas(stats, baseline)}
+        by_layer = "differences_by_layer_j" + "_per_token" * is_sampled(stats, baseline)
+        data[by_layer] = {d.name: d.new - d.old for d in layer_deltas(stats, baseline)}
+        data["changed_options"] = [name for name, _, _ in changed_options(stats, baseline)]
         data["changed_constants"] = [c.path for c in changed_constants(stats, baseline)]
     return data

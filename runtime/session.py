@@ -27,7 +27,7 @@ from .hostside import HostSide
 from .inputs import cross_caches
 from .machine import Machine
 from .padding import check_ids
-from .paging import KvUse, PagePool
+from .paging import KvUse, PagePool, kept_rows
 from .segments import check_segments, source_segments_of
 from .values import EngineKind
 from .within import parts_around
@@ -137,7 +137,7 @@ class Session:
         self._on_step = on_step
         self._machine = Machine(program, engine=engine, observer=observer, analog=analog, meter=meter)
         self._positions = [0] * program.step_limits.sequences
-        self.pool = PagePool(program.step_limits)
+        self.pool = PagePool(program.step_limits, kept_rows(program))
         self._sources = [_Source() for _ in self._positions]
 
     # ---------------------------------------------------------------------------------------------------- steps

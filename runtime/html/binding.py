@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from runtime.amounts import count, share
 from runtime.sinks.schema import PhaseRecord, PhaseWork, Statistics
 from runtime.svg import Axis, Plot, Series
@@ -96,7 +98,7 @@ def _resources(stats: Statistics) -> str:
 
 
 def _terms(bounds: list[PhaseRecord]) -> list[str]:
-    """Each limit of the bound by itself."""
+    """Each limit of the bound by itself, and the way of the first row that the bars show."""
     rows: list[Row] = [
         (None, (name, bound.phase, number(cycles), number(cycles, share(cycles, bound.bound_cycles))))
         for bound in bounds
@@ -105,9 +107,19 @@ def _terms(bounds: list[PhaseRecord]) -> list[str]:
     if not rows:
         return []
     heads = ("limit", "phase", "cycles", "of the bound")
-    return [
-        details("The lower bound, limit by limit", table(heads, rows, caption="Limits of the lower bound"))
-    ]
+    limits = table(heads, rows, caption="Limits of the lower bound")
+    heads = ("first row waits for", "phase", "cycles", "of the bound")
+    way = table(heads, _ways(bounds), caption="The first row's way through the model")
+    return [details("The lower bound, limit by limit", limits, way)]
+
+
+def _ways(bounds: list[PhaseRecord]) -> Iterator[Row]:
+    """The pieces of the bars of the bound."""
+    for bound in bounds:
+        chain = sorted(bound.chain.items(), key=lambda item: -item[1])
+        rest = max(bound.bound_cycles - sum(bound.chain.values()), 0)
+        for name, cycles in (*chain, ("(other rows)", rest)):
+            yield None, (name, bound.phase, number(cycles), number(cycles, share(cycles, bound.bound_cycles)))
 
 
 def _steps(stats: Statistics) -> list[str]:
@@ -119,5 +131,10 @@ def _steps(stats: Statistics) -> list[str]:
         return []
     every = max(1, len(found) // _POINTS)
     points = tuple((float(n), float(found[n])) for n in range(0, len(found), every))
-    plot = Plot("", Axis("step", is_log=False), Axis("cycles", is_log=False), (Series("cycles", points),))
+    plot = Plot(
+        "Cycles of each step",
+        Axis("step", is_log=False),
+        Axis("cycles", is_log=False),
+        (Series("cycles", points),),
+    )
     return [details("Time step by step", figure(plot.inline(), "Cycles of each step", class_="chart wide"))]

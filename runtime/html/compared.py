@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from runtime.amounts import count
-from runtime.comparison import Delta, changed_constants, constant_text, deltas, layer_deltas, per_token
+from runtime.comparison import (
+    Delta,
+    changed_constants,
+    changed_options,
+    constant_text,
+    deltas,
+    is_sampled,
+    layer_deltas,
+    other_model,
+    per_token,
+    run_text,
+)
 from runtime.sinks.schema import Statistics
 
 from .charts import CATEGORIES, Piece, bar, bar_row, figure, legend
@@ -25,25 +35,39 @@ def compared(stats: Statistics, baseline: Statistics) -> str:
         if constants
         else [tag("p", text("All constants of the targets are equal."))]
     )
-    heads = ("layer", "this", "baseline", "difference", "ratio")
-    layers: list[Row] = [
-        (None, (d.name, *_cells(d))) for d in layer_deltas(stats, baseline) if d.new or d.old
-    ]
     return section(
         "baseline",
         "Compared with the baseline",
         _beside(stats, baseline),
         _metrics(stats, baseline),
-        details("Energy by layer, compared", table(heads, layers, caption="Energy by layer in both runs")),
+        _layers(stats, baseline),
+        *_options(stats, baseline),
         *tail,
-        intro=f"The baseline is {baseline.program} on {baseline.target}: {count(baseline.steps, 'step')}, "
-        f"{count(baseline.tokens, 'token')}. "
+        intro=f"The baseline is {baseline.program} on {baseline.target}: {run_text(baseline)}. "
+        f"This run: {run_text(stats)}. {other_model(stats, baseline)} "
         "Bars show ratios: half of the width is 1, where nothing changed; they end at 2.",
     )
 
 
+def _layers(stats: Statistics, baseline: Statistics) -> str:
+    each = " a token" * is_sampled(stats, baseline)
+    heads = ("layer", "this", "baseline", "difference", "ratio")
+    rows: list[Row] = [(None, (d.name, *_cells(d))) for d in layer_deltas(stats, baseline) if d.new or d.old]
+    found = table(heads, rows, caption=f"Energy{each} by layer in both runs")
+    return details(f"Energy{each} by layer, compared", found)
+
+
+def _options(stats: Statistics, baseline: Statistics) -> list[str]:
+    """The compiler's options that differ."""
+    rows: list[Row] = [(None, found) for found in changed_options(stats, baseline)]
+    if not rows:
+        return []
+    words = "Compiler options that differ"
+    return [tag("h3", text(words)), table(("option", "this", "baseline"), rows, caption=words)]
+
+
 def _beside(stats: Statistics, baseline: Statistics) -> str:
-    """The energy a token of both, as bars of one scale."""
+    """The energy a token of both, as bars of one scale: of what was simulated, which alone is known by category."""
     runs = {"this": stats, "baseline": baseline}
     most = max(per_token(run.energy_j.total, run) for run in runs.values())
     rows = []
@@ -56,7 +80,8 @@ def _beside(stats: Statistics, baseline: Statistics) -> str:
         ]
         drawing = bar(pieces, most, "; ".join(piece.hint for piece in pieces))
         rows.append(bar_row(name, drawing, amount(per_token(e.total, run), "J")))
-    return figure(tag("div", *rows), "Energy a token.", legend(CATEGORIES.items()))
+    simulated = " of the simulated steps" * is_sampled(stats, baseline)
+    return figure(tag("div", *rows), f"Energy a token{simulated}.", legend(CATEGORIES.items()))
 
 
 def _metrics(stats: Statistics, baseline: Statistics) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from runtime.amounts import share
 from runtime.comparison import constant_text
-from runtime.report import behind, by_component, grouped, is_assumed, layer_of, part_of
+from runtime.groups import by_component, grouped, layer_of, part_of
+from runtime.report import behind, is_assumed
 from runtime.sinks.schema import ConstantRecord, EnergyLine, Statistics
 
 from .charts import CATEGORIES, REST, Column, Piece, bar, columns, figure, legend

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from runtime.groups import by_component, part_of
 from runtime.nodes import NodeName
-from runtime.report import by_component, part_of
 from runtime.sinks.schema import Statistics
 
 from .tags import Cell, Row, amount, number, table, text

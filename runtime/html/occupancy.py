@@ -18,8 +18,9 @@ def occupancy(stats: Statistics) -> str:
         "occupancy",
         "Occupancy",
         tag("div", tag("div", *_busy(stats), *_silicon(stats)), tag("div", *_room(stats)), class_="halves"),
-        intro="Busy shares are over all tiles in use and the whole time. Macros count as used when they hold data, "
-        "however little; how full these are is beside them.",
+        intro="Busy shares are of the whole time: of units, over all tiles in use; of macros, over those with data; "
+        "of links and memories, over all channels of the chips in use, links in both directions. Macros count as used "
+        "when they hold data, however little; how full these are is beside them.",
     )
 
 
@@ -37,8 +38,10 @@ def _busy(stats: Statistics) -> list[str]:
 
 
 def _silicon(stats: Statistics) -> list[str]:
-    """The area of a chip by component."""
+    """The area of a chip by component; nothing where none is in use."""
     area = stats.area_mm2
+    if not area.chips:
+        return []
     parts = sorted(area.by_component.items(), key=lambda item: -item[1])
     rows: list[Row] = []
     for name, mm2 in [*parts, ("other", area.other)]:

@@ -71,6 +71,9 @@
     return `${tile[2]} · ${role.name} · ${map.labels[tile[4]]} · ${count(role.macros)} of ${map.per_tile} macros`
       + (kinds ? ` (${kinds})` : "");
   };
+  const empty = (x, y) => `(${x}, ${y}): no role`;
+  const named = (chip) => `chip (${chip % map.across}, ${Math.floor(chip / map.across)})`;
+  const drawing = document.querySelector(".plot.detail"), heading = drawing.querySelector(":scope > title");
   const paint = byId("paint");
   const shade = (tile) => (paint.value === "layer" ? map.by_layer[tile[4]] : map.by_role[tile[3]]);
   const paths = (tiles) => {  // one for all tiles of a colour
@@ -90,11 +93,14 @@
     const x = Math.floor(((event.clientX - box.left) / box.width) * map.columns);
     const y = Math.floor(((event.clientY - box.top) / box.height) * map.rows);
     const tile = at.get(y * map.columns + x);
-    byId("chip-words").textContent = tile ? describe(tile) : `(${x}, ${y}): no role`;
+    byId("chip-words").textContent = tile ? describe(tile) : empty(x, y);
   });
   const show = (chip) => {
     chosen = chip;
-    const found = map.chips[chip] ?? { words: "not in use", tiles: [] };
+    const found = map.chips[chip] ?? { words: `${named(chip)}: not in use`, tiles: [] };
+    const label = `Tiles of ${named(chip)}`;
+    drawing.setAttribute("aria-label", label);
+    heading.textContent = label;
     at = new Map(found.tiles.map((tile) => [tile[1] * map.columns + tile[0], tile]));
     if (fine) fine.replaceChildren(...paths(found.tiles));
     byId("chip-words").textContent = found.words;
@@ -102,7 +108,7 @@
       const tile = at.get(n), square = cell.querySelector(".square"), used = cell.querySelector(".used");
       const role = tile && map.roles[tile[3]];
       square.setAttribute("class", tile ? `square ${shade(tile)}` : "square empty");
-      cell.querySelector("title").textContent = tile ? describe(tile) : "no role";
+      cell.querySelector("title").textContent = tile ? describe(tile) : empty(n % map.columns, Math.floor(n / map.columns));
       const width = square.getAttribute("width") * 0.83;
       used.setAttribute("width", tile ? (width * count(role.macros)) / map.per_tile : 0);
       const name = cell.querySelector(".role"), label = cell.querySelector(".label");

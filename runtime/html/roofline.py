@@ -1,7 +1,8 @@
 """The roofline: what was achieved against what the chips in use could do, for each border that data crosses.
 
-Operations are those of arrays (2 a multiply-accumulate). At a border (DRAM, global buffers, host link) the intensity is
-operations over the bytes that crossed it, and no run can do more than bandwidth times intensity there.
+Operations are those of arrays (2 a multiply-accumulate). At a border (DRAM, global buffers, links between chips, host
+link) the intensity is operations over the bytes that crossed it, and no run can do more than bandwidth times intensity
+there.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from runtime.sinks.schema import Roof, Statistics
 from runtime.svg import Log, circle, element, inline, line, path, rect, text, tooltip
-from runtime.svg.scales import number as tick_text
+from runtime.svg.frame import Frame
 from runtime.svg.theme import colour
 
 from .charts import figure, legend, resource_colour
@@ -68,7 +69,7 @@ def roofline(stats: Statistics) -> str:
 
 def _marks(stats: Statistics) -> Iterator[Mark]:
     borders = {roof.component: roof for roof in stats.roofs if roof.kind == "bytes"}
-    peak = max((r.per_second for r in stats.roofs if r.kind == "operations"), default=0.0)
+    peak = _peak(stats.roofs)
     for work in stats.work:
         seconds, done = work.cycles / stats.clock_hz, work.operations.get("arrays", 0)
         for component, moved in work.moved_bytes.items():
@@ -76,6 +77,11 @@ def _marks(stats: Statistics) -> Iterator[Mark]:
                 intensity = done / moved
                 ceiling = min(peak, borders[component].per_second * intensity)
                 yield Mark(work.phase, borders[component], intensity, done / seconds, ceiling)
+
+
+def _peak(roofs: list[Roof]) -> float:
+    """The most operations a second of arrays, which marks are of; 0 without any."""
+    return max((roof.per_second for roof in roofs if roof.component == "arrays"), default=0.0)
 
 
 def _shapes(marks: list[Mark]) -> dict[str, int]:
@@ -92,13 +98,15 @@ def _shape_words(marks: list[Mark]) -> str:
 def _drawing(roofs: list[Roof], marks: list[Mark]) -> str:
     flat = [roof for roof in roofs if roof.kind == "operations"]
     slanted = [roof for roof in roofs if roof.kind == "bytes"]
-    peak = max(roof.per_second for roof in flat)
+    peak = _peak(roofs)
     ridges = [peak / roof.per_second for roof in slanted]
     xs = [mark.intensity for mark in marks] + ridges + [min(ridges) / _REACH]
     x = Log(_decade(min(xs), -1), _decade(max(xs), 1), _LEFT, _WIDTH - _RIGHT)
     ys = [mark.achieved for mark in marks] + [roof.per_second for roof in flat]
     y = Log(_decade(min(ys), -1), _decade(max(ys), 1), _HEIGHT - _BOTTOM, _TOP, 6)
-    body = [*_axes(x, y), *_slants(slanted, x, y, peak), *_flats(flat, x, y, slanted)]
+    frame = Frame(_LEFT, _TOP, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM)
+    axes = frame.axes(x, y, "operations a byte", "operations a second", _rate_text)
+    body = [*axes, *_slants(slanted, x, y, peak), *_flats(flat, x, y, slanted)]
     shapes = _shapes(marks)
     order = {roof.component: n for n, roof in enumerate(slanted)}
     body += [_mark(mark, shapes[mark.phase], 8 - 2.0 * order[mark.border.component], x, y) for mark in marks]
@@ -110,24 +118,8 @@ def _decade(value: float, direction: int) -> float:
     return 10.0 ** (math.floor(math.log10(value)) if direction < 0 else math.ceil(math.log10(value) + 0.1))
 
 
-def _axes(x: Log, y: Log) -> Iterator[str]:
-    for tick in x.ticks():
-        yield line(x(tick), _TOP, x(tick), _HEIGHT - _BOTTOM)
-        shown = tick_text(tick) if tick < 1e6 else f"1e{round(math.log10(tick))}"
-        yield text(x(tick), _HEIGHT - _BOTTOM + 16, shown, anchor="middle", class_="small muted")
-    for tick in y.ticks():
-        yield line(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick))
-        yield text(
-            _LEFT - 6,
-            y(tick) + 4,
-            amount(tick, _UNIT).removesuffix(_UNIT),
-            anchor="end",
-            class_="small muted",
-        )
-    yield text(
-        (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 12, "operations a byte", anchor="middle", class_="muted"
-    )
-    yield text(_LEFT, _TOP - 8, "operations a second", class_="muted small")
+def _rate_text(value: float) -> str:
+    return amount(value, _UNIT).removesuffix(_UNIT)
 
 
 def _flats(roofs: list[Roof], x: Log, y: Log, slanted: list[Roof]) -> Iterator[str]:

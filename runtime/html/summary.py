@@ -50,7 +50,7 @@ def summary(stats: Statistics) -> str:
             stats.bound_by,
             "; ".join([f"{share(bound, stats.cycles)} of the critical path", *ratios]),
         ),
-        ("Silicon", f"{_rate(area.chip * area.chips)} mm²", per_chip),
+        *([("Silicon", f"{_rate(area.chip * area.chips)} mm²", per_chip)] if area.chips else []),
     )
     return section(
         "summary",

@@ -31,9 +31,9 @@ def tag(name: str, /, *children: str, **attributes: Attribute) -> str:
     return f"<{name}{given}>" if name in _VOID else f"<{name}{given}>{''.join(children)}</{name}>"
 
 
-def link(content: str, anchor: str, title: str | None = None) -> str:
+def link(content: str, anchor: str) -> str:
     """A link to a place of the page."""
-    return tag("a", text(content), href=f"#{anchor}", title=title)
+    return tag("a", text(content), href=f"#{anchor}")
 
 
 def amount(value: float, unit: str) -> str:
@@ -128,8 +128,3 @@ def section(anchor: str, title: str, *children: str, intro: str = "") -> str:
 def details(summary: str, *children: str) -> str:
     """What is shown when it is asked for."""
     return tag("details", tag("summary", text(summary)), *children)
-
-
-def sentence(*parts: str) -> str:
-    """A paragraph of markup."""
-    return tag("p", *parts)

@@ -14,7 +14,7 @@ from isa.program import ArraySpec, Program, Role, Segment
 from runtime.bounds import Phase
 from runtime.energy import powered
 from runtime.nodes import NodeName
-from runtime.paging import KvUse, PagePool
+from runtime.paging import KvUse, PagePool, kept_rows
 
 from .places import held
 from .schema import AreaRecord, Occupancy, PhaseWork, RoleRecord, TileMap, WearRecord
@@ -52,15 +52,28 @@ def occupancy(program: Program) -> Occupancy:
 
 
 def _memories(program: Program, chips: int) -> dict[str, tuple[int, int]]:
-    target = program.target
+    """Bytes laid out, and room for them, of the chips in use."""
+    target, held = program.target, _holders(program)
     kinds = ((Component.DRAM, Space.DRAM, target.dram), (Component.GBUF, Space.GBUF, target.gbuf))
     return {
         component.value: (
-            sum(region.bytes for region in program.memory if region.space is space),
+            sum(region.bytes * held[region.chip] for region in program.memory if region.space is space),
             chips * int(memory.capacity.si),
         )
         for component, space, memory in kinds
     }
+
+
+def _holders(program: Program) -> dict[int, int]:
+    """Of each chip with regions of memory: how many chips of the system hold what it does. Copies of the program that
+    lie on the same chip share its regions; each further chip that they lie on has these too."""
+    chip_of = program.target.chip_of
+    found = {region.chip: {region.chip} for region in program.memory}
+    for tile in program.tiles:
+        own = found.get(chip_of(tile.x, tile.y))
+        if own is not None:
+            own.update(chip_of(tile.x + corner.x, tile.y + corner.y) for corner in program.corners)
+    return {chip: len(chips) for chip, chips in found.items()}
 
 
 def _roles(program: Program) -> list[tuple[Role, int]]:
@@ -149,9 +162,10 @@ def wear_records(program: Program, work: Sequence[PhaseWork]) -> list[WearRecord
 
 def uses_of(program: Program, steps: Sequence[tuple[Segment, ...]]) -> list[KvUse]:
     """How full the KV arrays are after each of these steps; empty if the program keeps no tokens in any."""
-    if all(cache.cross for cache in program.caches):
+    kept = kept_rows(program)
+    if not kept:
         return []
-    pool, found = PagePool(program.step_limits), []
+    pool, found = PagePool(program.step_limits, kept), []
     for segments in steps:
         pool.placed(segment for segment in segments if not segment.is_source)
         found.append(pool.use)

@@ -18,7 +18,7 @@ from runtime.analog.options import Applied
 from runtime.bounds import Beside, Phase
 from runtime.decoding import Decoding
 from runtime.energy import Energy, energy, powered
-from runtime.paging import KvUse
+from runtime.paging import KvUse, kept_rows
 from runtime.timing.result import MACS, StepCost, merged
 
 from .constants import constant_records, energy_lines
@@ -155,7 +155,7 @@ def statistics(
     beside = Beside(program)
     for own, step in zip(segments, steps, strict=bool(segments)):
         beside.add(own, step.cycles)
-    known = uses or uses_of(program, segments)
+    known = (uses if kept_rows(program) else ()) or uses_of(program, segments)
     run = _Run(
         merged(steps),
         len(steps),

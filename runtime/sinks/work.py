@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from isa.events import Component, Static
 from isa.hardware import Hardware
@@ -64,7 +64,7 @@ def roofs(program: Program) -> list[Roof]:
         *_arrays(program, chips),
         _vector(program, chips),
         *_memories(program, chips),
-        _host_link(program),
+        *_links(program),
     ]
     return [roof for roof in found if roof.per_second]
 
@@ -83,7 +83,13 @@ def _arrays(program: Program, chips: int) -> list[Roof]:
             kind="operations",
             per_second=every,
             description=f"every macro of {tiles:,} tiles of the chips in use, all the time",
-            constants=[*_macro_paths(target), "tile.macros", "chip.tiles_x", "chip.tiles_y"],
+            constants=[
+                *_macro_paths(target, set(ArrayKind) if target.kv_macros_per_tile else {ArrayKind.WEIGHT}),
+                "tile.macros",
+                *(["tile.kv_macros"] if target.kv_macros_per_tile else []),
+                "chip.tiles_x",
+                "chip.tiles_y",
+            ],
         ),
         Roof(
             name="arrays with data",
@@ -91,7 +97,7 @@ def _arrays(program: Program, chips: int) -> list[Roof]:
             kind="operations",
             per_second=with_data,
             description=f"the {sum(used.values()):,} macros that hold data, all the time",
-            constants=_macro_paths(target),
+            constants=_macro_paths(target, {ArrayKind(kind) for kind in used}),
         ),
     ]
 
@@ -102,13 +108,25 @@ def _macro_rate(macro: Macro) -> float:
     return 2 * rows * cols / macro.mvm_seconds(rows, cols)
 
 
-def _macro_paths(target: Hardware) -> list[str]:
-    """The constants that the rates of macros are made of."""
-    kinds = [("macro", target.macro)] + ([] if target.kv is None else [("kv", target.kv)])
-    names = ("rows", "cols", "mvm_latency")
-    return [
-        f"{kind}.{n}" for kind, macro in kinds for n in (*names, *(("adc.latency",) if macro.adc else ()))
-    ]
+def _macro_paths(target: Hardware, kinds: Set[ArrayKind]) -> list[str]:
+    """The constants that the rates of macros are made of, of those that arrays of these kinds are built of."""
+    found: list[str] = []
+    if ArrayKind.WEIGHT in kinds or (kinds and target.kv is None):
+        found += _rate_paths("macro", target.macro)
+    if kinds - {ArrayKind.WEIGHT} and target.kv is not None:
+        found += _rate_paths("kv", target.kv)
+    return found
+
+
+def _rate_paths(name: str, macro: Macro) -> Iterator[str]:
+    """The constants behind `_macro_rate`."""
+    paths = ["rows", "cols", "mvm_latency"]
+    paths += [path for path in ("pass_rows", "pass_cols") if getattr(macro, path) is not None]
+    if macro.adc is not None:
+        paths += ["input_slices", "weight_slices", "adc.lines", "adc.latency"]
+    if macro.retention is not None:
+        paths += ["retention", "row_read_latency", "row_write_latency"]
+    yield from (f"{name}.{path}" for path in paths)
 
 
 def _vector(program: Program, chips: int) -> Roof:
@@ -143,12 +161,23 @@ def _memories(program: Program, chips: int) -> list[Roof]:
     ]
 
 
-def _host_link(program: Program) -> Roof:
-    return Roof(
-        name="host link",
-        component=Component.HOST_LINK.value,
-        kind="bytes",
-        per_second=2 * program.target.host_link.bandwidth.si,
-        description="both directions together",
-        constants=["host_link.bandwidth"],
-    )
+def _links(program: Program) -> list[Roof]:
+    target, between = program.target, powered(program)[Static.CHIP_LINK]
+    return [
+        Roof(
+            name="links between chips",
+            component=Component.CHIP_LINKS.value,
+            kind="bytes",
+            per_second=2 * between * target.chip_link.bandwidth.si,
+            description=f"{between:,} tile-wide links between chips in use, both directions together",
+            constants=["chip_link.bandwidth", "chip.tiles_x", "chip.tiles_y"],
+        ),
+        Roof(
+            name="host link",
+            component=Component.HOST_LINK.value,
+            kind="bytes",
+            per_second=2 * target.host_link.bandwidth.si,
+            description="both directions together",
+            constants=["host_link.bandwidth"],
+        ),
+    ]

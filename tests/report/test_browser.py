@@ -257,3 +257,22 @@ def test_a_chip_of_many_can_be_chosen(chromium: Page, run_stats: Statistics, tmp
     title = chromium.evaluate("document.querySelector('.plot.detail .cell title').textContent")
     assert title.startswith(f"t{8 * 32 + 16} · ")
     assert chromium.complaints == []
+    label = "document.querySelector('.plot.detail').getAttribute('aria-label')"
+    heading = "document.querySelector('.plot.detail > title').textContent"
+    assert chromium.evaluate(label) == chromium.evaluate(heading) == "Tiles of chip (2, 1)"
+
+
+def test_what_is_not_in_use_has_a_name(chromium: Page, run_stats: Statistics, tmp_path: Path) -> None:
+    """The same words with scripts as without: places without a role, chips without tiles."""
+    stats = large(run_stats, 4)
+    wider = stats.tile_map.model_copy(update={"chips": (5, 4)})
+    path = tmp_path / "report.html"
+    path.write_text(page(stats.model_copy(update={"tile_map": wider})), encoding="utf-8")
+    chromium.open(path)
+    chromium.evaluate(
+        "document.querySelector('.chip[data-chip=\"9\"]').dispatchEvent(new MouseEvent('click'))"
+    )
+    assert chromium.evaluate("document.getElementById('chip-words').textContent") == "chip (4, 1): not in use"
+    words = "[...document.querySelectorAll('.plot.detail .cell title')].map((t) => t.textContent)"
+    assert chromium.evaluate(words)[8 + 2] == "(2, 1): no role"
+    assert chromium.complaints == []

@@ -15,6 +15,7 @@ from runtime.html import page
 from runtime.html.assumptions import worst
 from runtime.html.mapping import Layout, family
 from runtime.html.matrix import matrix
+from runtime.html.roofline import roofline
 from runtime.html.tags import Cell, number, table, tag
 from runtime.report import render_report
 from runtime.sinks.schema import Statistics
@@ -76,7 +77,17 @@ def test_each_energy_line_links_to_its_constants(run_stats: Statistics) -> None:
 
 def test_drawings_and_tables_have_words(run_stats: Statistics) -> None:
     """For people who listen: labels of drawings and fields, captions of tables, headings without gaps."""
-    text = page(run_stats, run_stats)
+    _has_words(run_stats)
+
+
+def test_drawings_of_decode_runs_have_words(decode_stats: Statistics) -> None:
+    assert "Time step by step" in page(decode_stats)
+    _has_words(decode_stats)
+
+
+def _has_words(stats: Statistics) -> None:
+    text = page(stats, stats)
+    assert "<title></title>" not in text
     elements = Outline(text).elements
     pictures = [found for name, found in elements if name == "svg" and found.get("role") == "img"]
     assert len(pictures) > 30
@@ -164,6 +175,8 @@ def test_a_model_on_the_host_alone_has_a_page(model: Path, tmp_path: Path) -> No
     outline = Outline(page(stats))
     assert set(outline.attributes("id")) >= SECTIONS
     assert "the host runs the whole model" in page(stats)
+    assert "Silicon" not in page(stats)
+    assert re.search("^(area|activity) ", render_report(stats), re.MULTILINE) is None
 
 
 def test_cells_that_wear_out_are_named(model: Path, tmp_path: Path) -> None:
@@ -177,12 +190,27 @@ def test_cells_that_wear_out_are_named(model: Path, tmp_path: Path) -> None:
     assert "macro.adc.energy" in used <= known
 
 
-def test_a_run_of_decode_steps_is_summed_up(model: Path, tmp_path: Path) -> None:
-    stats = measured(model, tmp_path, (), ("--decode", "9", "--every", "4"))
-    assert stats.decode is not None
-    text = page(stats)
-    assert f"{stats.decode.cycles:,} cycles at" in text
-    assert "Time step by step" in text
+@pytest.fixture(scope="module")
+def decode_stats(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Statistics:
+    """Nine decode steps, of which some are simulated."""
+    return measured(model, tmp_path_factory.mktemp("decode"), (), ("--decode", "9", "--every", "4"))
+
+
+def test_a_run_of_decode_steps_is_summed_up(decode_stats: Statistics) -> None:
+    assert decode_stats.decode is not None
+    assert f"{decode_stats.decode.cycles:,} cycles at" in page(decode_stats)
+    assert "(3 steps simulated)" in page(decode_stats, decode_stats)
+
+
+def test_the_peak_of_the_roofline_is_that_of_arrays(run_stats: Statistics) -> None:
+    """Marks are operations of arrays, however fast vector units are."""
+    fast = [
+        roof.model_copy(update={"per_second": 1e6 * roof.per_second}) if roof.component == "vector" else roof
+        for roof in run_stats.roofs
+    ]
+    plain, other = (roofline(s) for s in (run_stats, run_stats.model_copy(update={"roofs": fast})))
+    found = [re.findall(r"at most ([^<]*)</title>", text) for text in (plain, other)]
+    assert found[0] == found[1] != []
 
 
 def test_tags() -> None:

@@ -7,7 +7,9 @@ from itertools import islice
 import pytest
 
 from isa.program import Segment
+from runtime.comparison import changed_options, deltas, layer_deltas, other_model, run_text
 from runtime.decoding import Decoding, filled, sampled
+from runtime.report import report_data
 from runtime.sinks.schema import DecodeRecord, Statistics
 from runtime.sinks.statistics import decode_statistics, statistics
 from runtime.timing import Simulator, simulate
@@ -74,3 +76,32 @@ def test_what_was_done_of_a_run_is_a_run() -> None:
     assert (decode.asked, decode.interrupted, decode.positions) == (COUNT, True, [CONTEXT])
     assert [step.simulated for step in decode.steps] == [True, False, False, True]
     assert (stats.steps, decode.simulated, decode.interpolated) == (2, 2, 2)
+
+
+def test_a_comparison_is_of_all_steps_however_many_were_simulated() -> None:
+    (plain, _), (sample, decode) = found(decoding()), found(decoding(every=3))
+    by_name = {d.name: d for d in deltas(sample, plain)}
+    assert (by_name["cycles"].new, by_name["cycles"].old) == (decode.cycles, plain.cycles)
+    assert by_name["energy"].new == decode.energy_j
+    assert by_name["MACs a token"].new == sample.macs / sample.tokens
+    assert not {"MACs", "dynamic", "instructions"} & set(by_name)
+    assert all(
+        d.ratio == pytest.approx(1, rel=0.05) for d in (*by_name.values(), *layer_deltas(sample, plain))
+    )
+    data = report_data(sample, plain)
+    assert "differences_by_layer_j" not in data
+    assert "differences_by_layer_j_per_token" in data
+    assert "MACs" in {d.name for d in deltas(plain, plain)}
+    assert run_text(sample) == f"{COUNT} steps, {COUNT} tokens (4 steps simulated)"
+
+
+def test_a_comparison_names_other_models_and_options() -> None:
+    stats, _ = found(decoding())
+    new, old = (
+        stats.model_copy(update={"program_hash": h, "options": o})
+        for h, o in (("a", {"x": "1"}), ("b", {"y": "2"}))
+    )
+    assert other_model(stats, stats) == other_model(new, stats) == ""
+    assert other_model(new, old) == "The model files differ: a and b."
+    assert changed_options(new, old) == [("x", "1", "-"), ("y", "-", "2")]
+    assert changed_options(new, new) == []
