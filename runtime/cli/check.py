@@ -19,6 +19,7 @@ from .building import build
 from .console import Console, columns
 from .files import existing
 from .options import add_compile_options, add_engine_option, flag, fraction, positive
+from .paths import names_files
 
 if TYPE_CHECKING:
     from compiler.pipeline import Compilation
@@ -80,6 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_engine_option(parser)
     add_analog_options(parser)
     add_compile_options(parser)
+    names_files(parser, reads=("model", "text", "bind", "target"))
     parser.set_defaults(default_of=parser.get_default)
 
 
