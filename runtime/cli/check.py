@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isa.diagnostics import NamedPlace, fail
+from runtime.arguments import fraction, positive
 
 from .analog import add_analog_options, analog_options
 from .building import build
 from .console import Console, columns
 from .files import existing
-from .options import add_compile_options, add_engine_option, flag, fraction, positive
+from .options import add_compile_options, add_engine_option, flag
 from .paths import names_files
 
 if TYPE_CHECKING:

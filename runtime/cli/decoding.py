@@ -6,11 +6,12 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
+from runtime.arguments import positive
+
 from .console import Console
 from .costing import show
 from .files import check_folder
 from .interrupts import interruptible
-from .options import positive
 from .pace import Pace
 from .pieces import Piece, timing_step
 

@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.arguments import fraction, natural, positive
+
 from .analog import add_activity_option, add_analog_options, analog_options, meter_of
 from .console import Console
 from .costing import Costing, add_cost_options
 from .files import read_arrays
 from .loading import program_or_model
-from .options import AUTO, add_compile_options, add_engine_option, fraction, natural, positive
+from .options import AUTO, add_compile_options, add_engine_option
 from .paths import names_files
 from .prompts import BYTES, generate_batch, given_prompts, prompt_ids, say_batch
 

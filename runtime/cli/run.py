@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.arguments import natural, positive
+
 from .analog import add_activity_option, add_analog_options, analog_options, given_of, meter_of
 from .console import Console
 from .costing import Costing, add_cost_options, show
 from .decoding import add_decode_options, check_decode, run_decode
 from .files import read_arrays, write_file
 from .loading import load_program
-from .options import AUTO, add_engine_option, natural, positive
+from .options import AUTO, add_engine_option
 from .paths import names_files
 from .pieces import pieces, timing_step
 
