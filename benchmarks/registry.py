@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from isa.diagnostics import NamedPlace, fail
+from runtime.arguments import more_than_nothing, natural, positive
 
 FOLDER = "CIM_SHARED"
 """The environment variable that names the folder in which a collection, `onnx`, lies."""
@@ -60,7 +61,11 @@ def _suite(parser: argparse.ArgumentParser) -> None:
         help="cases with this in their names; * stands for anything: '2048x*dcim22'",
     )
     parser.add_argument(
-        "--jobs", type=int, metavar="N", default=os.cpu_count() or 1, help="processes (default: %(default)s)"
+        "--jobs",
+        type=positive,
+        metavar="N",
+        default=os.cpu_count() or 1,
+        help="processes (default: %(default)s)",
     )
 
 
@@ -99,20 +104,22 @@ def _over(*axes: str) -> Callable[[argparse.ArgumentParser], None]:
 
 
 def _layers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--layers", type=int, metavar="N", default=16, help="up to N (default: %(default)s)")
+    parser.add_argument(
+        "--layers", type=positive, metavar="N", default=16, help="up to N (default: %(default)s)"
+    )
 
 
 def _speed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="gpt2", metavar="NAME", help="a decoder of `models.make` (default: gpt2)"
     )
-    parser.add_argument("--layers", type=int, metavar="N", help="so many instead of the model's")
+    parser.add_argument("--layers", type=positive, metavar="N", help="so many instead of the model's")
     parser.add_argument(
         "--target", default="dcim22-system", metavar="NAME|FILE.toml", help="default: %(default)s"
     )
-    parser.add_argument("--context", type=int, default=512, metavar="N", help="default: %(default)s")
-    parser.add_argument("--prompt", type=int, default=128, metavar="N", help="default: %(default)s")
-    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--context", type=positive, default=512, metavar="N", help="default: %(default)s")
+    parser.add_argument("--prompt", type=positive, default=128, metavar="N", help="default: %(default)s")
+    parser.add_argument("--repeat", type=positive, default=5, metavar="N", help="default: %(default)s")
     parser.add_argument(
         "--against", metavar="FILE.json", help="print what an earlier result says (of --json) beside it"
     )
@@ -131,14 +138,16 @@ def _headline_systems(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="keep programs there, and take them from there"
     )
-    parser.add_argument("--jobs", type=int, metavar="N", default=2, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--jobs", type=positive, metavar="N", default=2, help="processes (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.svg", help="write the drawing")
 
 
 def _capacity(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--capacity",
-        type=int,
+        type=natural,
         default=0,
         metavar="N",
         help="tokens of each sequence that systems have room for (default: the context, all of it in use)",
@@ -150,9 +159,9 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", metavar="NAME", help="this model's cells (may be repeated)"
     )
     parser.add_argument(
-        "--context", action="append", type=int, metavar="N", help="default: 512, 2048, 8192, 32768"
+        "--context", action="append", type=positive, metavar="N", help="default: 512, 2048, 8192, 32768"
     )
-    parser.add_argument("--batch", action="append", type=int, metavar="N", help="default: 1, 8, 32")
+    parser.add_argument("--batch", action="append", type=positive, metavar="N", help="default: 1, 8, 32")
     _capacity(parser)
     parser.add_argument("--scope", action="append", choices=_SCOPES, help="default: all")
     parser.add_argument("--way", action="append", choices=_WAYS, help="default: all")
@@ -169,7 +178,7 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tdp",
-        type=float,
+        type=more_than_nothing,
         metavar="W",
         help="of this machine's CPU, where its energy cannot be read (default: for each of its threads, as many as for"
         " each of the ideal CPU's)",
@@ -178,8 +187,8 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
 
 def _headline_cell(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="llama-2-7b", metavar="NAME", help="default: %(default)s")
-    parser.add_argument("--context", type=int, default=2048, metavar="N", help="default: %(default)s")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--context", type=positive, default=2048, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch", type=positive, default=1, metavar="N", help="default: %(default)s")
     _capacity(parser)
     parser.add_argument("--scope", choices=_SCOPES, default="attention", help="default: %(default)s")
     parser.add_argument("--way", choices=_WAYS, default="all-cim", help="default: %(default)s")
@@ -187,7 +196,7 @@ def _headline_cell(parser: argparse.ArgumentParser) -> None:
         "--of", choices=("energy", "latency"), default="energy", help="what is drawn (default: %(default)s)"
     )
     parser.add_argument(
-        "--most", type=int, default=5, metavar="N", help="so many constants (default: %(default)s)"
+        "--most", type=positive, default=5, metavar="N", help="so many constants (default: %(default)s)"
     )
 
 
@@ -197,13 +206,16 @@ _WAYS = ("hybrid", "hybrid+ffn", "all-cim")
 
 def _accuracy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--windows", type=int, metavar="N", help="of 512 tokens of the held-out text (default: all of it)"
+        "--windows",
+        type=positive,
+        metavar="N",
+        help="of 512 tokens of the held-out text (default: all of it)",
     )
     parser.add_argument("--target", default="dcim22", metavar="NAME|FILE.toml", help="default: %(default)s")
 
 
 def _most(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--most", type=int, metavar="N", help="up to so many layers, tokens, or heads")
+    parser.add_argument("--most", type=positive, metavar="N", help="up to so many layers, tokens, or heads")
 
 
 def _analog(parser: argparse.ArgumentParser) -> None:
@@ -214,7 +226,7 @@ def _analog(parser: argparse.ArgumentParser) -> None:
         help="with weights on analog macros (repeatable; default: isaac32 and hermes14-system)",
     )
     parser.add_argument(
-        "--prompts", type=int, metavar="N", default=4, help="windows of the text (default: %(default)s)"
+        "--prompts", type=positive, metavar="N", default=4, help="windows of the text (default: %(default)s)"
     )
 
 

@@ -17,6 +17,7 @@ from benchmarks.plot import doublings, plot_of, report_of, series_of
 from benchmarks.registry import Report, Say
 from compiler.driver import compile_model
 from compiler.pipeline import CompileOptions
+from isa.diagnostics import NamedPlace, fail
 from isa.hardware import load_target
 from isa.program import Program, segments_of
 from models.configs import LlamaConfig
@@ -28,12 +29,19 @@ CONTEXT, PROMPT, CHUNK = 512, 64, 4
 HEAD = 64
 """Columns of a head of the models that differ in their width."""
 
+ENDS = {"layers": (1, 1 << 10), "tokens": (1, CONTEXT), "tiles": (4, 1 << 10)}
+"""From where to where an axis may go; that of tiles is in heads."""
+
 Points = dict[str, list[tuple[float, float, int]]]
 """By what is simulated: where on the axis, milliseconds, dynamic instructions."""
 
 
 def bench(options: Namespace, say: Say) -> Report:
-    """`cim bench speed-curves`."""
+    """`cim bench speed-curves`. Raises `CimError` E0601 for an end that the axis does not have."""
+    least, most = ENDS[options.over]
+    if not least <= (options.most or most) <= most:
+        message = f"{options.most:,} is not from {least} to {most:,}"
+        raise fail("E0601", message, NamedPlace("--most"), "give another, or leave it out")
     with TemporaryDirectory() as folder:
         found = CURVES[options.over](Path(folder), options.most, say)
     xs = tuple(sorted({x for points in found.values() for x, _, _ in points}))
@@ -46,7 +54,7 @@ def bench(options: Namespace, say: Say) -> Report:
 
 def _over_layers(folder: Path, most: int | None, say: Say) -> Points:
     found: Points = {"token": [], f"prompt of {PROMPT}": []}
-    for layers in doublings(1, most or 16):
+    for layers in doublings(ENDS["layers"][0], most or 16):
         say(f"{layers} layers")
         path = folder / f"{layers}.onnx"
         make("gpt2", path, layers=layers, shapes_only=True)
@@ -56,7 +64,7 @@ def _over_layers(folder: Path, most: int | None, say: Say) -> Points:
 
 def _over_tiles(folder: Path, most: int | None, say: Say) -> Points:
     found: Points = {"token": [], f"prompt of {PROMPT}": []}
-    for heads in doublings(4, most or 32):
+    for heads in doublings(ENDS["tiles"][0], most or 32):
         say(f"{heads} heads")
         path, width = folder / f"{heads}.onnx", HEAD * heads
         config = LlamaConfig(
@@ -79,7 +87,7 @@ def _over_tokens(folder: Path, most: int | None, say: Say) -> Points:
     make("gpt2", path, layers=2, shapes_only=True)
     program = _compiled(path)
     found: Points = {"prompt": []}
-    for tokens in doublings(1, most or CONTEXT):
+    for tokens in doublings(ENDS["tokens"][0], most or CONTEXT):
         say(f"{tokens} tokens")
         found["prompt"].append((float(tokens), *_step(program, tokens, 0)))
     return found

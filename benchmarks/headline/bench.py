@@ -133,7 +133,7 @@ def _run(
                 say(f"{number} of {len(jobs)}: {job.cell.name}, {job.place}")
                 yield job, done(job, targets[job.way], folder)
             return
-        with ProcessPoolExecutor(options.jobs) as pool:
+        with ProcessPoolExecutor(min(options.jobs, len(jobs) or 1)) as pool:
             waiting = {pool.submit(done, job, targets[job.way], folder): job for job in jobs}
             for number, future in enumerate(as_completed(waiting), 1):
                 job = waiting[future]

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from isa.diagnostics import NamedPlace, fail
+from runtime.arguments import fraction, natural
 
 from .console import Console
-from .options import fraction, natural
 
 if TYPE_CHECKING:
     from isa.hardware import Hardware
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runtime.analog.options import AnalogOptions, Applied
 
 LEAST_BITS, MOST_BITS = 2, 24
+MOST_DRIFT_S = 1e12  # as in descriptions of hardware
 
 
 def add_analog_options(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +94,11 @@ def analog_options(options: argparse.Namespace, program: Program, console: Conso
     """
     from runtime.analog.options import AnalogOptions, applied, is_analog
 
+    if options.drift_time is not None and options.drift_time > MOST_DRIFT_S:
+        message = (
+            f"{options.drift_time:g} s is more than {MOST_DRIFT_S:g} s, which cells can be simulated after"
+        )
+        raise fail("E0601", message, NamedPlace("--drift-time"), f"give {MOST_DRIFT_S:g} or less")
     found = AnalogOptions(options.ideal, options.adc_bits, options.noise_seed or 0, options.drift_time)
     kinds = applied(program, replace(found, is_ideal=False))
     for name in given_of(options):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from isa.diagnostics import CimError, Diagnostic, NamedPlace
 
 from .console import Console
+from .paths import check_files
 from .table import COMMANDS, Command, Module
 
 OK, WRONG_INPUT, USAGE, DIFFERENT, DEFECT, INTERRUPTED = 0, 1, 2, 3, 70, 130
@@ -29,6 +30,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     module = command.load()
     parser = parser_of(command)
     options = parser.parse_args(rest)
+    check_files(parser, options)
     console = Console(json=options.json)
     try:
         return _guarded(module, options, console, words)

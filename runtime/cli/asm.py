@@ -6,6 +6,7 @@ import argparse
 
 from .console import Console
 from .files import read_text, write_file
+from .paths import names_files
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT.cim", help="program to write (default: only check the text)"
     )
+    names_files(parser, reads=("source", "target"), writes=("output",))
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .console import Console, columns
+from .paths import names_files
 
 if TYPE_CHECKING:
     from benchmarks.registry import Benchmark
@@ -25,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "--json", action="store_true", default=argparse.SUPPRESS, help="print the result as JSON"
         )
         own.set_defaults(benchmark=benchmark)
+        names_files(own, reads=("target", "hybrid", "against", "baseline"), keeps=("output", "resume"))
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

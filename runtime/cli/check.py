@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isa.diagnostics import NamedPlace, fail
+from runtime.arguments import fraction, positive
 
 from .analog import add_analog_options, analog_options
 from .building import build
 from .console import Console, columns
 from .files import existing
-from .options import add_compile_options, add_engine_option, flag, fraction, positive
+from .options import add_compile_options, add_engine_option, flag
+from .paths import names_files
 
 if TYPE_CHECKING:
     from compiler.pipeline import Compilation
@@ -80,6 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_engine_option(parser)
     add_analog_options(parser)
     add_compile_options(parser)
+    names_files(parser, reads=("model", "text", "bind", "target"))
     parser.set_defaults(default_of=parser.get_default)
 
 

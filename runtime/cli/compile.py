@@ -14,6 +14,7 @@ from .building import Watcher, build_watched, check_pass_names, text_of
 from .console import Console, columns
 from .files import STANDARD, as_file, make_folder, write_file, write_text
 from .options import add_compile_options
+from .paths import names_files
 from .summary import facts_of, summary
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--stop-after", metavar="PASS", help="go no further")
     group.add_argument("--time-passes", action="store_true", help="say how long each pass took")
     group.add_argument("--dump-dir", type=Path, metavar="DIR", help="write NN-PASS.txt after each pass")
+    names_files(parser, reads=("model", "target", "bind"), writes=("output",))
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

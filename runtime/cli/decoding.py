@@ -6,11 +6,12 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
+from runtime.arguments import positive
+
 from .console import Console
 from .costing import show
 from .files import check_folder
 from .interrupts import interruptible
-from .options import positive
 from .pace import Pace
 from .pieces import Piece, timing_step
 
@@ -79,8 +80,9 @@ def run_decode(program: Program, options: argparse.Namespace, console: Console) 
             activity.note = "interrupted, ends with this step"
 
         with interruptible(noted) as interrupt:
+            jobs = min(options.jobs or 1, len(steps))
             timer = timer_of(program, tuple(steps.values()), Timing(options.timing))
-            run = Decoding(program, timer, steps, options.every or 1, options.jobs or 1)
+            run = Decoding(program, timer, steps, options.every or 1, jobs)
             activity.pace = Pace(len(steps))
             for _ in run.simulate():
                 activity.pace.done()

@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.arguments import fraction, natural, positive
+
 from .analog import add_activity_option, add_analog_options, analog_options, meter_of
 from .console import Console
 from .costing import Costing, add_cost_options
 from .files import read_arrays
 from .loading import program_or_model
-from .options import AUTO, add_compile_options, add_engine_option, fraction, natural, positive
+from .options import AUTO, add_compile_options, add_engine_option
+from .paths import names_files
 from .prompts import BYTES, generate_batch, given_prompts, prompt_ids, say_batch
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of a batch: tokens of prompts that go through in a step at most (default: %(default)s)",
     )
+    names_files(parser, reads=("model", "prompts", "source", "bind", "target"), keeps=("stats", "trace"))
     parser.set_defaults(usage_error=parser.error, batch=None)
 
 

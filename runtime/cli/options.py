@@ -1,8 +1,10 @@
-"""Options that several commands share, and argument types that refuse at once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+
+from runtime.arguments import natural, positive
 
 DEFAULT_TARGET = "dcim22"
 AUTO = "auto"
@@ -16,37 +18,6 @@ def add_engine_option(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         help="which engine computes values: both find the same; auto takes the fast one for all but little work",
     )
-
-
-def positive(text: str) -> int:
-    """An integer from 1 on."""
-    return _at_least(text, 1)
-
-
-def natural(text: str) -> int:
-    """An integer from 0 on."""
-    return _at_least(text, 0)
-
-
-def _at_least(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-    return value
-
-
-def fraction(text: str) -> float:
-    """A number from 0 on."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
-    return value
 
 
 def binding(text: str) -> tuple[str, int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .options import natural, positive
+from runtime.arguments import natural, positive
 
 if TYPE_CHECKING:
     from isa.program import Program, Segment

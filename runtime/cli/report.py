@@ -6,6 +6,7 @@ import argparse
 
 from .console import Console
 from .files import STANDARD, existing, write_text
+from .paths import names_files
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--constants", action="store_true", help="list the constants behind each line of energy, with sources"
     )
+    names_files(parser, reads=("stats", "baseline"), writes=("html",))
+    parser.set_defaults(usage_error=parser.error)
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -27,9 +30,13 @@ def run(options: argparse.Namespace, console: Console) -> int:
     from runtime.report import render_report, report_data
     from runtime.sinks.statistics import read_statistics
 
+    if options.html == STANDARD and (options.json or options.constants):
+        options.usage_error(
+            "--html - prints the page alone: leave out --json and --constants, or name a file"
+        )
     stats = read_statistics(existing(options.stats))
-    baseline = read_statistics(existing(options.baseline)) if options.baseline else None
-    if options.html:
+    baseline = read_statistics(existing(options.baseline)) if options.baseline is not None else None
+    if options.html is not None:
         from runtime.html import page
 
         write_text(options.html, page(stats, baseline))

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.arguments import natural, positive
+
 from .analog import add_activity_option, add_analog_options, analog_options, given_of, meter_of
 from .console import Console
 from .costing import Costing, add_cost_options, show
 from .decoding import add_decode_options, check_decode, run_decode
 from .files import read_arrays, write_file
 from .loading import load_program
-from .options import AUTO, add_engine_option, natural, positive
+from .options import AUTO, add_engine_option
+from .paths import names_files
 from .pieces import pieces, timing_step
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_analog_options(parser)
     add_activity_option(parser)
     add_cost_options(parser)
+    names_files(parser, reads=("program", "inputs"), writes=("outputs",), keeps=("stats", "trace"))
     parser.set_defaults(usage_error=parser.error)
 
 

@@ -10,6 +10,7 @@ import argparse
 
 from .console import Console
 from .files import write_file
+from .paths import names_files
 
 OK, DIFFERENT = 0, 3
 
@@ -26,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--level", choices=[level.value for level in Level], help="rows of this level alone")
     parser.add_argument("--output", metavar="FILE.md", help="write the result as a document, too")
+    names_files(parser, writes=("output",))
 
 
 def run(options: argparse.Namespace, console: Console) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,20 +22,18 @@ from runtime.energy import Energy, energy, powered
 from runtime.paging import KvUse, kept_rows
 from runtime.timing.result import MACS, StepCost, merged
 
+from .computed import ActivityRecord, AnalogRecord, NodeActivityRecord
 from .constants import constant_records, energy_lines
 from .files import whole_file
 from .occupancy import area_record, occupancy, tile_map, uses_of, wear_records
 from .places import place_records
 from .schema import (
     VERSION,
-    ActivityRecord,
-    AnalogRecord,
     CriticalPath,
     DecodeRecord,
     DecodeStep,
     EnergyJoules,
     KvRecord,
-    NodeActivityRecord,
     PhaseRecord,
     PhaseWork,
     Statistics,
@@ -303,16 +302,45 @@ def read_statistics(path: Path) -> Statistics:
     except UnicodeDecodeError:
         raise fail("E0605", "it is not UTF-8 text", NamedPlace(str(path)), _HELP) from None
     try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise fail("E0605", f"it is not JSON: {error}", NamedPlace(str(path)), _HELP) from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, brackets in brackets
+        raise fail("E0605", "it is JSON, but not statistics", NamedPlace(str(path)), _HELP) from None
+    _check_kind(found, path)
+    try:
         return Statistics.model_validate_json(text)
     except ValidationError as error:
-        other = next((p["input"] for p in error.errors() if p["loc"] == ("version",)), None)
-        if isinstance(other, int):
-            message = f"these are statistics of version {other}, and this version of cim reads {VERSION}"
-            raise fail("E0605", message, NamedPlace(str(path)), "run again with --stats") from None
-        raise CimError(
-            Diagnostic("E0605", p["msg"], NamedPlace(str(path), ".".join(map(str, p["loc"]))), _HELP)
-            for p in error.errors()
-        ) from None
+        raise CimError([_malformed(error, path)]) from None
 
 
+def _check_kind(found: object, path: Path) -> None:
+    """Raise `CimError` E0605 for JSON of another kind, and for statistics of another version."""
+    if not isinstance(found, dict) or found.get("schema") != Statistics.model_fields["schema_name"].default:
+        raise fail("E0605", "it is JSON, but not statistics", NamedPlace(str(path)), _HELP)
+    version = found.get("version")
+    if isinstance(version, int) and not isinstance(version, bool) and version != VERSION:
+        message = f"these are statistics of version {version}, and this version of cim reads {VERSION}"
+        raise fail("E0605", message, NamedPlace(str(path)), "run again with --stats")
+
+
+def _malformed(error: ValidationError, path: Path) -> Diagnostic:
+    """What is wrong with the first of the fields; a few others by name."""
+    problems = error.errors(include_url=False, include_context=False)
+    said = [
+        (".".join(map(str, p["loc"])), p["msg"].removeprefix("Value error, ").removeprefix("Input should "))
+        for p in problems[:_SHOWN]
+    ]
+    more = len(problems) - _SHOWN
+    notes = [f"{place or 'all'}: {words}" for place, words in said[1:]]
+    return Diagnostic(
+        "E0605",
+        said[0][1],
+        NamedPlace(str(path), said[0][0]),
+        _HELP,
+        (*notes, *([f"{more:,} more"] if more > 0 else [])),
+    )
+
+
+_SHOWN = 5  # fields of a malformed file
 _HELP = "give a file that `--stats` of this version wrote (runtime/sinks/stats.schema.json)"

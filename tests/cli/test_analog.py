@@ -78,6 +78,7 @@ def test_what_lies_in_analog_macros_is_told_apart() -> None:
         (_program("dcim22"), ("--adc-bits", "6"), "no analog macros"),
         (_program("dcim22"), ("--noise-seed", "0"), "no analog macros"),
         (_program("isaac32"), ("--drift-time", "6"), "no cells that drift"),
+        (_program("hermes14"), ("--drift-time", "1e300"), "is more than 1e"),
         (_program("hermes14", is_written=True), ("--drift-time", "6"), "uses no cells that drift"),
         (_program("isaac32", DType.F32), ("--adc-bits", "6"), "all products are exact"),
         (_program("isaac32"), ("--ideal", "--noise-seed", "6"), "with --ideal"),
@@ -101,6 +102,12 @@ def test_options_of_values_are_refused_where_there_are_none(
     cim: Cim, program: Path, words: list[object]
 ) -> None:
     assert cim("run", program, "--timing-only", *words).code == 2
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "soon"])
+def test_times_that_there_are_none_of_are_refused(seconds: str) -> None:
+    with pytest.raises(SystemExit):
+        _options("--drift-time", seconds)
 
 
 def test_resolutions_that_there_are_none_of_are_refused() -> None:

@@ -51,6 +51,8 @@ LIBRARIES = {
         "isa.macro",
         "isa.quantities",
         "isa.target_errors",
+        "runtime.sinks.computed",
+        "runtime.sinks.fields",
         "runtime.sinks.schema",
         "runtime.sinks.statistics",
         "runtime.cli.targets",
