@@ -19,8 +19,9 @@ def occupancy(stats: Statistics) -> str:
         "Occupancy",
         tag("div", tag("div", *_busy(stats), *_silicon(stats)), tag("div", *_room(stats)), class_="halves"),
         intro="Busy shares are of the whole time: of units, over all tiles in use; of macros, over those with data; "
-        "of links and memories, over all channels of the chips in use, links in both directions. Macros count as used "
-        "when they hold data, however little; how full these are is beside them.",
+        "of links within chips and of memories, over all channels of the chips in use; of links between chips, over "
+        "those that messages may cross; each direction of a link counts. Macros count as used when they hold data, "
+        "however little; how full these are is beside them.",
     )
 
 

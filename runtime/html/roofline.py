@@ -109,7 +109,7 @@ def _drawing(roofs: list[Roof], marks: list[Mark]) -> str:
     body = [*axes, *_slants(slanted, x, y, peak), *_flats(flat, x, y, slanted)]
     shapes = _shapes(marks)
     order = {roof.component: n for n, roof in enumerate(slanted)}
-    body += [_mark(mark, shapes[mark.phase], 8 - 2.0 * order[mark.border.component], x, y) for mark in marks]
+    body += [_mark(mark, shapes[mark.phase], 8 - 1.5 * order[mark.border.component], x, y) for mark in marks]
     words = "; ".join(f"{m.phase} at {m.border.name}: {amount(m.achieved, _UNIT)}" for m in marks)
     return inline(_WIDTH, _HEIGHT, body, f"Roofline. {words}")
 

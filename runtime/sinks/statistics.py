@@ -39,7 +39,7 @@ from .schema import (
     Statistics,
     StepRecord,
 )
-from .work import phase_work, roofs, total_work
+from .work import links_between, phase_work, roofs, total_work
 
 
 def _descending(counts: Mapping[str, int]) -> dict[str, int]:
@@ -62,7 +62,7 @@ def pieces(program: Program) -> dict[Resource, int]:
         **dict.fromkeys(Resource, tiles),
         Resource.MACROS: len(program.corners) * sum(by_role[tile.role] for tile in program.tiles),
         Resource.LINKS: chips * 2 * ((x - 1) * y + x * (y - 1)),
-        Resource.CHIP_LINKS: 2 * on[Static.CHIP_LINK],
+        Resource.CHIP_LINKS: 2 * links_between(program),
         Resource.HOST_LINK: 2,
         Resource.DRAM: chips * int(target.dram.channels.value),
         Resource.GBUF: chips * int(target.gbuf.channels.value),

@@ -161,15 +161,26 @@ def _memories(program: Program, chips: int) -> list[Roof]:
     ]
 
 
+def links_between(program: Program) -> int:
+    """Tile-wide links between chips that messages may cross: those within the rectangle from the host's chip, (0, 0),
+    to the last chips in use. No route leaves it, but routes may cross chips in it that hold no tile."""
+    target = program.target
+    wide, high = int(target.chip.tiles_x.value), int(target.chip.tiles_y.value)
+    places = [(tile.x + corner.x, tile.y + corner.y) for corner in program.corners for tile in program.tiles]
+    columns = max((x // wide for x, _ in places), default=0) + 1
+    rows = max((y // high for _, y in places), default=0) + 1
+    return (columns - 1) * rows * high + columns * (rows - 1) * wide
+
+
 def _links(program: Program) -> list[Roof]:
-    target, between = program.target, powered(program)[Static.CHIP_LINK]
+    target, between = program.target, links_between(program)
     return [
         Roof(
             name="links between chips",
             component=Component.CHIP_LINKS.value,
             kind="bytes",
             per_second=2 * between * target.chip_link.bandwidth.si,
-            description=f"{between:,} tile-wide links between chips in use, both directions together",
+            description=f"{between:,} tile-wide links up to the last chips in use, both directions together",
             constants=["chip_link.bandwidth", "chip.tiles_x", "chip.tiles_y"],
         ),
         Roof(

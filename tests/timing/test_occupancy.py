@@ -46,6 +46,8 @@ def test_links_between_chips_are_a_border() -> None:
     assert _links() == []
     (roof,) = _links((across, 0), (2 * across, 0))
     assert roof.per_second == 2 * 2 * along * tiny().chip_link.bandwidth.si
+    (far,) = _links((2 * across, 0))  # messages cross the chip between
+    assert far.per_second == roof.per_second
     assert (roof.kind, roof.constants[0]) == ("bytes", "chip_link.bandwidth")
 
 
