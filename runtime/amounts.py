@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+"""Characters that are commands to a terminal, or no text; tabs and ends of lines are none of them."""
 
 _PREFIXES = (
     (1e18, "E"),
@@ -44,9 +48,14 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def plain(content: str) -> str:
+    """A text whose names of nodes or files cannot command the terminal: such characters become \ufffd."""
+    return _CONTROL.sub("\ufffd", content)
+
+
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A plain table: the first column flush left, the others flush right."""
-    lines = [tuple(heads), *(tuple(row) for row in rows)]
+    lines = [tuple(" ".join(plain(cell).splitlines()) for cell in row) for row in (heads, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
 
     def text(line: Sequence[str]) -> str:

@@ -20,10 +20,10 @@ from benchmarks.headline.simulate import built, charge_of, host_of, run_of
 from benchmarks.headline.systems import PLACES, needed_bytes
 from benchmarks.headline.table import brief, data, text
 from benchmarks.registry import Report, Say
-from isa.diagnostics import NamedPlace, fail
+from isa.diagnostics import fail
 from isa.hardware import Hardware, load_target
 from models.configs import CONFIGS, LlamaConfig, OptConfig
-from runtime.sinks.files import whole_file
+from runtime.sinks.files import make_folder, whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +96,7 @@ def folder_for(kept: Path | None) -> Iterator[Path]:
         with TemporaryDirectory(prefix="cim-headline-") as folder:
             yield Path(folder)
         return
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise fail("E0003", f"cannot make it: {error.strerror}", NamedPlace(str(kept))) from None
+    make_folder(kept)
     yield kept
 
 

@@ -10,9 +10,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.sinks.files import make_folder
+
 from .building import Watcher, build_watched, check_pass_names, text_of
 from .console import Console, columns
-from .files import STANDARD, as_file, make_folder, write_file, write_text
+from .files import STANDARD, as_file, write_file, write_text
 from .options import add_compile_options
 from .paths import names_files
 from .summary import facts_of, summary

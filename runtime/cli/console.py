@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from isa.diagnostics import Diagnostic
+from runtime.amounts import plain
 
 from .pace import Pace
 
@@ -36,7 +37,7 @@ class Activity:
         """One line of progress."""
         notes = [note for note in (self.pace.text() if self.pace else "", self.note) if note]
         note = f": {', '.join(notes)}" if notes else ""
-        return f"{self.label}{note} ({time.perf_counter() - self.started_s:.0f} s)"
+        return f"{plain(self.label)}{note} ({time.perf_counter() - self.started_s:.0f} s)"
 
 
 class Console:
@@ -51,7 +52,7 @@ class Console:
     def result(self, text: str) -> None:
         """Print a result (left out when JSON is asked for)."""
         if not self.json:
-            self.write(text + "\n")
+            self.write(plain(text) + "\n")
 
     def data(self, value: object) -> None:
         """Print the result as JSON (only when asked for)."""
@@ -66,15 +67,13 @@ class Console:
 
     def say(self, text: str) -> None:
         """Tell something on stderr."""
-        self._wipe()
-        self._err.write(text + "\n")
-        self._err.flush()
+        self._tell(plain(text))
 
     def diagnostics(self, found: Iterable[Diagnostic]) -> None:
         """Show what is wrong: on stderr for people, and as JSON on stdout when asked for."""
         listed = tuple(found)
         for diagnostic in listed:
-            self.say(self._paint(diagnostic.render()))
+            self._tell(self._paint(plain(diagnostic.render())))
         self.data({"diagnostics": [diagnostic_record(diagnostic) for diagnostic in listed]})
 
     @contextmanager
@@ -106,6 +105,11 @@ class Console:
                 self._err.write(activity.line() + "\n")
             self._err.flush()
             wait = 0.5 if terminal else REPEAT_S
+
+    def _tell(self, text: str) -> None:
+        self._wipe()
+        self._err.write(text + "\n")
+        self._err.flush()
 
     def _wipe(self) -> None:
         if self._live:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isa.diagnostics import NamedPlace, fail
+from runtime.sinks.files import whole_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,24 +57,15 @@ def as_file(name: str, suffix: str) -> Iterator[Path]:
 
 
 def write_file(name: str, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then rename it to `name`; for `-` copy it to stdout.
+    """Let `write` fill a temporary file that becomes `name`; for `-` copy it to stdout.
 
     So nobody ever sees half a file, and an interrupted command leaves the old one. Raises `CimError` E0003.
     """
     if name == STANDARD:
         _to_stdout(write)
         return
-    target = Path(name)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".cim-", dir=target.parent) as folder:
-            part = Path(folder) / target.name
-            write(part)
-            os.replace(part, target)
-    except OSError as error:
-        message = f"cannot write it: {error.strerror or error}"
-        raise fail(
-            "E0003", message, NamedPlace(name), "write to a folder that exists and that you own"
-        ) from None
+    with whole_path(Path(name)) as part:
+        write(part)
 
 
 def check_folder(path: Path) -> None:
@@ -81,14 +73,6 @@ def check_folder(path: Path) -> None:
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         message = "cannot write it: its folder is not there, or not to be written to"
         raise fail("E0003", message, NamedPlace(str(path)), "name a file in a folder that exists")
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, unless it is there. Raises `CimError` E0003."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise fail("E0003", f"cannot make the folder: {error.strerror}", NamedPlace(str(path))) from None
 
 
 def write_text(name: str, text: str) -> None:

@@ -50,8 +50,15 @@ def _paths(options: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[
     for name in names:
         given = _given(options, name)
         if isinstance(given, str | Path) and str(given) != STANDARD:
-            path = Path(given).resolve()
-            if path.is_file() or not path.exists():
+            try:
+                path = Path(given).resolve()
+                is_device = path.exists() and not path.is_file()
+            except (
+                OSError,
+                RuntimeError,
+            ):  # names that are too long, links in circles: reading or writing says so
+                continue
+            if not is_device:
                 yield name, path
 
 

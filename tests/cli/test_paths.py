@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from runtime.sinks.files import whole_file
 from tests.cli.conftest import Cim
 
 MODEL, PROGRAM, STATS, OTHER = "m.onnx", "p.cim", "s.json", "o.json"
@@ -45,3 +48,36 @@ def test_files_are_not_overwritten(
     assert f"cim {words[0]}: error: " in done.err
     found = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
     assert found == {name: name for name in (MODEL, PROGRAM, STATS, OTHER)}
+
+
+def test_a_name_that_is_too_long(cim: Cim, program: Path) -> None:
+    done = cim("run", program, "--timing-only", "--stats", "n" * 5_000)
+    assert done.code == 1
+    assert "error[E0003]" in done.err
+
+
+def test_links_in_circles(cim: Cim, program: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    assert cim("report", link).code == 1
+    assert cim("run", program, "--timing-only", "--stats", link).code in (0, 1)
+
+
+def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe, found = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader.start()
+    with whole_file(pipe) as file:
+        file.write("all of it")
+    reader.join(10)
+    assert found == ["all of it"]
+    assert pipe.is_fifo()
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    with pytest.raises(KeyError), whole_file(path) as file:
+        file.write("half of it")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
