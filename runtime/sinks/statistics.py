@@ -328,7 +328,10 @@ def _malformed(error: ValidationError, path: Path) -> Diagnostic:
     """What is wrong with the first of the fields; a few others by name."""
     problems = error.errors(include_url=False, include_context=False)
     said = [
-        (".".join(map(str, p["loc"])), p["msg"].removeprefix("Value error, ").removeprefix("Input should "))
+        (
+            ".".join(map(str, p["loc"])),
+            p["msg"].removeprefix("Value error, ").replace("Input should", "must", 1),
+        )
         for p in problems[:_SHOWN]
     ]
     more = len(problems) - _SHOWN
