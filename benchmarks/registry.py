@@ -172,6 +172,7 @@ def _headline_cells(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.jsonl",
         help="keep results in this file, and do not run what is in it already",
     )
+    parser.add_argument("--only-kept", action="store_true", help="show what is in that file, and run nothing")
     parser.add_argument("--brief", action="store_true", help="a line for each cell: ratios and verdicts only")
     parser.add_argument(
         "--no-measure", dest="measure", action="store_false", help="do not measure the CPU of this machine"

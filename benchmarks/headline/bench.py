@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.headline.cases import BATCHES, CONTEXTS, MODELS, SCOPES, Cell, Scope, Way, every, some
 from benchmarks.headline.compare import Line
-from benchmarks.headline.kept import append_results, read_results
+from benchmarks.headline.kept import append_results, numbers_hash, read_results
 from benchmarks.headline.measured import Measured, measured, tdp_of_threads
 from benchmarks.headline.plot import plot_of
 from benchmarks.headline.programs import NoRoomError, model_file, program_of
@@ -104,16 +104,16 @@ def lines_of(jobs: Sequence[Job], targets: dict[Way, Hardware], options: Namespa
     """All lines, in the order of the matrix: those of jobs that were kept, and of the others, which are run."""
     kept, found, to_run = read_results(options.resume), list[Line](), list[Job]()
     for job in jobs:
-        known = kept.get((job.cell, job.way, targets[job.way].hash), ())
+        known = kept.get((job.cell, job.way, numbers_hash(targets[job.way])), ())
         lines = [line for line in known if line.scope in job.scopes]
         if len(lines) == len(job.scopes):
             found += lines
-        else:
+        elif not options.only_kept:
             to_run.append(job)
     for job, made in _run(to_run, targets, options, say):
         found += made
         if options.resume is not None:
-            append_results(options.resume, targets[job.way].hash, made)
+            append_results(options.resume, targets[job.way], made)
     scopes, ways = list(Scope), list(Way)
     return sorted(found, key=lambda n: (n.cell, ways.index(n.way), scopes.index(n.scope)))
 

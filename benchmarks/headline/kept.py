@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,9 +14,17 @@ from benchmarks.headline.compare import Line
 from benchmarks.headline.programs import compiler_hash
 from benchmarks.headline.simulate import Built, Charge
 from isa.diagnostics import NamedPlace, fail
+from isa.hardware import Hardware
+from runtime.sinks.constants import quantities
 
 Results = Mapping[tuple[Cell, Way, str], tuple[Line, ...]]
-"""By cell, way and hash of the stated target."""
+"""By cell, way and the numbers of the stated target."""
+
+
+def numbers_hash(target: Hardware) -> str:
+    """Of a target's name and numbers. Where they come from may be told in other words, and results still hold."""
+    numbers = sorted((path, quantity.value, quantity.unit) for path, quantity in quantities(target))
+    return hashlib.sha256(repr((target.name, numbers)).encode()).hexdigest()[:16]
 
 
 def read_results(path: Path | None) -> Results:
@@ -35,9 +44,13 @@ def read_results(path: Path | None) -> Results:
         raise fail("E0605", "it has no results of the matrix", NamedPlace(str(path)), help_text) from None
 
 
-def append_results(path: Path, target: str, lines: Sequence[Line]) -> None:
+def append_results(path: Path, target: Hardware, lines: Sequence[Line]) -> None:
     """Keep the lines of a program: one line, written at once. Raises `CimError` E0003."""
-    entry = {"target": target, "compiler": compiler_hash(), "lines": [_values(line) for line in lines]}
+    entry = {
+        "target": numbers_hash(target),
+        "compiler": compiler_hash(),
+        "lines": [_values(line) for line in lines],
+    }
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")

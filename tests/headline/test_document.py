@@ -13,6 +13,7 @@ from benchmarks.headline.cases import Cell, Scope
 from benchmarks.headline.demand import demand
 from isa.area import chip_area
 from isa.hardware import load_target
+from runtime.cli import main
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("docs/headline.md", "README.md")
@@ -77,3 +78,20 @@ def test_the_ideal_cpu_is_its_roofline(name: str) -> None:
         asked = demand(Cell(model, context, batch), Scope(scope))
         assert float(row[0]) == pytest.approx(machine(IDEAL).seconds(asked), rel=0.01)
         assert float(row[1]) == pytest.approx(machine(IDEAL).joules(asked), rel=0.03)
+
+
+def test_the_matrix_is_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs/headline.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- matrix output: begin -->\n```text\n(.*?)\n```", text, re.DOTALL)
+    assert found
+    kept = str(ROOT / "benchmarks/headline/measured.jsonl")
+    assert main(["bench", "headline", "--full", "--resume", kept, "--brief", "--only-kept"]) == 0
+    shown = capsys.readouterr().out
+    # How many programs another version of the compiler made changes with every change of it.
+    assert _without_note(shown) == _without_note(found[1])
+
+
+def _without_note(text: str) -> list[str]:
+    return [
+        line.rstrip() for line in text.strip().splitlines() if "another version of the compiler" not in line
+    ]

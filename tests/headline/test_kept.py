@@ -11,7 +11,7 @@ from benchmarks.headline import kept
 from benchmarks.headline.bench import Job, done
 from benchmarks.headline.cases import Cell, Scope, Way
 from benchmarks.headline.compare import Line
-from benchmarks.headline.kept import append_results, read_results
+from benchmarks.headline.kept import append_results, numbers_hash, read_results
 from benchmarks.headline.systems import Place
 from isa.diagnostics import CimError
 from isa.hardware import load_target
@@ -31,12 +31,17 @@ def test_lines_come_back_as_they_were(
 ) -> None:
     path, missing = tmp_path / "kept.jsonl", [Line(replace(CELL, batch=8), Scope.FFN, Way.CIM, "too large")]
     assert read_results(path) == {}
-    append_results(path, "a", lines)
-    append_results(path, "b", missing)
-    expected = {(CELL, Way.HYBRID, "a"): tuple(lines), (missing[0].cell, Way.CIM, "b"): tuple(missing)}
+    hybrid, whole = load_target("dcim3-hybrid"), load_target("dcim3-system")
+    append_results(path, hybrid, lines)
+    append_results(path, whole, missing)
+    names = numbers_hash(hybrid), numbers_hash(whole)
+    expected = {
+        (CELL, Way.HYBRID, names[0]): tuple(lines),
+        (missing[0].cell, Way.CIM, names[1]): tuple(missing),
+    }
     assert read_results(path) == expected
     monkeypatch.setattr(kept, "compiler_hash", lambda: "another")
-    old = read_results(path)[CELL, Way.HYBRID, "a"]
+    old = read_results(path)[CELL, Way.HYBRID, names[0]]
     assert [line.is_old for line in old] == [True, True]
     assert [replace(line, is_old=False) for line in old] == lines
 
@@ -64,6 +69,8 @@ def test_what_is_kept_is_not_run_again(
     monkeypatch.setattr("benchmarks.headline.bench.done", None)
     assert main([*words, "--way", "hybrid", *kept_in]) == 0
     assert capsys.readouterr().out in first
+    assert main([*words, *kept_in, "--only-kept"]) == 0  # the other ways are not there, and are not run
+    assert "all-cim:" not in capsys.readouterr().out
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -72,4 +79,12 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CimError, match="no results of the matrix"):
         read_results(path)
     with pytest.raises(CimError, match="cannot write it"):
-        append_results(tmp_path / "nowhere" / "kept.jsonl", "a", [])
+        append_results(tmp_path / "nowhere" / "kept.jsonl", load_target("tiny"), [])
+
+
+def test_results_hold_for_the_same_numbers() -> None:
+    target = load_target("dcim3-hybrid")
+    told = target.clock.model_copy(update={"source": "in other words"})
+    faster = target.clock.model_copy(update={"value": 2.0})
+    assert numbers_hash(target.model_copy(update={"clock": told})) == numbers_hash(target)
+    assert numbers_hash(target.model_copy(update={"clock": faster})) != numbers_hash(target)
