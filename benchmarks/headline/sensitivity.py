@@ -152,7 +152,7 @@ def text(case: Case, base: tuple[float, float], found: Sequence[Moved], most: in
             (
                 m.constant.path,
                 m.constant.confidence,
-                f"x {m.constant.low:.3g} .. {m.constant.high:.3g}",
+                _range(m.constant),
                 f"{m.low[of]:.4g}",
                 f"{m.high[of]:.4g}",
                 f"{100 * (m.low[of] / base[of] - 1):+.1f} %",
@@ -169,14 +169,20 @@ def tornado(case: Case, base: tuple[float, float], found: Sequence[Moved], of: s
     index = ("latency", "energy").index(of)
     first = sorted(found, key=lambda m: (-m.swing(index), m.constant.path))[:most]
     what = f"{case.cell.name}, {case.scope.value}, {case.way.value}"
-    title = f"{of} of {what}: {base[index]:.3g} (blue: least)"
-    return BarPlot(title, tuple(_bar(m, base[index], index) for m in first), "%")
+    title = f"{of}, {what}: {base[index]:.3g} (log10; blue: least)"
+    return BarPlot(title, tuple(_bar(m, base[index], index) for m in first))
+
+
+def _range(constant: Constant) -> str:
+    """`x 0.5 .. 1,270`."""
+    ends = (f"{end:,.0f}" if end >= 100 else f"{end:.3g}" for end in (constant.low, constant.high))
+    return f"x {' .. '.join(ends)}"
 
 
 def _bar(m: Moved, base: float, index: int) -> Bar:
     changes = [
-        (100 * (ends[index] / base - 1), colour, f"{m.constant.path} x {factor:.3g}: {ends[index]:.4g}")
+        (math.log10(ends[index] / base), colour, f"{m.constant.path} x {factor:.3g}: {ends[index]:.4g}")
         for ends, colour, factor in ((m.low, 0, m.constant.low), (m.high, 1, m.constant.high))
     ]
     segments = tuple(Segment(change, colour, hint) for change, colour, hint in changes)
-    return Bar(m.constant.path, segments, f"x {m.constant.low:.3g} .. {m.constant.high:.3g}")
+    return Bar(m.constant.path, segments, _range(m.constant))
